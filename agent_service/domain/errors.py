@@ -1,0 +1,127 @@
+"""
+Every error of agent_service, in one tree.
+
+    AgentServiceError
+    ├── InvalidSubmission            a request that can never run, with one problem per wrong field
+    ├── TemplateError                a template that cannot be read or resolved
+    ├── RequestNotFound              no such request for this organization
+    ├── IdempotencyConflict          the key was used before with another body
+    ├── UnstorableValue              MongoDB could not hold the value
+    ├── LeaseLost                    the attempt belongs to another worker now
+    ├── StoreError
+    │   ├── StoreUnavailable         MongoDB cannot be reached, or has no primary
+    │   ├── WriteOutcomeUnknown      a write was sent and its answer was lost
+    │   └── NotDurableYet            what was asked for is not on a majority yet
+    ├── BaseServiceError
+    │   ├── BaseServiceUnavailable   another try may help
+    │   └── BaseServiceRejected      another try would end the same way
+    ├── ConfigurationError           a setting is missing or wrong
+    └── LocalPartUnavailable         a part of the local default cannot run on this machine
+
+The docstring of a class says what happened and what to do about it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+class AgentServiceError(Exception):
+    """The root of everything that agent_service raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldProblem:
+    """One wrong place in a submission: a JSON Pointer (RFC 6901) and what would be right."""
+
+    pointer: str
+    detail: str
+
+
+class InvalidSubmission(AgentServiceError):
+    """The submission can never run as it is; each problem names a field and says what would be right."""
+
+    def __init__(self, problems: Sequence[FieldProblem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{p.pointer or '(root)'}: {p.detail}" for p in self.problems))
+
+
+class TemplateError(AgentServiceError):
+    """A template cannot be read, or names a value that is not there."""
+
+
+class RequestNotFound(AgentServiceError):
+    """No request of this organization has this id."""
+
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
+        super().__init__(f"there is no request {request_id!r}")
+
+
+class IdempotencyConflict(AgentServiceError):
+    """The idempotency key was used before with another body; use a new key for a new request."""
+
+
+class UnstorableValue(AgentServiceError):
+    """The value cannot be stored in MongoDB: too large, too deep, or made of what BSON cannot hold."""
+
+
+class LeaseLost(AgentServiceError):
+    """The lease ended or went to another worker; nothing more may be written for this attempt."""
+
+
+class StoreError(AgentServiceError):
+    """MongoDB did not do what was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """MongoDB cannot be reached or has no primary; nothing was written, so try again."""
+
+
+class WriteOutcomeUnknown(StoreError):
+    """A write was sent and no answer came: it may or may not have been applied; look before repeating."""
+
+
+class NotDurableYet(StoreError):
+    """What was asked for is not on a majority of the members yet; ask again in a moment."""
+
+
+class BaseServiceError(AgentServiceError):
+    """A base service did not give an answer that can be used. `code` is stable, `message` is for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        self.message = message
+        super().__init__(f"{code}: {message}")
+
+
+class BaseServiceUnavailable(BaseServiceError):
+    """
+    The base service did not do the work, and another try may help.
+
+    `answered` says whether it sent any HTTP answer; `retry_after` is what it asked us to wait.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        retry_after: timedelta | None = None,
+        answered: bool = False,
+    ) -> None:
+        super().__init__(code, message)
+        self.retry_after = retry_after
+        self.answered = answered
+
+
+class BaseServiceRejected(BaseServiceError):
+    """The base service refused this input; another try would end the same way."""
+
+
+class ConfigurationError(AgentServiceError):
+    """A setting is missing or wrong; the message names the variable and what it should be."""
+
+
+class LocalPartUnavailable(AgentServiceError):
+    """A part of the local default cannot run here; the message says which, why, and what to set instead."""

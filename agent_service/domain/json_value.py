@@ -1,0 +1,79 @@
+"""JsonValue: what a request may carry, and what of it MongoDB can hold (DESIGN §4 rule 15)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+from agent_service.domain.errors import FieldProblem
+
+JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
+JsonObject: TypeAlias = Mapping[str, JsonValue]
+
+#: Levels of nesting that are accepted; MongoDB itself refuses documents above 180.
+MAX_DEPTH = 100
+#: The integers that BSON can hold.
+MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
+
+
+def escape_pointer(token: str) -> str:
+    """One token of a JSON Pointer, escaped as RFC 6901 section 3 says."""
+    return token.replace("~", "~0").replace("/", "~1")
+
+
+def find_unstorable(value: object, pointer: str = "") -> Iterator[FieldProblem]:
+    """
+    Every place in `value` that cannot be stored, in document order.
+
+    Walks with a stack of its own, so that a hostile depth ends as a problem and not as RecursionError.
+    """
+    stack: list[tuple[object, str, int]] = [(value, pointer, 1)]
+    while stack:
+        item, where, depth = stack.pop()
+        if depth > MAX_DEPTH and isinstance(item, Mapping | list | tuple):
+            yield FieldProblem(pointer=where, detail=f"nested deeper than {MAX_DEPTH} levels")
+        elif isinstance(item, Mapping):
+            children = []
+            for key, child in item.items():
+                problem = _key_problem(key)
+                if problem is not None:
+                    yield FieldProblem(pointer=where, detail=problem)
+                else:
+                    children.append((child, f"{where}/{escape_pointer(key)}", depth + 1))
+            stack.extend(reversed(children))
+        elif isinstance(item, list | tuple):
+            stack.extend((item[i], f"{where}/{i}", depth + 1) for i in range(len(item) - 1, -1, -1))
+        else:
+            detail = _scalar_problem(item)
+            if detail is not None:
+                yield FieldProblem(pointer=where, detail=detail)
+
+
+def _key_problem(key: object) -> str | None:
+    if not isinstance(key, str):
+        return f"object keys must be strings, not {type(key).__name__}"
+    if "\0" in key:
+        return "object keys must not contain the character NUL"
+    if not _is_unicode(key):
+        return "object keys must be valid Unicode, without lone surrogates"
+    return None
+
+
+def _scalar_problem(item: object) -> str | None:
+    if item is None or isinstance(item, bool):
+        return None
+    if isinstance(item, int):
+        if MIN_INTEGER <= item <= MAX_INTEGER:
+            return None
+        return "integers must fit into 64 bits; send larger ones as strings"
+    if isinstance(item, float):
+        return None if item - item == 0 else "numbers must be finite; NaN and Infinity are not JSON"
+    if isinstance(item, str):
+        return None if _is_unicode(item) else "text must be valid Unicode, without lone surrogates"
+    return f"{type(item).__name__} is not a JSON value"
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,74 @@
+"""Settling: what follows for a request from the end of some of its steps (DESIGN §2 and §4 rule 8)."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from agent_service.domain.context import ContextError, ContextStatus
+from agent_service.domain.planning import all_dependents, direct_dependents
+from agent_service.domain.request import RequestStatus, Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestPlan:
+    """A request as far as settling needs it; the inputs of its steps are left out."""
+
+    id: str
+    steps: tuple[Step, ...]
+    status: RequestStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consequences:
+    """What is to be written in the contexts of one request."""
+
+    #: (completed step, step that waits for it)
+    releases: tuple[tuple[str, str], ...] = ()
+    #: step that can never run → why
+    cancellations: Mapping[str, ContextError]
+
+
+def consequences(
+    plan: RequestPlan, statuses: Mapping[str, ContextStatus], ended: Collection[str]
+) -> Consequences:
+    """
+    What follows from the ends of the steps `ended`; `statuses` are those of all contexts there are.
+
+    Everything that depends on a step that did not complete is named, directly or not; what is not blocked any
+    more is left alone by whoever writes it.
+    """
+    releases: list[tuple[str, str]] = []
+    cancellations: dict[str, ContextError] = {}
+    for step in sorted(ended):
+        if statuses[step] is ContextStatus.COMPLETED:
+            releases += [(step, dependent) for dependent in direct_dependents(plan.steps, step)]
+        else:
+            for dependent in sorted(all_dependents(plan.steps, step)):
+                cancellations.setdefault(dependent, _needed(step, statuses[step]))
+    return Consequences(releases=tuple(releases), cancellations=cancellations)
+
+
+def end_of_request(plan: RequestPlan, statuses: Mapping[str, ContextStatus]) -> RequestStatus | None:
+    """
+    How the request ended, or None while it goes on.
+
+    A context that is missing has not ended: its planner was interrupted, and it will be inserted.
+    """
+    present = [statuses.get(step.name) for step in plan.steps]
+    if not all(status is not None and status.ended for status in present):
+        return None
+    if ContextStatus.FAILED in present:
+        return RequestStatus.FAILED
+    if ContextStatus.CANCELLED in present:
+        return RequestStatus.CANCELLED
+    return RequestStatus.COMPLETED
+
+
+def _needed(step: str, status: ContextStatus) -> ContextError:
+    return ContextError(
+        code="dependency_not_completed",
+        message=f"the step {step!r}, which this one waits for, {_ENDS[status]}",
+        retryable=False,
+    )
+
+
+_ENDS = {ContextStatus.FAILED: "failed", ContextStatus.CANCELLED: "was cancelled"}

@@ -1,0 +1,80 @@
+"""The types of settings that need a check of their own; a ValueError without words means "see must_be"."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+SECOND = timedelta(seconds=1)
+DAY = timedelta(days=1)
+#: Longer than this is a mistake, and would overflow what dates can hold.
+LONGEST = timedelta(days=3650)
+
+LogLevel = Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+LogFormat = Literal["console", "json"]
+MongoDriver = Literal["pymongo", "motor"]
+Protocol = Literal["execute", "openai"]
+
+_DATABASE_NAME = re.compile(r"[^/\\. \"$*<>:|?\0]{1,63}")
+_MONGODB_SCHEMES = ("mongodb://", "mongodb+srv://")
+
+
+def duration(*, unit: timedelta = SECOND, at_least: timedelta = timedelta(microseconds=1)) -> BeforeValidator:
+    """A length of time that is written as a number of `unit`."""
+
+    def parse(value: object) -> timedelta:
+        if not isinstance(value, timedelta):
+            try:
+                value = float(str(value)) * unit
+            except (OverflowError, ValueError):
+                raise ValueError from None
+        if not at_least <= value <= LONGEST:
+            raise ValueError
+        return value
+
+    return BeforeValidator(parse)
+
+
+def check_http_address(value: str) -> str:
+    """The address without trailing slashes; user and password may stand in it."""
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        # Its text may hold a piece of the password.
+        raise ValueError from None
+    if not usable or "?" in value or "#" in value or not value.isprintable() or " " in value:
+        raise ValueError
+    return value.rstrip("/")
+
+
+def check_mongodb_uri(value: SecretStr) -> SecretStr:
+    """The address as it is; the driver checks the rest of it."""
+    if not value.get_secret_value().startswith(_MONGODB_SCHEMES):
+        raise ValueError
+    return value
+
+
+def check_database_name(value: str) -> str:
+    """The name, if MongoDB accepts it on every platform."""
+    if not _DATABASE_NAME.fullmatch(value) or len(value.encode()) > 63:
+        raise ValueError
+    return value
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+HttpAddress: TypeAlias = Annotated[str, AfterValidator(check_http_address)]
+MongoUri: TypeAlias = Annotated[SecretStr, AfterValidator(check_mongodb_uri)]
+HostName: TypeAlias = Annotated[str, Field(pattern=r"^[^\s/@]+$")]
+DatabaseName: TypeAlias = Annotated[str, AfterValidator(check_database_name)]
+UPPER_CASE = BeforeValidator(_upper)
+LOWER_CASE = BeforeValidator(_lower)

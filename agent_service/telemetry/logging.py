@@ -1,0 +1,132 @@
+"""configure_logging: one sink for loguru and for the logging module, for people or for machines."""
+
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Callable
+from datetime import UTC
+from typing import Literal, TextIO
+
+import loguru
+from loguru import logger
+
+#: Fields of a JSON line that a bound field of the same name must not replace.
+_OWN_FIELDS = frozenset({"time", "level", "logger", "message", "exception"})
+#: Quieter than the others: below WARNING they tell whole documents, headers and addresses, or every request.
+_TALKATIVE = ("aiohttp", "asyncio", "httpcore", "httpcore2", "httpx", "httpx2", "pymongo", "uvicorn.access")
+
+#: The levels that the logging module and loguru call alike.
+_SHARED_LEVELS: dict[int, str | int] = {
+    logging.DEBUG: "DEBUG",
+    logging.INFO: "INFO",
+    logging.WARNING: "WARNING",
+    logging.ERROR: "ERROR",
+    logging.CRITICAL: "CRITICAL",
+}
+
+
+def configure_logging(
+    *,
+    level: str,
+    format: Literal["console", "json"],  # noqa: A002 - called as the variable LOG_FORMAT is
+    stream: TextIO | None = None,
+) -> None:
+    """
+    Send all that is logged from `level` upwards to `stream` (stderr if None), and to nothing else.
+
+    One line per message, whatever stands in it; tracebacks never show the values of variables. What
+    libraries log through the logging module goes the same way, from WARNING upwards (uvicorn: INFO).
+    Raises ValueError if there is no such level.
+    """
+    target = sys.stderr if stream is None else stream
+    render = _render_json if format == "json" else _render_console
+    logger.remove()
+    logger.add(_make_sink(target, render), level=level, format=_no_text, backtrace=False, diagnose=False)
+    _take_over_standard_logging()
+
+
+def _make_sink(
+    stream: TextIO, render: Callable[["loguru.Record"], str]
+) -> Callable[["loguru.Message"], None]:
+    def write(message: "loguru.Message") -> None:
+        line = render(message.record)
+        encoding = stream.encoding or "utf-8"
+        stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        stream.flush()
+
+    return write
+
+
+def _no_text(_record: "loguru.Record") -> str:
+    """Keeps loguru from building a text of its own: the sinks render the record."""
+    return ""
+
+
+def _render_json(record: "loguru.Record") -> str:
+    fields: dict[str, object] = {
+        "time": record["time"].astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "level": record["level"].name,
+        "logger": record["name"],
+        "message": record["message"],
+    }
+    for name, value in record["extra"].items():
+        fields[f"extra_{name}" if name in _OWN_FIELDS else str(name)] = value
+    if record["exception"] is not None:
+        fields["exception"] = _format_exception(record["exception"])
+    try:
+        return json.dumps(fields, default=str, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        # A value that is no JSON even so (NaN, a mapping with odd keys, a cycle) becomes text.
+        return json.dumps({name: str(value) for name, value in fields.items()})
+
+
+def _render_console(record: "loguru.Record") -> str:
+    time = record["time"].strftime("%H:%M:%S")
+    extra = "".join(f"  {_escape(name)}={_escape(value)}" for name, value in record["extra"].items())
+    line = f"{time} {record['level'].name:<8} {_escape(record['message'])}{extra}"
+    if record["exception"] is None:
+        return line
+    # Indented, so that no line of it can pass for a message.
+    lines = _format_exception(record["exception"]).split("\n")
+    return "\n".join([line, *(f"    {_escape(text)}" for text in lines)])
+
+
+def _format_exception(exception: "loguru.RecordException") -> str:
+    return "".join(traceback.format_exception(*exception)).rstrip("\n")
+
+
+def _escape(value: object) -> str:
+    """`value` as text in which line ends, terminal commands and invisible characters are spelt out."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+class _Forwarder(logging.Handler):
+    """Hands the records of the logging module on to loguru."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log `record` once more, under the name and place of its origin."""
+        try:
+            message = record.getMessage()
+        except (KeyError, TypeError, ValueError):
+            # The arguments do not fit the text; better the text alone than a lost message.
+            message = str(record.msg)
+
+        def restore_origin(target: "loguru.Record") -> None:
+            target["name"], target["function"], target["line"] = record.name, record.funcName, record.lineno
+
+        level = _SHARED_LEVELS.get(record.levelno, record.levelno)
+        logger.patch(restore_origin).opt(exception=record.exc_info).log(level, message)
+
+
+def _take_over_standard_logging() -> None:
+    logging.basicConfig(handlers=[_Forwarder()], level=logging.WARNING, force=True)
+    for name in ("uvicorn", "uvicorn.error", *_TALKATIVE):
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.propagate = True
+        library.setLevel(logging.WARNING if name in _TALKATIVE else logging.INFO)
+    logging.captureWarnings(True)

@@ -1,0 +1,68 @@
+"""JsonValue: what MongoDB cannot hold is found, wherever it is."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_service.domain.json_value import MAX_DEPTH, escape_pointer, find_unstorable
+
+storable = st.recursive(
+    st.none() | st.booleans() | st.text() | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text().filter(lambda key: "\0" not in key), inner),
+    max_leaves=20,
+)  # fmt: skip
+
+
+def nested(depth: int, kind: str) -> object:
+    value: object = 1
+    for _ in range(depth):
+        value = {"k": value} if kind == "object" else [value]
+    return value
+
+
+@given(value=storable)
+def test_json_within_the_limits_has_no_problems(value: object) -> None:
+    assert list(find_unstorable(value)) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "detail"),
+    [
+        (2**63, "64 bits"),
+        (-(2**63) - 1, "64 bits"),
+        pytest.param(10**5000, "64 bits", id="more digits than Python prints"),
+        (float("nan"), "finite"),
+        (float("-inf"), "finite"),
+        ("\ud800", "surrogates"),
+        ({"a\0b": 1}, "NUL"),
+        ({"\udfff": 1}, "surrogates"),
+        ({7: 1}, "keys must be strings, not int"),
+        (b"bytes", "bytes is not a JSON value"),
+        ({1, 2}, "set is not a JSON value"),
+    ],
+)
+def test_what_cannot_be_stored_is_a_problem_at_its_place(value: object, detail: str) -> None:
+    (problem,) = find_unstorable({"fine": 1, "a/b~": [None, value]}, "/input")
+    assert problem.pointer == "/input/a~1b~0/1"
+    assert detail in problem.detail
+
+
+def test_every_problem_is_told_in_document_order() -> None:
+    value = {"a": [float("nan"), {"b": 2**64}], "c": {"d\0": 1, "e": "\ud800"}}
+    assert [problem.pointer for problem in find_unstorable(value)] == ["/a/0", "/a/1/b", "/c", "/c/e"]
+
+
+@pytest.mark.parametrize("kind", ["list", "object"])
+def test_nesting_is_fine_up_to_the_limit_and_one_problem_beyond_it(kind: str) -> None:
+    assert list(find_unstorable(nested(MAX_DEPTH, kind))) == []
+    for depth in (MAX_DEPTH + 1, 50_000):
+        (problem,) = find_unstorable(nested(depth, kind))
+        assert "deeper than 100" in problem.detail
+
+
+@given(token=st.text())
+def test_an_escaped_token_has_no_slash_and_can_be_read_back(token: str) -> None:
+    escaped = escape_pointer(token)
+    assert "/" not in escaped
+    assert escaped.replace("~1", "/").replace("~0", "~") == token
