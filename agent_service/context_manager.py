@@ -1,0 +1,197 @@
+"""ContextManager: the one door to stored contexts, from planning to settling."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from agent_service.domain.context import Context, ContextStatus, Lease
+from agent_service.domain.events import Chunk
+from agent_service.domain.json_value import JsonValue
+from agent_service.domain.planning import insertion_order
+from agent_service.domain.request import Request, RequestStatus, Step, context_id
+from agent_service.domain.settling import Consequences, RequestPlan, consequences, end_of_request
+from agent_service.domain.templates import Placeholder
+from agent_service.domain.transitions import Transition, released
+from agent_service.store import Store
+from agent_service.store.claims import Claim
+from agent_service.store.doorbell import Topic
+from agent_service.store.driver import Session
+from agent_service.store.leases import LeaseState
+from agent_service.store.outcomes import Outcome
+from agent_service.store.settlement import SettlementView
+
+#: How long an ended request is kept where nothing else is configured.
+DEFAULT_RETENTION = timedelta(days=7)
+
+
+class ContextManager:
+    """
+    Plans the contexts of a request, hands them to workers, takes their ends, and settles what follows.
+
+    Every method raises `StoreUnavailable` when MongoDB does not answer, and those that write raise
+    `WriteOutcomeUnknown` when an answer was lost; all of them can be repeated.
+    """
+
+    def __init__(self, store: Store, *, retention: timedelta = DEFAULT_RETENTION) -> None:
+        self.store = store
+        self.retention = retention
+
+    def now(self) -> datetime:
+        """The server's time, as well as this process knows it."""
+        return self.store.clock.now()
+
+    async def plan(self, request: Request, *, session: Session | None = None) -> None:
+        """
+        Insert the contexts of a request that are missing, then say that it is planned (DESIGN §4 rule 7).
+
+        Dependents go before what they wait for, so that a step that ends finds everything it releases.
+        """
+        contexts = [_new_context(request, step) for step in insertion_order(request.submission.steps)]
+        await self.store.contexts.insert(contexts, session=session)
+        status = await self.store.requests.mark_planned(request.id, session=session)
+        if status is None or status.ended:
+            # It ended while its contexts were being inserted, so nobody else cancels them.
+            await self.store.settlement.cancel_waiting(
+                [context.id for context in contexts], at=self.now(), session=session
+            )
+            return
+        for context in contexts:
+            if context.status is ContextStatus.PENDING:
+                self._ring(context.service)
+
+    async def claim(self, claim: Claim, limit: int, *, skip: int = 0) -> list[Context]:
+        """Claim up to `limit` pending contexts for one worker; one goes in one round trip, more in three."""
+        if limit > 1:
+            return await self.store.claims.claim_many(claim, limit, skip=skip)
+        context = await self.store.claims.claim_one(claim)
+        return [] if context is None else [context]
+
+    async def hand_back_claim(self, lease: Lease) -> int:
+        """
+        Give back, refunded, what a claim took whose answer was lost; returns how many contexts that were.
+
+        Nothing of it was executed, because nobody knew of it (DESIGN §4 rule 4).
+        """
+        taken = await self.store.claims.find_claimed(lease)
+        return await self.hand_back(taken)
+
+    async def hand_back(self, contexts: Collection[Context]) -> int:
+        """Give back, refunded, what was claimed and never started; returns how many were still held."""
+        given = 0
+        for context in contexts:
+            given += await self.store.leases.hand_back(context, released(at=self.now()))
+        if given:
+            self._ring(None)
+        return given
+
+    async def renew(self, tokens: Mapping[str, str], lease: timedelta) -> Mapping[str, LeaseState]:
+        """Renew leases, given as context id → token, and read how they stand."""
+        return await self.store.leases.renew(tokens, self.now() + lease, limit=lease / 3)
+
+    async def scope(self, context: Context, used: Collection[Placeholder]) -> Mapping[str, JsonValue]:
+        """What the placeholders of a context's input refer to: `vars` and `steps.NAME.output`."""
+        scope: dict[str, JsonValue] = {}
+        if any(placeholder.path[0] == "vars" for placeholder in used):
+            scope["vars"] = await self.store.requests.variables(context.request_id)
+        steps = {placeholder.path[1] for placeholder in used if placeholder.path[0] == "steps"}
+        if steps:
+            outputs = await self.store.contexts.outputs(context.request_id, steps)
+            scope["steps"] = {step: {"output": output} for step, output in outputs.items()}
+        return scope
+
+    async def store_chunk(self, chunk: Chunk) -> None:
+        """Store a piece of streamed output."""
+        await self.store.chunks.append(chunk)
+        self._ring_progress(chunk.context_id)
+
+    async def finish(self, outcomes: Sequence[Outcome]) -> frozenset[str]:
+        """
+        Write how attempts ended; returns the ids of those whose lease was lost, which wrote nothing.
+
+        Raises `UnstorableValue` besides; then none of them may have been written.
+        """
+        return await self.store.outcomes.apply(outcomes)
+
+    async def take_back(self, context: Context, transition: Transition) -> bool:
+        """Take a context from a worker whose lease has ended; says whether it still had."""
+        return await self.store.leases.take_back(context, transition)
+
+    async def settle(self, context_ids: Collection[str]) -> None:
+        """
+        Write all that follows from the ends of these contexts (DESIGN §4 rule 8).
+
+        Those that have not ended, or that somebody settled meanwhile, are left alone. Every step of it can be
+        repeated, and is until the last one, which says that nothing is left to do.
+        """
+        async with self.store.settlement.view() as view:
+            ended = await view.ended(context_ids)
+            if not ended:
+                return
+            plans = await view.plans({context.request_id for context in ended})
+            statuses = await view.statuses(plans)
+            follows = {
+                plan.id: consequences(
+                    plan,
+                    statuses[plan.id],
+                    [context.step for context in ended if context.request_id == plan.id],
+                )
+                for plan in plans
+            }
+            await self._apply(view, plans, statuses, follows)
+        cancelled = {context_id(rid, step) for rid, what in follows.items() for step in what.cancellations}
+        await self.store.settlement.mark_settled({context.id for context in ended} | cancelled)
+
+    async def _apply(
+        self,
+        view: SettlementView,
+        plans: Sequence[RequestPlan],
+        statuses: Mapping[str, Mapping[str, ContextStatus]],
+        follows: Mapping[str, Consequences],
+    ) -> None:
+        """Write the consequences, then the statuses of the requests."""
+        at = self.now()
+        await self.store.settlement.write_consequences(follows, at=at)
+        if any(what.releases for what in follows.values()):
+            self._ring(None)
+        if any(what.cancellations for what in follows.values()):
+            statuses = await view.statuses(plans)
+        changed = {}
+        for plan in plans:
+            status = end_of_request(plan, statuses[plan.id]) or RequestStatus.RUNNING
+            if plan.status is not status:
+                changed[plan.id] = status
+        ends = {plan.id: plan.status for plan in plans if plan.status.ended}
+        await self.store.settlement.write_statuses({**changed, **ends}, at=at, expires_at=at + self.retention)
+
+    def _ring(self, service: str | None) -> None:
+        """Where the server cannot ring, at least those in this process need not wait for their poll."""
+        if not self.store.doorbell.available:
+            self.store.doorbell.ring(Topic.WORK, service)
+            self.store.doorbell.ring(Topic.PROGRESS)
+
+    def _ring_progress(self, context_id: str) -> None:
+        if not self.store.doorbell.available:
+            self.store.doorbell.ring(Topic.PROGRESS, context_id.split(".")[0])
+
+
+def _new_context(request: Request, step: Step) -> Context:
+    waits = bool(step.after)
+    return Context(
+        id=context_id(request.id, step.name),
+        request_id=request.id,
+        step=step.name,
+        service=step.service,
+        queue=step.queue,
+        caller=request.caller,
+        status=ContextStatus.BLOCKED if waits else ContextStatus.PENDING,
+        priority=request.submission.priority,
+        rank=int(request.created_at.timestamp() * 1_000_000),
+        run_at=request.created_at,
+        waiting_on=step.after,
+        input=step.input,
+        metadata=request.submission.metadata,
+        idempotency_key=context_id(request.id, step.name),
+        max_attempts=step.max_attempts,
+        created_at=request.created_at,
+        deadline_at=request.deadline_at,
+        released_at=None if waits else request.created_at,
+    )

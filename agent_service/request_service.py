@@ -1,0 +1,245 @@
+"""RequestService: how a request comes in, and how its state and events are read."""
+
+import dataclasses
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from agent_service.context_manager import DEFAULT_RETENTION, ContextManager
+from agent_service.domain.context import Context
+from agent_service.domain.errors import (
+    IdempotencyConflict,
+    NotDurableYet,
+    RequestNotFound,
+    StoreUnavailable,
+)
+from agent_service.domain.events import (
+    STEP_END,
+    Chunk,
+    Cursor,
+    Event,
+    attempt_to_read,
+    request_accepted,
+    request_ended,
+    step_events,
+)
+from agent_service.domain.request import Caller, Request, RequestStatus, Submission, new_request_id
+from agent_service.domain.submission import fingerprint, parse_submission
+from agent_service.settings import load_settings
+from agent_service.store import Store
+from agent_service.store.doorbell import Bell, Topic
+from agent_service.store.driver import Session
+
+#: How long a request may take where nothing else is configured.
+DEFAULT_DEADLINE = timedelta(days=1)
+#: How long a reader of events waits for a ring before it looks by itself, with and without change streams.
+_LOOK_AFTER = timedelta(seconds=5)
+_LOOK_AFTER_WITHOUT_BELL = timedelta(milliseconds=250)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The answer to a submission; `replayed` if its idempotency key had made the request before."""
+
+    request: Request
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestView:
+    """A request and its contexts in the order of its steps; contexts not inserted yet are missing."""
+
+    request: Request
+    contexts: tuple[Context, ...]
+
+    @property
+    def status(self) -> RequestStatus:
+        """The status as a client sees it: running as soon as any step has begun."""
+        status = self.request.status
+        if status is RequestStatus.ACCEPTED and any(context.attempt for context in self.contexts):
+            return RequestStatus.RUNNING
+        return status
+
+
+class RequestService:
+    """
+    The way in: `await RequestService(store).submit({...})` is all that a Python program needs.
+
+    `max_attempts` says, for each service that a step may name, how many tries its steps have; left out, it
+    and the other values come from the environment.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        max_attempts: Mapping[str, int] | None = None,
+        deadline: timedelta = DEFAULT_DEADLINE,
+        retention: timedelta = DEFAULT_RETENTION,
+    ) -> None:
+        if max_attempts is None:
+            settings = load_settings()
+            max_attempts = {name: service.max_attempts for name, service in settings.services.items()}
+            deadline, retention = settings.request_deadline, settings.retention
+        self._store = store
+        self._max_attempts = dict(max_attempts)
+        self._deadline = deadline
+        self._contexts = ContextManager(store, retention=retention)
+
+    async def submit(
+        self,
+        submission: Mapping[str, object] | Submission,
+        *,
+        caller: Caller | None = None,
+        idempotency_key: str | None = None,
+        session: Session | None = None,
+    ) -> Accepted:
+        """
+        Take a request; when this returns, it and all its contexts are on a majority of the members.
+
+        With `session`, a session of PyMongo in a transaction, everything is part of that transaction and
+        nothing is claimed before it commits. Raises `InvalidSubmission`, `IdempotencyConflict`,
+        `NotDurableYet`, `StoreUnavailable`, or `WriteOutcomeUnknown`; then the same key tells the rest.
+        """
+        if not isinstance(submission, Submission):
+            submission = parse_submission(
+                submission, services=self._max_attempts, max_deadline=self._deadline
+            )
+        request = self._new_request(submission, caller or Caller(), idempotency_key)
+        # Inside a transaction a duplicate would abort all of it, so the key is looked up first.
+        if session is not None and idempotency_key is not None:
+            original = await self._store.requests.by_idempotency_key(
+                request.caller.organization_id, idempotency_key, session=session
+            )
+            if original is not None:
+                return await self._replay(original, request)
+        if not await self._store.requests.insert(request, session=session):
+            return await self._replay(await self._original(request), request)
+        await self._contexts.plan(request, session=session)
+        return Accepted(request=request, replayed=False)
+
+    async def get(self, request_id: str, *, organization_id: str | None = None) -> RequestView:
+        """
+        A request with its steps, as a majority of the members has them.
+
+        Raises `RequestNotFound`, also for a request of another organization, or `StoreUnavailable`.
+        """
+        request = await self._request(request_id, organization_id)
+        contexts = await self._store.contexts.of_request(request.id)
+        return RequestView(request=request, contexts=_in_order(request, contexts))
+
+    async def events(
+        self, request_id: str, *, organization_id: str | None = None, after: Cursor | None = None
+    ) -> AsyncIterator[Event]:
+        """
+        What happens to a request, from its beginning or after a cursor, until it has ended.
+
+        While MongoDB does not answer the stream is silent and goes on later. Raises `RequestNotFound`, or
+        `StoreUnavailable` if MongoDB does not answer at the beginning.
+        """
+        cursor = after or Cursor()
+        if cursor.ended:
+            return
+        # Listen first and read then, so that nothing can happen unheard in between.
+        with self._store.doorbell.listen(Topic.PROGRESS, request_id) as bell:
+            await self._request(request_id, organization_id)
+            while True:
+                try:
+                    request, fresh = await self._unseen(request_id, cursor)
+                except StoreUnavailable:
+                    await self._pause(bell)
+                    continue
+                for event in fresh:
+                    cursor = event.cursor
+                    yield event
+                if cursor.ended:
+                    return
+                if request.status.ended and all(
+                    cursor.steps.get(name) == STEP_END for name in request.step_names
+                ):
+                    yield request_ended(request, cursor)
+                    return
+                await self._pause(bell)
+
+    async def _unseen(self, request_id: str, cursor: Cursor) -> tuple[Request, list[Event]]:
+        """The request, read before its steps, and what a reader at `cursor` has not seen of it."""
+        request = await self._request(request_id, None)
+        contexts = await self._store.contexts.progress_of_request(request_id)
+        fresh: list[Event] = []
+        if not cursor.accepted:
+            fresh.append(request_accepted(request))
+            cursor = fresh[0].cursor
+        for context in _in_order(request, contexts):
+            events = step_events(context, await self._chunks(context, cursor), cursor)
+            if events:
+                cursor = events[-1].cursor
+                fresh += events
+        return request, fresh
+
+    async def _chunks(self, context: Context, cursor: Cursor) -> list[Chunk]:
+        wanted = attempt_to_read(context, cursor)
+        if wanted is None:
+            return []
+        attempt, after = wanted
+        chunks: list[Chunk] = []
+        while True:
+            page = await self._store.chunks.read(context.id, attempt, after=after)
+            chunks += page
+            if not page:
+                return chunks
+            after = page[-1].seq
+
+    async def _pause(self, bell: Bell) -> None:
+        """Wait for news, or look by itself after a while; without a doorbell, soon."""
+        limit = _LOOK_AFTER if self._store.doorbell.available else _LOOK_AFTER_WITHOUT_BELL
+        await bell.wait(limit * random.uniform(0.8, 1.2))
+
+    async def _request(self, request_id: str, organization_id: str | None) -> Request:
+        request = await self._store.requests.get(request_id, organization_id=organization_id)
+        if request is None:
+            raise RequestNotFound(request_id)
+        return request
+
+    async def _original(self, request: Request) -> Request:
+        """The request that took the idempotency key, once it is durable."""
+        key = request.idempotency_key
+        if key is None:
+            raise NotDurableYet("the request was not stored; submit it again")
+        original = await self._store.requests.by_idempotency_key(request.caller.organization_id, key)
+        if original is None:
+            raise NotDurableYet("a request with this idempotency key is being stored; ask again")
+        return original
+
+    async def _replay(self, original: Request, request: Request) -> Accepted:
+        """The answer that the original got, given only once its contexts are durable."""
+        if original.fingerprint != request.fingerprint:
+            raise IdempotencyConflict(
+                "this idempotency key was used before with another body; use a new key for a new request"
+            )
+        if not original.planned:
+            await self._contexts.plan(original)
+        return Accepted(request=original, replayed=True)
+
+    def _new_request(self, submission: Submission, caller: Caller, idempotency_key: str | None) -> Request:
+        now = self._contexts.now()
+        steps = tuple(
+            dataclasses.replace(step, max_attempts=self._max_attempts[step.service])
+            for step in submission.steps
+        )
+        return Request(
+            id=new_request_id(),
+            caller=caller,
+            submission=dataclasses.replace(submission, steps=steps),
+            status=RequestStatus.ACCEPTED,
+            planned=False,
+            created_at=now,
+            deadline_at=now + (submission.deadline or self._deadline),
+            idempotency_key=idempotency_key,
+            fingerprint=fingerprint(submission),
+        )
+
+
+def _in_order(request: Request, contexts: Sequence[Context]) -> tuple[Context, ...]:
+    by_step = {context.step: context for context in contexts}
+    return tuple(by_step[name] for name in request.step_names if name in by_step)

@@ -1,0 +1,135 @@
+"""
+Rescuer: repairs what a crash left half done, in every process, for all services (DESIGN §4 rules 5, 7, 8).
+
+Each of its duties goes through pages in the order of an index and past what it could not repair, so that
+nothing bad at the front starves what stands behind it.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+
+from loguru import logger
+
+from agent_service.context_manager import ContextManager
+from agent_service.domain.context import Context
+from agent_service.domain.errors import AgentServiceError, StoreError
+from agent_service.domain.retry_policy import RetryPolicy
+from agent_service.domain.transitions import lease_lost
+from agent_service.store import Store
+from agent_service.store.leases import place_of
+from agent_service.store.paging import Place
+
+#: How long whoever wrote an end, or inserted a request, has to finish the job before somebody else does.
+GRACE = timedelta(seconds=5)
+_PAGE = 100
+
+
+class Rescuer:
+    """
+    Takes back contexts whose worker fell silent, and finishes planning and settling that was interrupted.
+
+    `lease` is the length of the longest lease: for so long after a change of the primary nothing is taken
+    back, because workers may not have had a chance to renew. `every` is the mean time between two sweeps.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        contexts: ContextManager,
+        *,
+        lease: timedelta,
+        every: timedelta | None = None,
+        grace: timedelta = GRACE,
+        backoff: RetryPolicy | None = None,
+    ) -> None:
+        self._store = store
+        self._contexts = contexts
+        self._lease = lease
+        self._every = every or min(lease / 3, timedelta(seconds=10))
+        self._grace = grace
+        self._backoff = backoff or RetryPolicy()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Sweep, jittered, until `stopping` is set; outlives every trouble of MongoDB."""
+        while not stopping.is_set():
+            await self.sweep()
+            pause = self._every.total_seconds() * random.uniform(0.5, 1.5)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await stopping.wait()
+
+    async def sweep(self) -> None:
+        """Do every duty once; trouble in one does not keep the others from being done."""
+        for duty in (self._measure_clock, self._reclaim, self._replan, self._settle):
+            try:
+                await duty()
+            except StoreError as error:
+                logger.warning("the rescuer goes on later: {}", error)
+            except Exception:
+                logger.exception("the rescuer met something unforeseen and goes on")
+
+    async def _measure_clock(self) -> None:
+        await self._store.measure_clock()
+
+    async def _reclaim(self) -> None:
+        """Take back contexts whose lease has ended."""
+        if self._store.primary_is_new(self._lease):
+            return
+        after: Place | None = None
+        while page := await self._store.leases.expired(self._store.clock.now(), after=after, limit=_PAGE):
+            ended: list[str] = []
+            for context in page:
+                await _carefully(partial(self._take_back, context, ended), context.id)
+            if ended:
+                await self._contexts.settle(ended)
+            after = place_of(page[-1])
+
+    async def _take_back(self, context: Context, ended: list[str]) -> None:
+        now = self._store.clock.now()
+        transition = lease_lost(
+            at=now,
+            run_at=now + self._backoff.delay(context.tries, random.random),
+            tries=context.tries,
+            max_attempts=context.max_attempts,
+        )
+        if await self._contexts.take_back(context, transition):
+            logger.bind(context_id=context.id, request_id=context.request_id).warning(
+                "attempt {} lost its lease; the context is {}", context.attempt, transition.status
+            )
+            if transition.terminal:
+                ended.append(context.id)
+
+    async def _replan(self) -> None:
+        """Insert the contexts of requests whose planner was interrupted."""
+        before = self._store.clock.now() - self._grace
+        after: Place | None = None
+        while page := await self._store.requests.unplanned(before, after=after, limit=_PAGE):
+            for request in page:
+                await _carefully(partial(self._contexts.plan, request), request.id)
+            after = (page[-1].created_at, page[-1].id)
+
+    async def _settle(self) -> None:
+        """Write what follows from ends whose settler was interrupted."""
+        before = self._store.clock.now() - self._grace
+        after: Place | None = None
+        while page := await self._store.settlement.unsettled(before, after=after, limit=_PAGE):
+            ids = [context_id for _, context_id in page]
+            try:
+                await self._contexts.settle(ids)
+            except StoreError:
+                # One of them may be what cannot be settled; the others must not wait for it.
+                for context_id in ids:
+                    await _carefully(partial(self._contexts.settle, [context_id]), context_id)
+            after = page[-1]
+
+
+async def _carefully(repair: Callable[[], Awaitable[None]], what: str) -> None:
+    """Try one repair; what cannot be repaired now is told and passed over."""
+    try:
+        await repair()
+    except AgentServiceError as error:
+        logger.bind(id=what).warning("could not be repaired now: {}", error)

@@ -1,0 +1,73 @@
+"""Chunks: pieces of streamed output, in the collection `events` (DESIGN §4 rule 13)."""
+
+from pymongo import ASCENDING
+from pymongo.errors import DuplicateKeyError
+
+from agent_service.domain.events import Chunk
+from agent_service.store.documents import SCHEMA
+from agent_service.store.driver import Database, durable
+from agent_service.store.operations import reading, writing
+
+
+class ChunkCollection:
+    """The collection `events`: append-only, one document for each chunk, ids in reading order."""
+
+    def __init__(self, database: Database) -> None:
+        self._current = durable(database, "events")
+        self._committed = durable(database, "events", read="majority")
+
+    async def append(self, chunk: Chunk) -> None:
+        """
+        Store one chunk; one that is stored already, after a lost answer, is a success.
+
+        Raises `StoreUnavailable`, `WriteOutcomeUnknown` or `UnstorableValue`.
+        """
+        try:
+            with writing():
+                await self._current.insert_one(
+                    {
+                        "_id": chunk_id(chunk.context_id, chunk.attempt, chunk.seq),
+                        "schema": SCHEMA,
+                        "context_id": chunk.context_id,
+                        "attempt": chunk.attempt,
+                        "seq": chunk.seq,
+                        "delta": chunk.delta,
+                        "at": chunk.at,
+                        "expires_at": None,
+                    }
+                )
+        except DuplicateKeyError:
+            return
+
+    async def read(self, context_id: str, attempt: int, *, after: int, limit: int = 500) -> list[Chunk]:
+        """
+        The chunks of one attempt after number `after`, in order, at most `limit`.
+
+        Raises `StoreUnavailable`.
+        """
+        with reading():
+            found = self._committed.find(
+                {
+                    "_id": {
+                        "$gt": chunk_id(context_id, attempt, after),
+                        "$lt": chunk_id(context_id, attempt + 1, 0),
+                    }
+                },
+                sort=[("_id", ASCENDING)],
+                limit=limit,
+            )
+            return [
+                Chunk(
+                    context_id=document["context_id"],
+                    attempt=document["attempt"],
+                    seq=document["seq"],
+                    delta=document["delta"],
+                    at=document["at"],
+                )
+                async for document in found
+            ]
+
+
+def chunk_id(context_id: str, attempt: int, seq: int) -> str:
+    """(context, attempt, seq) as one text that sorts in reading order and begins with the request's id."""
+    return f"{context_id}:{attempt:08d}:{seq:08d}"

@@ -1,0 +1,77 @@
+"""Contexts: inserting and reading the stored unit of work."""
+
+from collections.abc import Collection as AnyCollection
+from collections.abc import Mapping, Sequence
+
+from pymongo.errors import BulkWriteError
+
+from agent_service.domain.context import Context, ContextStatus
+from agent_service.domain.json_value import JsonValue
+from agent_service.domain.request import context_id
+from agent_service.store.documents import context_document, context_of
+from agent_service.store.driver import Database, Document, Session, durable
+from agent_service.store.operations import is_duplicate, reading, writing
+
+
+def ids_of_request(request_id: str) -> Document:
+    """The range of the ids of a request's contexts and chunks: `/` follows `.` in ASCII."""
+    return {"$gte": f"{request_id}.", "$lt": f"{request_id}/"}
+
+
+class ContextCollection:
+    """The collection `contexts`, as far as contexts are inserted and read; claims and ends are elsewhere."""
+
+    def __init__(self, database: Database) -> None:
+        self._current = durable(database, "contexts")
+        self._committed = durable(database, "contexts", read="majority")
+
+    async def insert(self, contexts: Sequence[Context], *, session: Session | None = None) -> None:
+        """
+        Insert in the given order; those that exist already are left alone.
+
+        Raises `StoreUnavailable`, `WriteOutcomeUnknown` or `UnstorableValue`.
+        """
+        documents = [context_document(context) for context in contexts]
+        while documents:
+            try:
+                with writing():
+                    await self._current.insert_many(documents, ordered=True, session=session)
+            except BulkWriteError as error:
+                if session is not None or not is_duplicate(error):
+                    raise
+                documents = documents[error.details["writeErrors"][0]["index"] + 1 :]
+            else:
+                return
+
+    async def of_request(self, request_id: str, *, session: Session | None = None) -> list[Context]:
+        """
+        All contexts of a request as a majority has them, in no particular order.
+
+        Raises `StoreUnavailable`.
+        """
+        with reading():
+            found = self._committed.find({"_id": ids_of_request(request_id)}, session=session)
+            return [context_of(document) async for document in found]
+
+    async def progress_of_request(self, request_id: str) -> list[Context]:
+        """Like `of_request`, without inputs and outputs. Raises `StoreUnavailable`."""
+        with reading():
+            found = self._committed.find(
+                {"_id": ids_of_request(request_id)}, {"input": 0, "output": 0, "metadata": 0}
+            )
+            return [context_of(document) async for document in found]
+
+    async def outputs(self, request_id: str, steps: AnyCollection[str]) -> Mapping[str, JsonValue]:
+        """
+        The outputs of those of the named steps that completed.
+
+        Raises `StoreUnavailable`.
+        """
+        ids = [context_id(request_id, step) for step in steps]
+        with reading():
+            found = self._committed.find({"_id": {"$in": ids}}, {"step": 1, "status": 1, "output": 1})
+            return {
+                document["step"]: document["output"]
+                async for document in found
+                if document["status"] == ContextStatus.COMPLETED
+            }

@@ -1,0 +1,170 @@
+"""Store: the one object that is MongoDB to everything above."""
+
+import asyncio
+import time
+from datetime import timedelta
+from typing import Any, Self, cast
+
+from loguru import logger
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from agent_service.domain.clock import ServerClock
+from agent_service.domain.errors import ConfigurationError, StoreUnavailable, WriteOutcomeUnknown
+from agent_service.store.chunks import ChunkCollection
+from agent_service.store.claims import ClaimCollection
+from agent_service.store.contexts import ContextCollection
+from agent_service.store.doorbell import Doorbell
+from agent_service.store.driver import Database, close_client, is_mock, open_client
+from agent_service.store.indexes import create_indexes, missing_indexes
+from agent_service.store.leases import LeaseCollection
+from agent_service.store.operations import CALLER_LIMIT, reading, writing
+from agent_service.store.outcomes import OutcomeCollection
+from agent_service.store.requests import RequestCollection
+from agent_service.store.schedule import ScheduleCollection
+from agent_service.store.settlement import SettlementCollection
+from agent_service.store.workers import WorkerCollection
+
+
+class Store:
+    """
+    A MongoDB database with everything of agent_service in it.
+
+    `database` is an `AsyncDatabase` of PyMongo or an `AsyncIOMotorDatabase` of Motor; `Store.connect` makes
+    one from an address. A store belongs to the event loop that it is first used in.
+    """
+
+    def __init__(self, database: object) -> None:
+        self._database = _checked(database)
+        self._owns_client = False
+        self._prepared = False
+        self._preparing = asyncio.Lock()
+        self.clock = ServerClock()
+        self._primary: str | None = None
+        #: When (monotonic seconds) this process first saw a primary that followed another one.
+        self._primary_changed: float | None = None
+        self.doorbell = Doorbell(self._database)
+        self.requests = RequestCollection(self._database)
+        self.contexts = ContextCollection(self._database)
+        self.claims = ClaimCollection(self._database)
+        self.leases = LeaseCollection(self._database)
+        self.outcomes = OutcomeCollection(self._database)
+        self.settlement = SettlementCollection(self._database)
+        self.schedule = ScheduleCollection(self._database)
+        self.chunks = ChunkCollection(self._database)
+        self.workers = WorkerCollection(self._database)
+
+    @classmethod
+    def connect(cls, uri: str, *, database: str = "agent_service", driver: str = "pymongo") -> Self:
+        """
+        A store at a MongoDB address; nothing is sent before its first use.
+
+        Raises `ConfigurationError` for an address or driver that cannot be used.
+        """
+        store = cls(open_client(uri, driver)[database])
+        store._owns_client = True
+        return store
+
+    async def prepare(self) -> None:
+        """
+        Create what is missing and read the server's time, once for each store.
+
+        Raises `StoreUnavailable` or `WriteOutcomeUnknown`; it can be called again then.
+        """
+        async with self._preparing:
+            if not self._prepared:
+                await self.measure_clock()
+                await create_indexes(self._database)
+                self._prepared = True
+
+    async def wait_until_ready(self) -> None:
+        """
+        Like `prepare`, and keeps trying with back-off, saying in one line each time what it tried.
+
+        Raises `ConfigurationError` or `StoreError` for what waiting does not mend, such as wrong credentials.
+        """
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type((StoreUnavailable, WriteOutcomeUnknown)),
+            wait=wait_random_exponential(multiplier=0.5, max=15),
+            before_sleep=self._say_unreachable,
+        ):
+            with attempt:
+                await self.prepare()
+
+    async def measure_clock(self) -> None:
+        """
+        Compare our clock with the primary's, and notice when the primary is another one than before.
+
+        Raises `StoreUnavailable`.
+        """
+        if is_mock(self._database):
+            return
+        sent = time.monotonic()
+        with reading(CALLER_LIMIT):
+            hello = await self._database.client.admin.command("hello")
+        received = time.monotonic()
+        primary = f"{hello.get('me', 'standalone')}/{hello.get('electionId', '')}"
+        if primary != self._primary:
+            if self._primary is not None:
+                self._primary_changed = received
+                self.clock.reset()
+                logger.info("MongoDB has a new primary: {}", hello.get("me"))
+            self._primary = primary
+        self.clock.observe(server_time=hello["localTime"], sent=sent, received=received)
+
+    def primary_is_new(self, within: timedelta) -> bool:
+        """Whether the primary changed less than `within` ago, as far as this process has seen."""
+        changed = self._primary_changed
+        return changed is not None and time.monotonic() - changed < within.total_seconds()
+
+    async def problems(self) -> list[str]:
+        """
+        Why this database is not ready to serve, in words; empty if it is.
+
+        Raises `StoreUnavailable` where there is no primary to ask.
+        """
+        await self.measure_clock()
+        return [
+            f"index {index.name} of {index.collection} is missing or different; it serves {index.serves}"
+            for index in await missing_indexes(self._database)
+        ]
+
+    async def drop(self) -> None:
+        """Remove the whole database, indexes and all. Raises `StoreUnavailable` or `WriteOutcomeUnknown`."""
+        with writing():
+            await self._database.client.drop_database(self._database.name)
+        self._prepared = False
+
+    async def close(self) -> None:
+        """Stop listening, and close the connections if this store made them."""
+        await self.doorbell.close()
+        if self._owns_client:
+            await close_client(self._database.client)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def _say_unreachable(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        pause = state.next_action.sleep if state.next_action else 0
+        logger.warning("MongoDB at {} does not answer ({}); next try in {:.1f} s", self.address, error, pause)
+
+    @property
+    def address(self) -> str:
+        """Where the store connects to, without credentials."""
+        nodes: Any = getattr(self._database.client, "_topology_settings", None)
+        seeds = getattr(nodes, "seeds", None) or []
+        return ",".join(f"{host}:{port}" for host, port in sorted(seeds)) or self._database.name
+
+
+def _checked(database: object) -> Database:
+    """The database under PyMongo Async's type, whichever driver it came from."""
+    for needed in ("get_collection", "client", "name"):
+        if not hasattr(type(database), needed) and not hasattr(database, needed):
+            raise ConfigurationError(
+                "Store takes a database of pymongo.AsyncMongoClient or of Motor, such as"
+                f" client['agent_service'], not {type(database).__name__}"
+            )
+    return cast("Database", database)

@@ -1,0 +1,235 @@
+"""Documents: how contexts and requests look in MongoDB (DESIGN §5), and the way there and back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent_service.domain.context import (
+    AttemptOutcome,
+    AttemptRecord,
+    Context,
+    ContextError,
+    ContextStatus,
+    Lease,
+)
+from agent_service.domain.request import Caller, Request, RequestStatus, Step, Submission
+from agent_service.store.driver import Document
+
+#: The version of the documents' shape, on every document, so that a later version can migrate.
+SCHEMA = 1
+
+
+def context_document(context: Context) -> Document:
+    """The document of a new context; it has no lease, output or history yet."""
+    return {
+        "_id": context.id,
+        "schema": SCHEMA,
+        "request_id": context.request_id,
+        "step": context.step,
+        "service": context.service,
+        "queue": context.queue,
+        **_caller_fields(context.caller),
+        "status": context.status.value,
+        "priority": context.priority,
+        "rank": context.rank,
+        "run_at": context.run_at,
+        "waiting_on": list(context.waiting_on),
+        "input": context.input,
+        "metadata": dict(context.metadata),
+        "idempotency_key": context.idempotency_key,
+        "attempt": context.attempt,
+        "tries": context.tries,
+        "max_attempts": context.max_attempts,
+        "leases_lost": context.leases_lost,
+        "lease": None,
+        "cancel_requested": context.cancel_requested,
+        "output": context.output,
+        "usage": context.usage,
+        "error": error_document(context.error),
+        "history": [],
+        "settled": context.settled,
+        "created_at": context.created_at,
+        "deadline_at": context.deadline_at,
+        "released_at": context.released_at,
+        "started_at": None,
+        "finished_at": context.finished_at,
+        "expires_at": None,
+    }
+
+
+def context_of(document: Mapping[str, Any]) -> Context:
+    """The context in a document; fields that were not read have their defaults."""
+    return Context(
+        id=document["_id"],
+        request_id=document["request_id"],
+        step=document["step"],
+        service=document["service"],
+        queue=document["queue"],
+        caller=_caller_of(document),
+        status=ContextStatus(document["status"]),
+        priority=document["priority"],
+        rank=document["rank"],
+        run_at=document["run_at"],
+        waiting_on=tuple(document["waiting_on"]),
+        input=document.get("input"),
+        metadata=document.get("metadata") or {},
+        idempotency_key=document["idempotency_key"],
+        attempt=document["attempt"],
+        tries=document["tries"],
+        max_attempts=document["max_attempts"],
+        leases_lost=document.get("leases_lost", 0),
+        lease=_lease_of(document.get("lease")),
+        cancel_requested=bool(document.get("cancel_requested")),
+        output=document.get("output"),
+        usage=document.get("usage"),
+        error=error_of(document.get("error")),
+        history=tuple(record_of_document(record) for record in document.get("history") or ()),
+        settled=document.get("settled"),
+        created_at=document["created_at"],
+        deadline_at=document["deadline_at"],
+        released_at=document.get("released_at"),
+        started_at=document.get("started_at"),
+        finished_at=document.get("finished_at"),
+        expires_at=document.get("expires_at"),
+    )
+
+
+def error_document(error: ContextError | None) -> Document | None:
+    """The stored form of an error."""
+    if error is None:
+        return None
+    return {"code": error.code, "message": error.message, "retryable": error.retryable}
+
+
+def error_of(document: Mapping[str, Any] | None) -> ContextError | None:
+    """The error in its stored form."""
+    if document is None:
+        return None
+    return ContextError(code=document["code"], message=document["message"], retryable=document["retryable"])
+
+
+def record_document(record: AttemptRecord) -> Document:
+    """The stored form of one line of a context's history."""
+    return {
+        "attempt": record.attempt,
+        "token": record.token,
+        "worker": record.worker,
+        "started_at": record.started_at,
+        "ended_at": record.ended_at,
+        "outcome": record.outcome.value,
+        "chunks": record.chunks,
+        "error": error_document(record.error),
+        "run_at": record.run_at,
+    }
+
+
+def record_of_document(document: Mapping[str, Any]) -> AttemptRecord:
+    """One line of a context's history."""
+    return AttemptRecord(
+        attempt=document["attempt"],
+        token=document["token"],
+        worker=document["worker"],
+        started_at=document["started_at"],
+        ended_at=document["ended_at"],
+        outcome=AttemptOutcome(document["outcome"]),
+        chunks=document["chunks"],
+        error=error_of(document.get("error")),
+        run_at=document.get("run_at"),
+    )
+
+
+def request_document(request: Request) -> Document:
+    """The document of a request."""
+    submission = request.submission
+    document: Document = {
+        "_id": request.id,
+        "schema": SCHEMA,
+        **_caller_fields(request.caller),
+        "fingerprint": request.fingerprint,
+        "status": request.status.value,
+        "planned": request.planned,
+        "steps": [
+            {
+                "name": step.name,
+                "service": step.service,
+                "queue": step.queue,
+                "input": step.input,
+                "after": list(step.after),
+                "max_attempts": step.max_attempts,
+            }
+            for step in submission.steps
+        ],
+        "variables": dict(submission.variables),
+        "metadata": dict(submission.metadata),
+        "priority": submission.priority,
+        "retry_of": request.retry_of,
+        "cancel_requested": request.cancel_requested,
+        "created_at": request.created_at,
+        "deadline_at": request.deadline_at,
+        "finished_at": request.finished_at,
+        "expires_at": request.expires_at,
+    }
+    # Left out rather than null: the unique index holds only what is there.
+    if request.idempotency_key is not None:
+        document["idempotency_key"] = request.idempotency_key
+    return document
+
+
+def request_of(document: Mapping[str, Any]) -> Request:
+    """The request in a document."""
+    steps = tuple(
+        Step(
+            name=step["name"],
+            service=step["service"],
+            queue=step["queue"],
+            input=step["input"],
+            after=tuple(step["after"]),
+            max_attempts=step["max_attempts"],
+        )
+        for step in document["steps"]
+    )
+    return Request(
+        id=document["_id"],
+        caller=_caller_of(document),
+        submission=Submission(
+            steps=steps,
+            variables=document["variables"],
+            metadata=document["metadata"],
+            priority=document["priority"],
+            deadline=document["deadline_at"] - document["created_at"],
+        ),
+        status=RequestStatus(document["status"]),
+        planned=document["planned"],
+        created_at=document["created_at"],
+        deadline_at=document["deadline_at"],
+        idempotency_key=document.get("idempotency_key"),
+        fingerprint=document["fingerprint"],
+        cancel_requested=document["cancel_requested"],
+        retry_of=document.get("retry_of"),
+        finished_at=document.get("finished_at"),
+        expires_at=document.get("expires_at"),
+    )
+
+
+def _caller_fields(caller: Caller) -> Document:
+    return {
+        "organization_id": caller.organization_id,
+        "user_id": caller.user_id,
+        "correlation_id": caller.correlation_id,
+        "trace": {"traceparent": caller.traceparent} if caller.traceparent else None,
+    }
+
+
+def _caller_of(document: Mapping[str, Any]) -> Caller:
+    trace = document.get("trace") or {}
+    return Caller(
+        organization_id=document["organization_id"],
+        user_id=document.get("user_id"),
+        correlation_id=document.get("correlation_id"),
+        traceparent=trace.get("traceparent"),
+    )
+
+
+def _lease_of(document: Mapping[str, Any] | None) -> Lease | None:
+    if document is None:
+        return None
+    return Lease(token=document["token"], worker=document["worker"], expires_at=document["expires_at"])

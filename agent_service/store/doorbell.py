@@ -1,0 +1,211 @@
+"""
+Doorbell: one change stream of a process, fanned out to whoever waits in it (DESIGN §3 "Waking").
+
+It is a hint and nothing more. It carries no resume token: whenever it breaks, it opens anew from now and
+rings every bell once, so that everybody takes one full look. Everybody who waits here polls slowly besides.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from enum import Enum, auto
+from typing import Any
+
+from loguru import logger
+from pymongo.errors import OperationFailure, PyMongoError
+
+from agent_service.domain.context import ContextStatus
+from agent_service.store.driver import Database, Document, change_stream, is_mock
+
+#: An idle stream asks the server again after this long; the server answers at once when there is news.
+_MAX_AWAIT = timedelta(seconds=20)
+#: The pause before a broken stream is opened again, at most.
+_REOPEN_WITHIN = timedelta(seconds=5)
+#: $changeStream is only supported on replica sets.
+_NO_CHANGE_STREAMS = 40573
+
+
+class Topic(Enum):
+    """What there is to wait for."""
+
+    #: A context became claimable.
+    WORK = auto()
+    #: A context became claimable at a later time.
+    SCHEDULE = auto()
+    #: Something happened to a request: a state changed, a chunk was stored.
+    PROGRESS = auto()
+
+
+class Bell:
+    """What one waiter holds; rings are remembered until the next `wait`."""
+
+    def __init__(self, topic: Topic, key: str | None) -> None:
+        self.topic = topic
+        #: The service or request it is about; None for all.
+        self.key = key
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake the waiter, now or when it next waits."""
+        self._rung.set()
+
+    async def wait(self, limit: timedelta) -> bool:
+        """Wait for a ring, at most this long; says whether it rang."""
+        try:
+            async with asyncio.timeout(max(limit.total_seconds(), 0)):
+                await self._rung.wait()
+        except TimeoutError:
+            return False
+        self._rung.clear()
+        return True
+
+
+class Doorbell:
+    """Opens the stream with the first listener and closes it with `close`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._bells: set[Bell] = set()
+        self._watching: frozenset[Topic] = frozenset()
+        self._task: asyncio.Task[None] | None = None
+        #: Whether the server can ring at all; if not, waiters poll every second at most.
+        self.available = not is_mock(database)
+        self._opened = asyncio.Event()
+
+    @contextlib.contextmanager
+    def listen(self, topic: Topic, key: str | None = None) -> Iterator[Bell]:
+        """Hold a bell for a topic, about one service or request if `key` names it."""
+        bell = Bell(topic, key)
+        self._bells.add(bell)
+        self._watch()
+        try:
+            yield bell
+        finally:
+            self._bells.discard(bell)
+
+    async def opened(self, limit: timedelta) -> bool:
+        """Wait until the stream is open; what is written from then on rings."""
+        try:
+            async with asyncio.timeout(limit.total_seconds()):
+                await self._opened.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def ring(self, topic: Topic, key: str | None = None) -> None:
+        """Ring the bells of a topic that are about `key`, or about everything."""
+        for bell in self._bells:
+            if bell.topic is topic and (key is None or bell.key is None or bell.key == key):
+                bell.ring()
+
+    async def close(self) -> None:
+        """Close the stream."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    def _watch(self) -> None:
+        """Have the stream open, with a filter that covers all topics that somebody listens to."""
+        wanted = self._watching | {bell.topic for bell in self._bells}
+        if not self.available or (self._task is not None and wanted == self._watching):
+            return
+        if self._task is not None:
+            self._task.cancel()
+        self._watching = wanted
+        self._opened = asyncio.Event()
+        self._task = asyncio.create_task(self._listen_for(wanted), name="doorbell")
+
+    async def _listen_for(self, topics: frozenset[Topic]) -> None:
+        """Keep a stream open until cancelled or until the server says that it has none."""
+        failures = 0
+        while self.available:
+            try:
+                async with change_stream(
+                    self._database,
+                    pipeline_for(topics),
+                    max_await_ms=int(_MAX_AWAIT / timedelta(milliseconds=1)),
+                ) as stream:
+                    # What happened before the stream was open is found by looking once.
+                    failures = 0
+                    self._opened.set()
+                    self._ring_all()
+                    async for change in stream:
+                        self._announce(change)
+            except OperationFailure as error:
+                if error.code == _NO_CHANGE_STREAMS:
+                    self.available = False
+                    logger.warning("MongoDB is no replica set, so it cannot wake us: polling every second")
+                    self._ring_all()
+                    return
+                failures += 1
+                logger.warning("the change stream broke ({}); opening it again", type(error).__name__)
+            except PyMongoError as error:
+                failures += 1
+                logger.bind(error=type(error).__name__).debug("the change stream broke; opening it again")
+            await asyncio.sleep(_pause(failures))
+
+    def _announce(self, change: Document) -> None:
+        document_id = str(change["documentKey"]["_id"])
+        request_id = document_id.split(":")[0].split(".")[0]
+        self.ring(Topic.PROGRESS, request_id)
+        if change["ns"]["coll"] != "contexts":
+            return
+        document = change.get("fullDocument") or {}
+        fields = change.get("updateDescription", {}).get("updatedFields", {})
+        match document.get("status") or fields.get("status"):
+            case ContextStatus.PENDING.value:
+                self.ring(Topic.WORK, document.get("service"))
+            case ContextStatus.SCHEDULED.value:
+                self.ring(Topic.SCHEDULE)
+
+    def _ring_all(self) -> None:
+        for bell in self._bells:
+            bell.ring()
+
+
+def pipeline_for(topics: frozenset[Topic]) -> Sequence[Document]:
+    """The stream's filter: the server sends nothing that nobody here waits for."""
+    statuses = []
+    if Topic.WORK in topics:
+        statuses.append(ContextStatus.PENDING.value)
+    if Topic.SCHEDULE in topics:
+        statuses.append(ContextStatus.SCHEDULED.value)
+    wanted: list[dict[str, Any]] = [
+        {"ns.coll": "contexts", "operationType": "insert", "fullDocument.status": {"$in": statuses}},
+        {
+            "ns.coll": "contexts",
+            "operationType": "update",
+            "updateDescription.updatedFields.status": {"$in": statuses},
+        },
+    ]
+    if Topic.PROGRESS in topics:
+        wanted += [
+            {"ns.coll": "events", "operationType": "insert"},
+            {
+                "ns.coll": {"$in": ["contexts", "requests"]},
+                "operationType": "update",
+                "updateDescription.updatedFields.status": {"$exists": True},
+            },
+        ]
+    return [
+        {"$match": {"$or": wanted}},
+        {
+            "$project": {
+                "ns": 1,
+                "documentKey": 1,
+                "operationType": 1,
+                "fullDocument.status": 1,
+                "fullDocument.service": 1,
+                "updateDescription.updatedFields.status": 1,
+            }
+        },
+    ]
+
+
+def _pause(failures: int) -> float:
+    """Seconds before the stream is opened again: grows with every failure in a row, with jitter."""
+    most = min(_REOPEN_WITHIN.total_seconds(), 0.1 * 2 ** min(failures, 10))
+    return random.uniform(most / 2, most)

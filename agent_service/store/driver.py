@@ -1,0 +1,150 @@
+"""
+The bridge between the drivers: PyMongo Async (the default), Motor, and mongomock-motor for unit tests.
+
+Everything above speaks to PyMongo Async's types; what the others do differently is bridged here and nowhere
+else: Motor starts sessions with `await`, returns cursors from `aggregate` and `watch` without it, and closes
+without it. mongomock knows no sessions, change streams or bulk updates.
+"""
+
+import inspect
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC
+from typing import Any, TypeAlias, cast
+
+import bson
+from bson.codec_options import CodecOptions
+from pymongo import AsyncMongoClient, ReadPreference, UpdateMany, UpdateOne
+from pymongo.asynchronous.change_stream import AsyncChangeStream
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from agent_service.domain.errors import ConfigurationError
+
+#: A document as BSON decodes it; documents stay inside this package.
+Document: TypeAlias = dict[str, Any]
+Collection: TypeAlias = AsyncCollection[Document]
+Database: TypeAlias = AsyncDatabase[Document]
+Session: TypeAlias = AsyncClientSession
+Update: TypeAlias = UpdateOne | UpdateMany
+
+_CODEC: CodecOptions[Document] = CodecOptions(
+    document_class=dict,
+    tz_aware=True,
+    tzinfo=UTC,
+    uuid_representation=bson.binary.UuidRepresentation.STANDARD,
+)
+
+
+def open_client(uri: str, driver: str) -> AsyncMongoClient[Document]:
+    """A client of the wanted driver; connects on first use. Raises `ConfigurationError`."""
+    options: dict[str, Any] = {
+        "appname": "agent_service",
+        "retryWrites": True,
+        "serverSelectionTimeoutMS": 3_000,
+        "connectTimeoutMS": 3_000,
+    }
+    try:
+        if driver == "motor":
+            return cast("AsyncMongoClient[Document]", _motor_client_class()(uri, **options))
+        return AsyncMongoClient[Document](uri, **options)
+    except (ValueError, TypeError, bson.errors.BSONError) as error:
+        raise ConfigurationError(f"MONGODB_URI cannot be used: {error}") from error
+
+
+def _motor_client_class() -> Any:
+    """Motor is an extra, so it is imported only where somebody asked for it."""
+    try:
+        from motor.motor_asyncio import AsyncIOMotorClient
+    except ImportError as error:
+        raise ConfigurationError(
+            "MONGODB_DRIVER=motor needs Motor; install agent-service[motor], or leave the variable out"
+        ) from error
+    return AsyncIOMotorClient
+
+
+def is_mock(database: Database) -> bool:
+    """Whether this is mongomock-motor's database, which knows no server, time, sessions or streams."""
+    return type(database).__module__.startswith("mongomock_motor")
+
+
+def durable(database: Database, name: str, *, read: str = "local") -> Collection:
+    """
+    The collection with everything explicit: primary reads, `w: majority`, aware datetimes.
+
+    `read` is the read concern: `majority` for whatever a client is shown, `local` otherwise. Time limits
+    come from `pymongo.timeout` around each operation, which also bounds the wait for the majority.
+    """
+    if is_mock(database):
+        return database.get_collection(name, codec_options=CodecOptions(tz_aware=True, tzinfo=UTC))
+    return database.get_collection(
+        name,
+        codec_options=_CODEC,
+        read_preference=ReadPreference.PRIMARY,
+        write_concern=WriteConcern("majority"),
+        read_concern=ReadConcern(read),
+    )
+
+
+async def bulk_write(
+    collection: Collection,
+    updates: Sequence[Update],
+    *,
+    session: Session | None = None,
+    ordered: bool = True,
+) -> int:
+    """Apply all updates in one round trip; returns how many documents they matched."""
+    if not updates:
+        return 0
+    if type(collection).__module__.startswith("mongomock_motor"):
+        return await _one_by_one(collection, updates)
+    result = await collection.bulk_write(updates, ordered=ordered, session=session)
+    return result.matched_count
+
+
+async def _one_by_one(collection: Collection, updates: Sequence[Update]) -> int:
+    """mongomock 4.3 refuses PyMongo 4.20's bulk updates, so apply each by itself."""
+    matched = 0
+    for update in updates:
+        many = isinstance(update, UpdateMany)
+        apply = collection.update_many if many else collection.update_one
+        result = await apply(update._filter, update._doc, upsert=bool(update._upsert))
+        matched += result.matched_count
+    return matched
+
+
+@asynccontextmanager
+async def causal_session(database: Database) -> AsyncIterator[Session | None]:
+    """A session in which no read goes back behind an earlier one; None where there are no sessions."""
+    if is_mock(database):
+        yield None
+        return
+    started: Any = database.client.start_session(causal_consistency=True)
+    session: Session = await started if inspect.isawaitable(started) else started
+    try:
+        yield session
+    finally:
+        await session.end_session()
+
+
+@asynccontextmanager
+async def change_stream(
+    database: Database, pipeline: Sequence[Mapping[str, Any]], *, max_await_ms: int
+) -> AsyncIterator[AsyncChangeStream[Document]]:
+    """Watch the whole database from now on."""
+    opened: Any = database.watch(pipeline, max_await_time_ms=max_await_ms)
+    stream: AsyncChangeStream[Document] = await opened if inspect.isawaitable(opened) else opened
+    try:
+        yield stream
+    finally:
+        await stream.close()
+
+
+async def close_client(client: AsyncMongoClient[Document]) -> None:
+    """Close the connections."""
+    closed: Any = client.close()
+    if inspect.isawaitable(closed):
+        await closed

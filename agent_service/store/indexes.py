@@ -1,0 +1,156 @@
+"""Indexes: every index there is, each with the query that it serves; created idempotently."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pymongo import ASCENDING, IndexModel
+
+from agent_service.store.driver import Database, Document, is_mock
+from agent_service.store.operations import reading, writing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """
+    One index of one collection.
+
+    `serves` says in words which query it is for; `partial` is the filter of a partial index, which that
+    query repeats; `expires` makes it a TTL index that removes a document at the date in its only key.
+    """
+
+    collection: str
+    name: str
+    keys: tuple[str, ...]
+    serves: str
+    unique: bool = False
+    partial: Document | None = None
+    expires: bool = False
+
+    def model(self) -> IndexModel:
+        """What the driver creates."""
+        options: dict[str, Any] = {"name": self.name}
+        if self.unique:
+            options["unique"] = True
+        if self.partial is not None:
+            options["partialFilterExpression"] = self.partial
+        if self.expires:
+            options["expireAfterSeconds"] = 0
+        return IndexModel([(key, ASCENDING) for key in self.keys], **options)
+
+
+INDEXES = (
+    Index(
+        collection="contexts",
+        name="claim",
+        keys=("service", "queue", "priority", "rank", "_id"),
+        partial={"status": "pending"},
+        serves="claims, single and in batches; the depth of a queue",
+    ),
+    Index(
+        collection="contexts",
+        name="due",
+        keys=("run_at", "_id"),
+        partial={"status": "scheduled"},
+        serves="the scheduler: what is due, and when the next one is",
+    ),
+    Index(
+        collection="contexts",
+        name="lease",
+        keys=("lease.expires_at", "_id"),
+        partial={"status": "running"},
+        serves="the rescuer: whose lease has ended; looking up a claim whose answer was lost",
+    ),
+    Index(
+        collection="contexts",
+        name="unsettled",
+        keys=("finished_at", "_id"),
+        partial={"settled": False},
+        serves="the rescuer: ended contexts whose consequences are not all written",
+    ),
+    Index(
+        collection="contexts",
+        name="expiry",
+        keys=("expires_at",),
+        expires=True,
+        serves="removal after retention",
+    ),
+    Index(
+        collection="requests",
+        name="idempotency",
+        keys=("organization_id", "idempotency_key"),
+        unique=True,
+        partial={"idempotency_key": {"$type": "string"}},
+        serves="idempotent submission: one request for each key of an organization",
+    ),
+    Index(
+        collection="requests",
+        name="unplanned",
+        keys=("created_at", "_id"),
+        partial={"planned": False},
+        serves="the rescuer: requests whose contexts are not all inserted",
+    ),
+    Index(
+        collection="requests",
+        name="expiry",
+        keys=("expires_at",),
+        expires=True,
+        serves="removal after retention",
+    ),
+    Index(
+        collection="events",
+        name="expiry",
+        keys=("expires_at",),
+        expires=True,
+        serves="removal after retention",
+    ),
+    Index(
+        collection="workers",
+        name="expiry",
+        keys=("expires_at",),
+        expires=True,
+        serves="forgetting workers that fell silent long ago",
+    ),
+)
+
+
+async def create_indexes(database: Database) -> None:
+    """
+    Create what is missing; what is there stays. Safe from many processes at once.
+
+    Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
+    """
+    for collection in dict.fromkeys(index.collection for index in INDEXES):
+        models = [index.model() for index in INDEXES if index.collection == collection]
+        with writing():
+            await database[collection].create_indexes(models)
+
+
+async def missing_indexes(database: Database) -> tuple[Index, ...]:
+    """
+    Which indexes are not there, or are there with other keys or another filter.
+
+    Raises `StoreUnavailable`.
+    """
+    if is_mock(database):
+        return ()
+    missing = []
+    for collection in dict.fromkeys(index.collection for index in INDEXES):
+        with reading():
+            present = await database[collection].index_information()
+        missing += [
+            index
+            for index in INDEXES
+            if index.collection == collection and not _matches(index, present.get(index.name))
+        ]
+    return tuple(missing)
+
+
+def _matches(index: Index, present: Any) -> bool:
+    if present is None:
+        return False
+    return (
+        tuple(key for key, _ in present["key"]) == index.keys
+        and bool(present.get("unique")) == index.unique
+        and present.get("partialFilterExpression") == index.partial
+        and ("expireAfterSeconds" in present) == index.expires
+    )

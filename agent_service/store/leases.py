@@ -1,0 +1,122 @@
+"""Leases: renewing them, and finding and taking back those that ended (DESIGN §4 rules 3 and 5)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from agent_service.domain.context import Context
+from agent_service.domain.transitions import Transition
+from agent_service.store.documents import context_of
+from agent_service.store.driver import Database, Document, durable, is_mock
+from agent_service.store.operations import reading, writing
+from agent_service.store.outcomes import leaving_running
+from agent_service.store.paging import Place, read_page
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseState:
+    """What a worker reads back after a renewal."""
+
+    #: The token that holds the context now, or None if nobody does.
+    token: str | None
+    cancel_requested: bool
+
+
+class LeaseCollection:
+    """The collection `contexts`, as far as leases are kept and taken back."""
+
+    def __init__(self, database: Database) -> None:
+        self._contexts = durable(database, "contexts")
+        # mongomock knows neither $expr nor $$NOW; nothing about time is proved there.
+        self._server_time = not is_mock(database)
+
+    async def renew(
+        self, tokens: Mapping[str, str], expires_at: datetime, *, limit: timedelta
+    ) -> Mapping[str, LeaseState]:
+        """
+        Move the end of the leases of these contexts, given as id → token, and read how they stand.
+
+        Each of the two operations takes `limit` at most. An id that is missing from the answer does not
+        exist any more. Raises `StoreUnavailable` or
+        `WriteOutcomeUnknown`.
+        """
+        ids = list(tokens)
+        with writing(limit):
+            await self._contexts.update_many(
+                {
+                    "_id": {"$in": ids},
+                    "status": "running",
+                    "lease.token": {"$in": list(set(tokens.values()))},
+                },
+                # $max, so that a renewal that was delayed on its way never shortens a lease.
+                {"$max": {"lease.expires_at": expires_at}},
+            )
+        with reading(limit):
+            found = self._contexts.find(
+                {"_id": {"$in": ids}}, {"lease.token": 1, "status": 1, "cancel_requested": 1}
+            )
+            return {document["_id"]: _state(document) async for document in found}
+
+    async def expired(self, now: datetime, *, after: Place | None = None, limit: int = 100) -> list[Context]:
+        """
+        A page of running contexts whose lease ended before `now`, those that ended first, first.
+
+        `after` is the place of the last one of the page before. Raises `StoreUnavailable`.
+        """
+        with reading():
+            page = await read_page(
+                self._contexts,
+                {"status": "running"},
+                "lease.expires_at",
+                before=now,
+                after=after,
+                limit=limit,
+                projection={"input": 0, "output": 0},
+            )
+        return [context_of(document) for document in page]
+
+    async def take_back(self, context: Context, transition: Transition) -> bool:
+        """
+        Apply `transition` if the lease that was read is still the one there and has ended by the server's
+        own time; says whether it was.
+
+        Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
+        """
+        still_ended: Document = {}
+        if self._server_time:
+            still_ended = {"$expr": {"$lt": ["$lease.expires_at", "$$NOW"]}}
+        with writing():
+            for update in leaving_running(context, transition):
+                done = await self._contexts.update_one({**update.filter, **still_ended}, update.change)
+                if done.matched_count:
+                    return True
+        return False
+
+    async def hand_back(self, context: Context, transition: Transition) -> bool:
+        """
+        Give up what this process itself claimed and never started; says whether it was still ours.
+
+        Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
+        """
+        with writing():
+            for update in leaving_running(context, transition):
+                done = await self._contexts.update_one(update.filter, update.change)
+                if done.matched_count:
+                    return True
+        return False
+
+
+def place_of(context: Context) -> Place:
+    """The place of an expired context in the order of `expired`."""
+    if context.lease is None:
+        raise ValueError(f"context {context.id} holds no lease")
+    return context.lease.expires_at, context.id
+
+
+def _state(document: Document) -> LeaseState:
+    lease = document.get("lease") or {}
+    running = document["status"] == "running"
+    return LeaseState(
+        token=lease.get("token") if running else None,
+        cancel_requested=bool(document.get("cancel_requested")),
+    )

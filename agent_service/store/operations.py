@@ -1,0 +1,108 @@
+"""Operations: the time limit of every call to MongoDB, and the border where its errors become ours."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pymongo
+from bson.errors import BSONError
+from pymongo.errors import (
+    BulkWriteError,
+    ConfigurationError,
+    DocumentTooLarge,
+    DuplicateKeyError,
+    InvalidURI,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+
+from agent_service.domain.errors import ConfigurationError as SettingError
+from agent_service.domain.errors import (
+    StoreError,
+    StoreUnavailable,
+    UnstorableValue,
+    WriteOutcomeUnknown,
+)
+
+#: Longer than an election, so that one failover is ridden out inside the call.
+READ_LIMIT = timedelta(seconds=10)
+WRITE_LIMIT = timedelta(seconds=15)
+#: Where a caller waits for the answer: an API client gets a 503 instead of silence.
+CALLER_LIMIT = timedelta(seconds=4)
+
+#: Server codes of refusals that no retry mends: unauthorized, authentication failed, and the like.
+_REFUSED = frozenset({13, 18, 8000})
+#: The document is over 16 MB, or nested too deeply.
+_UNSTORABLE = frozenset({15, 10334, 17280})
+
+
+@contextmanager
+def reading(limit: timedelta = READ_LIMIT) -> Iterator[None]:
+    """
+    Bound a read and translate its errors.
+
+    Raises `StoreUnavailable` for everything that may pass.
+    """
+    try:
+        with pymongo.timeout(limit.total_seconds()):
+            yield
+    except PyMongoError as error:
+        raise _refusal(error) or StoreUnavailable(_describe(error)) from error
+
+
+@contextmanager
+def writing(limit: timedelta = WRITE_LIMIT) -> Iterator[None]:
+    """
+    Bound a write and translate its errors; `DuplicateKeyError` and `BulkWriteError` of one pass through.
+
+    Raises `StoreUnavailable` if nothing was sent, `WriteOutcomeUnknown` if the answer was lost or the
+    majority did not confirm in time, `UnstorableValue` if the document cannot be stored.
+    """
+    try:
+        with pymongo.timeout(limit.total_seconds()):
+            yield
+    except (BSONError, DocumentTooLarge, OverflowError, RecursionError) as error:
+        raise UnstorableValue(f"{type(error).__name__}: the value cannot be stored") from error
+    except DuplicateKeyError:
+        raise
+    except BulkWriteError as error:
+        if is_duplicate(error):
+            raise
+        raise _bulk_failure(error) from error
+    except ServerSelectionTimeoutError as error:
+        raise StoreUnavailable(_describe(error)) from error
+    except PyMongoError as error:
+        raise _refusal(error) or WriteOutcomeUnknown(_describe(error)) from error
+
+
+def is_duplicate(error: BulkWriteError) -> bool:
+    """Whether the bulk stopped at a document whose `_id` or unique key exists, and at nothing else."""
+    errors = error.details.get("writeErrors", [])
+    concerns = error.details.get("writeConcernErrors", [])
+    return bool(errors) and not concerns and all(item.get("code") == 11000 for item in errors)
+
+
+def _bulk_failure(error: BulkWriteError) -> StoreError | UnstorableValue:
+    codes = {item.get("code") for item in error.details.get("writeErrors", [])}
+    if codes & _UNSTORABLE:
+        return UnstorableValue("MongoDB refused the document: too large or too deeply nested")
+    return WriteOutcomeUnknown(_describe(error))
+
+
+def _refusal(error: PyMongoError) -> StoreError | SettingError | UnstorableValue | None:
+    """What no retry mends, or None."""
+    if isinstance(error, InvalidURI | ConfigurationError):
+        return SettingError(f"MONGODB_URI cannot be used: {error}")
+    if isinstance(error, OperationFailure):
+        if error.code in _REFUSED:
+            return StoreError(f"MongoDB refused the operation: {_describe(error)}")
+        if error.code in _UNSTORABLE:
+            return UnstorableValue("MongoDB refused the document: too large or too deeply nested")
+    return None
+
+
+def _describe(error: PyMongoError) -> str:
+    """The first line of the driver's message, without the topology dump that follows it."""
+    text = str(error).split(", Timeout:")[0].split(", full error:")[0].splitlines()
+    return f"{type(error).__name__}: {text[0][:300] if text else 'no message'}"

@@ -1,0 +1,128 @@
+"""Outcomes: how an attempt's end is written, fenced by its lease token (DESIGN §4 rules 2, 4 and 9)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pymongo import UpdateOne
+
+from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
+from agent_service.domain.transitions import Transition, cancelled, record_of
+from agent_service.store.documents import error_document, record_document
+from agent_service.store.driver import Database, Document, bulk_write, durable
+from agent_service.store.operations import reading, writing
+
+#: How many past attempts a context remembers.
+HISTORY_LIMIT = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The end of one attempt: the context as it was claimed, and where it goes."""
+
+    context: Context
+    transition: Transition
+
+    @property
+    def token(self) -> str:
+        """The token that fences the write."""
+        return record_of(self.context, self.transition).token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FencedUpdate:
+    """One update that applies only while the token in its filter holds the context."""
+
+    filter: Document
+    change: Document
+
+
+class OutcomeCollection:
+    """The collection `contexts`, as far as attempts end."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._contexts = durable(database, "contexts")
+        self._committed = durable(database, "contexts", read="majority")
+
+    async def apply(self, outcomes: Sequence[Outcome]) -> frozenset[str]:
+        """
+        Write all outcomes in one bulk; returns the ids of the contexts whose lease was lost meanwhile.
+
+        Repeating it after a lost answer is safe: what was applied is recognised by its token in the history.
+        Raises `StoreUnavailable`, `WriteOutcomeUnknown` or `UnstorableValue`.
+        """
+        updates = [
+            UpdateOne(update.filter, update.change)
+            for outcome in outcomes
+            for update in leaving_running(outcome.context, outcome.transition)
+        ]
+        with writing():
+            # Unordered: an outcome must not wait behind one that does not match.
+            matched = await bulk_write(self._contexts, updates, ordered=False)
+        if matched == len(outcomes):
+            return frozenset()
+        return await self._not_applied(outcomes)
+
+    async def _not_applied(self, outcomes: Sequence[Outcome]) -> frozenset[str]:
+        """Which of these outcomes are not in their context's history: their lease was lost."""
+        tokens = {outcome.context.id: outcome.token for outcome in outcomes}
+        with reading():
+            found = self._committed.find(
+                {"_id": {"$in": list(tokens)}}, {"history.token": 1, "history.attempt": 1}
+            )
+            applied = {
+                document["_id"]
+                async for document in found
+                if any(record["token"] == tokens[document["_id"]] for record in document.get("history", ()))
+            }
+        return frozenset(tokens) - applied
+
+    async def ended(self, context_ids: Sequence[str]) -> Mapping[str, ContextStatus]:
+        """Which of these contexts have ended, and how. Raises `StoreUnavailable`."""
+        with reading():
+            found = self._committed.find({"_id": {"$in": list(context_ids)}}, {"status": 1})
+            statuses = {document["_id"]: ContextStatus(document["status"]) async for document in found}
+        return {context_id: status for context_id, status in statuses.items() if status.ended}
+
+
+def leaving_running(context: Context, transition: Transition) -> tuple[FencedUpdate, ...]:
+    """
+    The updates of which exactly one matches while the lease is still held.
+
+    A move that would let the context run again is refused where its request's cancellation came first; the
+    second update then cancels it. The first one that matches takes the token away from the other.
+    """
+    record = record_of(context, transition)
+    fence = {"_id": context.id, "status": ContextStatus.RUNNING.value, "lease.token": record.token}
+    if transition.terminal:
+        return (FencedUpdate(filter=fence, change=moved(context, transition)),)
+    ended = cancelled(at=transition.at, chunks=transition.chunks)
+    return (
+        FencedUpdate(filter={**fence, "cancel_requested": {"$ne": True}}, change=moved(context, transition)),
+        FencedUpdate(filter={**fence, "cancel_requested": True}, change=moved(context, ended)),
+    )
+
+
+def moved(context: Context, transition: Transition) -> Document:
+    """What a transition writes; the token goes into the history and the lease is cleared."""
+    fields: Document = {"status": transition.status.value, "lease": None}
+    if transition.error is not None or transition.terminal:
+        fields["error"] = error_document(transition.error)
+    if transition.run_at is not None:
+        fields["run_at"] = transition.run_at
+    if transition.terminal:
+        fields["finished_at"] = transition.at
+        fields["settled"] = False
+    if transition.status is ContextStatus.COMPLETED:
+        fields["output"] = transition.output
+        fields["usage"] = transition.usage
+    record = record_document(record_of(context, transition))
+    change: Document = {
+        "$set": fields,
+        "$push": {"history": {"$each": [record], "$slice": -HISTORY_LIMIT}},
+    }
+    if transition.refund:
+        change["$inc"] = {"tries": -1}
+    elif transition.outcome is AttemptOutcome.LEASE_LOST:
+        change["$inc"] = {"leases_lost": 1}
+    return change

@@ -1,0 +1,101 @@
+"""Requests: the collection `requests`."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from agent_service.domain.json_value import JsonValue
+from agent_service.domain.request import Request, RequestStatus
+from agent_service.store.documents import request_document, request_of
+from agent_service.store.driver import Database, Document, Session, durable
+from agent_service.store.operations import CALLER_LIMIT, reading, writing
+from agent_service.store.paging import Place, read_page
+
+
+class RequestCollection:
+    """The collection `requests`; whatever a client is shown comes from what a majority has."""
+
+    def __init__(self, database: Database) -> None:
+        self._current = durable(database, "requests")
+        self._committed = durable(database, "requests", read="majority")
+
+    async def insert(self, request: Request, *, session: Session | None = None) -> bool:
+        """
+        Insert a request; False if its idempotency key is taken.
+
+        Inside a caller's transaction a taken key aborts that transaction, so look it up first. Raises
+        `StoreUnavailable`, `WriteOutcomeUnknown` or `UnstorableValue`.
+        """
+        try:
+            with writing(CALLER_LIMIT):
+                await self._current.insert_one(request_document(request), session=session)
+        except DuplicateKeyError:
+            return False
+        return True
+
+    async def get(self, request_id: str, *, organization_id: str | None = None) -> Request | None:
+        """A request, of this organization if one is named. Raises `StoreUnavailable`."""
+        with reading(CALLER_LIMIT):
+            document = await self._committed.find_one(_owned(request_id, organization_id))
+        return None if document is None else request_of(document)
+
+    async def by_idempotency_key(
+        self, organization_id: str, key: str, *, session: Session | None = None
+    ) -> Request | None:
+        """
+        The request that this key made, as far as a majority has it. Raises `StoreUnavailable`.
+        """
+        with reading(CALLER_LIMIT):
+            document = await self._committed.find_one(
+                {"organization_id": organization_id, "idempotency_key": key}, session=session
+            )
+        return None if document is None else request_of(document)
+
+    async def mark_planned(self, request_id: str, *, session: Session | None = None) -> RequestStatus | None:
+        """
+        All contexts are inserted; returns the status of the request now, None if it is gone.
+
+        Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
+        """
+        with writing():
+            document = await self._current.find_one_and_update(
+                {"_id": request_id},
+                {"$set": {"planned": True}},
+                projection={"status": 1},
+                return_document=ReturnDocument.AFTER,
+                session=session,
+            )
+        return None if document is None else RequestStatus(document["status"])
+
+    async def unplanned(
+        self, before: datetime, *, after: Place | None = None, limit: int = 100
+    ) -> list[Request]:
+        """
+        A page of requests from before `before` whose contexts may be missing, oldest first.
+
+        `after` is the place, (creation, id), of the last one of the page before. Raises `StoreUnavailable`.
+        """
+        with reading():
+            page = await read_page(
+                self._committed,
+                {"planned": False},
+                "created_at",
+                before=before,
+                after=after,
+                limit=limit,
+            )
+        return [request_of(document) for document in page]
+
+    async def variables(self, request_id: str) -> Mapping[str, JsonValue]:
+        """The variables of a request; empty if it is gone. Raises `StoreUnavailable`."""
+        with reading():
+            document = await self._committed.find_one({"_id": request_id}, {"variables": 1})
+        return {} if document is None else document["variables"]
+
+
+def _owned(request_id: str, organization_id: str | None) -> Document:
+    if organization_id is None:
+        return {"_id": request_id}
+    return {"_id": request_id, "organization_id": organization_id}

@@ -1,0 +1,63 @@
+"""Schedule: contexts that wait for a time, and making those claimable that are due."""
+
+from datetime import datetime
+
+from pymongo import ASCENDING, UpdateMany
+
+from agent_service.domain.context import ContextStatus
+from agent_service.domain.transitions import CANCELLATION
+from agent_service.store.documents import error_document
+from agent_service.store.driver import Database, bulk_write, durable
+from agent_service.store.operations import reading, writing
+
+
+class ScheduleCollection:
+    """The collection `contexts`, as far as contexts wait for their `run_at`."""
+
+    def __init__(self, database: Database) -> None:
+        self._contexts = durable(database, "contexts")
+
+    async def next_run_at(self) -> datetime | None:
+        """When the next scheduled context is due, or None. Raises `StoreUnavailable`."""
+        with reading():
+            first = await self._contexts.find_one(
+                {"status": ContextStatus.SCHEDULED.value}, {"run_at": 1}, sort=[("run_at", ASCENDING)]
+            )
+        return None if first is None else first["run_at"]
+
+    async def promote(self, now: datetime, *, limit: int = 500) -> int:
+        """
+        Make claimable what is due at `now`, at most `limit` of them; returns how many were due.
+
+        What was asked to be cancelled meanwhile is cancelled instead. Raises `StoreUnavailable` or
+        `WriteOutcomeUnknown`.
+        """
+        with reading():
+            due = self._contexts.find(
+                {"status": ContextStatus.SCHEDULED.value, "run_at": {"$lte": now}},
+                {"_id": 1},
+                sort=[("run_at", ASCENDING), ("_id", ASCENDING)],
+                limit=limit,
+            )
+            ids = [document["_id"] async for document in due]
+        if not ids:
+            return 0
+        waiting = {"_id": {"$in": ids}, "status": ContextStatus.SCHEDULED.value}
+        cancellation = {
+            "status": ContextStatus.CANCELLED.value,
+            "error": error_document(CANCELLATION),
+            "finished_at": now,
+            "settled": False,
+        }
+        with writing():
+            await bulk_write(
+                self._contexts,
+                [
+                    UpdateMany(
+                        {**waiting, "cancel_requested": {"$ne": True}},
+                        {"$set": {"status": ContextStatus.PENDING.value}},
+                    ),
+                    UpdateMany({**waiting, "cancel_requested": True}, {"$set": cancellation}),
+                ],
+            )
+        return len(ids)

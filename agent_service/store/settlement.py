@@ -1,0 +1,247 @@
+"""Settlement: reading and writing what follows from the ends of contexts (DESIGN §4 rule 8)."""
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pymongo import UpdateMany, UpdateOne
+
+from agent_service.domain.context import ContextError, ContextStatus
+from agent_service.domain.request import RequestStatus, Step, context_id
+from agent_service.domain.settling import Consequences, RequestPlan
+from agent_service.domain.transitions import CANCELLATION
+from agent_service.store.contexts import ids_of_request
+from agent_service.store.documents import error_document
+from agent_service.store.driver import Collection as Documents
+from agent_service.store.driver import Database, Document, Session, bulk_write, causal_session, durable
+from agent_service.store.operations import reading, writing
+from agent_service.store.paging import Place, read_page
+
+#: Contexts and events outlive their request by this much (DESIGN §4 rule 16).
+OUTLIVES = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedContext:
+    """A context that has ended and is not settled."""
+
+    id: str
+    request_id: str
+    step: str
+    status: ContextStatus
+
+
+class SettlementCollection:
+    """What settling reads and writes in `contexts`, `requests` and `events`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._contexts = durable(database, "contexts")
+        self._requests = durable(database, "requests")
+        self._events = durable(database, "events")
+        self._committed_contexts = durable(database, "contexts", read="majority")
+        self._committed_requests = durable(database, "requests", read="majority")
+
+    @asynccontextmanager
+    async def view(self) -> AsyncIterator["SettlementView"]:
+        """
+        A view in which no read goes back behind an earlier one, across a failover too.
+
+        Two contexts of a request may end at once; each settler reads all siblings after the end of its own,
+        so the later one of the two sees both ends.
+        """
+        async with causal_session(self._database) as session:
+            yield SettlementView(self._committed_contexts, self._committed_requests, session)
+
+    async def unsettled(
+        self, before: datetime, *, after: Place | None = None, limit: int = 100
+    ) -> list[Place]:
+        """
+        A page of the places, (end, id), of contexts that ended before a time and are not settled.
+
+        `after` is the last one of the page before. Raises `StoreUnavailable`.
+        """
+        with reading():
+            page = await read_page(
+                self._committed_contexts,
+                {"settled": False},
+                "finished_at",
+                before=before,
+                after=after,
+                limit=limit,
+                projection={"finished_at": 1},
+            )
+        return [(document["finished_at"], document["_id"]) for document in page]
+
+    async def write_consequences(self, consequences: Mapping[str, Consequences], *, at: datetime) -> None:
+        """
+        Release and cancel dependents, given by request id; repeating it changes nothing.
+
+        Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
+        """
+        updates: list[UpdateOne | UpdateMany] = []
+        for request_id, follows in consequences.items():
+            for step, dependent in follows.releases:
+                updates += _releases(context_id(request_id, dependent), step, at)
+            updates += [
+                UpdateOne(_blocked(context_id(request_id, step)), _cancellation(error, at))
+                for step, error in follows.cancellations.items()
+            ]
+        with writing():
+            await bulk_write(self._contexts, updates)
+
+    async def write_statuses(
+        self, statuses: Mapping[str, RequestStatus], *, at: datetime, expires_at: datetime
+    ) -> None:
+        """
+        End requests, or say that they run, unless they have ended; only then let what belongs to them expire.
+
+        Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
+        """
+        open_statuses = [RequestStatus.ACCEPTED.value, RequestStatus.RUNNING.value]
+        updates: list[UpdateOne | UpdateMany] = []
+        for request_id, status in statuses.items():
+            fields: Document = {"status": status.value}
+            if status.ended:
+                fields |= {"finished_at": at, "expires_at": expires_at}
+            updates.append(UpdateOne({"_id": request_id, "status": {"$in": open_statuses}}, {"$set": fields}))
+        with writing():
+            await bulk_write(self._requests, updates)
+        ended = [request_id for request_id, status in statuses.items() if status.ended]
+        await self._let_expire(ended, expires_at + OUTLIVES)
+
+    async def _let_expire(self, request_ids: Sequence[str], expires_at: datetime) -> None:
+        updates: list[UpdateOne | UpdateMany] = [
+            UpdateMany(
+                {"_id": ids_of_request(request_id), "expires_at": None},
+                {"$set": {"expires_at": expires_at}},
+            )
+            for request_id in request_ids
+        ]
+        with writing():
+            await bulk_write(self._events, updates)
+        with writing():
+            await bulk_write(self._contexts, updates)
+
+    async def cancel_waiting(
+        self, context_ids: Sequence[str], *, at: datetime, session: Session | None = None
+    ) -> None:
+        """
+        Cancel those of these contexts that no worker holds.
+
+        Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
+        """
+        waiting = [
+            ContextStatus.BLOCKED.value,
+            ContextStatus.SCHEDULED.value,
+            ContextStatus.PENDING.value,
+        ]
+        with writing():
+            await self._contexts.update_many(
+                {"_id": {"$in": list(context_ids)}, "status": {"$in": waiting}},
+                _cancellation(CANCELLATION, at),
+                session=session,
+            )
+
+    async def mark_settled(self, context_ids: Collection[str]) -> None:
+        """
+        All that follows from these ends is written; those that have not ended are left alone.
+
+        Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
+        """
+        with writing():
+            await self._contexts.update_many(
+                {"_id": {"$in": list(context_ids)}, "settled": False}, {"$set": {"settled": True}}
+            )
+
+
+class SettlementView:
+    """What settling reads, in one causally consistent session and from what a majority has."""
+
+    def __init__(self, contexts: Documents, requests: Documents, session: Session | None) -> None:
+        self._contexts = contexts
+        self._requests = requests
+        self._session = session
+
+    async def ended(self, context_ids: Collection[str]) -> list[EndedContext]:
+        """Which of these contexts have ended and are not settled. Raises `StoreUnavailable`."""
+        with reading():
+            found = self._contexts.find(
+                {"_id": {"$in": list(context_ids)}, "settled": False},
+                {"request_id": 1, "step": 1, "status": 1},
+                session=self._session,
+            )
+            return [
+                EndedContext(
+                    id=document["_id"],
+                    request_id=document["request_id"],
+                    step=document["step"],
+                    status=ContextStatus(document["status"]),
+                )
+                async for document in found
+            ]
+
+    async def plans(self, request_ids: Collection[str]) -> list[RequestPlan]:
+        """The plans of those of these requests that exist. Raises `StoreUnavailable`."""
+        with reading():
+            found = self._requests.find(
+                {"_id": {"$in": list(request_ids)}},
+                {"steps.name": 1, "steps.after": 1, "steps.service": 1, "status": 1},
+                session=self._session,
+            )
+            return [_plan(document) async for document in found]
+
+    async def statuses(self, plans: Collection[RequestPlan]) -> dict[str, dict[str, ContextStatus]]:
+        """
+        Request id → step → status; a context that does not exist yet is not in it.
+
+        Raises `StoreUnavailable`.
+        """
+        statuses: dict[str, dict[str, ContextStatus]] = {plan.id: {} for plan in plans}
+        ids = [context_id(plan.id, step.name) for plan in plans for step in plan.steps]
+        with reading():
+            found = self._contexts.find(
+                {"_id": {"$in": ids}}, {"request_id": 1, "step": 1, "status": 1}, session=self._session
+            )
+            async for document in found:
+                statuses[document["request_id"]][document["step"]] = ContextStatus(document["status"])
+        return statuses
+
+
+def _releases(dependent_id: str, step: str, at: datetime) -> list[UpdateOne]:
+    """Take `step` off the list of a dependent; once the list is empty, let it run, or end it if asked to."""
+    blocked = _blocked(dependent_id)
+    free = {**blocked, "waiting_on": {"$size": 0}}
+    return [
+        UpdateOne({**blocked, "waiting_on": step}, {"$pull": {"waiting_on": step}}),
+        UpdateOne(
+            {**free, "cancel_requested": {"$ne": True}},
+            {"$set": {"status": ContextStatus.PENDING.value, "run_at": at, "released_at": at}},
+        ),
+        UpdateOne({**free, "cancel_requested": True}, _cancellation(CANCELLATION, at)),
+    ]
+
+
+def _blocked(context_id: str) -> Document:
+    return {"_id": context_id, "status": ContextStatus.BLOCKED.value}
+
+
+def _cancellation(error: ContextError, at: datetime) -> Document:
+    """The end of a context that never ran."""
+    return {
+        "$set": {
+            "status": ContextStatus.CANCELLED.value,
+            "error": error_document(error),
+            "finished_at": at,
+            "settled": False,
+        }
+    }
+
+
+def _plan(document: Document) -> RequestPlan:
+    steps = tuple(
+        Step(name=step["name"], service=step["service"], input=None, after=tuple(step["after"]))
+        for step in document["steps"]
+    )
+    return RequestPlan(id=document["_id"], steps=steps, status=RequestStatus(document["status"]))

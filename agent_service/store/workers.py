@@ -1,0 +1,79 @@
+"""Workers: the last sign of life of each, in the collection `workers`."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from agent_service.store.documents import SCHEMA
+from agent_service.store.driver import Database, durable
+from agent_service.store.operations import CALLER_LIMIT, reading, writing
+
+#: A silent worker is forgotten after this long.
+FORGOTTEN_AFTER = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignOfLife:
+    """What a worker says of itself; `id` is a fresh UUID of each start, never a host's name."""
+
+    id: str
+    service: str
+    queues: tuple[str, ...]
+    host: str
+    pid: int
+    concurrency: int
+    running: int
+    started_at: datetime
+    seen_at: datetime
+
+
+class WorkerCollection:
+    """The collection `workers`; nothing about claims or leases is decided from it."""
+
+    def __init__(self, database: Database) -> None:
+        self._workers = durable(database, "workers")
+
+    async def report(self, sign: SignOfLife) -> None:
+        """Store the latest sign of life. Raises `StoreUnavailable` or `WriteOutcomeUnknown`."""
+        with writing():
+            await self._workers.update_one(
+                {"_id": sign.id},
+                {
+                    "$set": {
+                        "schema": SCHEMA,
+                        "service": sign.service,
+                        "queues": list(sign.queues),
+                        "host": sign.host,
+                        "pid": sign.pid,
+                        "concurrency": sign.concurrency,
+                        "running": sign.running,
+                        "started_at": sign.started_at,
+                        "seen_at": sign.seen_at,
+                        "expires_at": sign.seen_at + FORGOTTEN_AFTER,
+                    }
+                },
+                upsert=True,
+            )
+
+    async def remove(self, worker_id: str) -> None:
+        """Forget a worker that has stopped. Raises `StoreUnavailable` or `WriteOutcomeUnknown`."""
+        with writing():
+            await self._workers.delete_one({"_id": worker_id})
+
+    async def seen_since(self, since: datetime) -> list[SignOfLife]:
+        """The workers that gave a sign of life since then. Raises `StoreUnavailable`."""
+        with reading(CALLER_LIMIT):
+            found = self._workers.find({"seen_at": {"$gte": since}})
+            return [
+                SignOfLife(
+                    id=document["_id"],
+                    service=document["service"],
+                    queues=tuple(document["queues"]),
+                    host=document["host"],
+                    pid=document["pid"],
+                    concurrency=document["concurrency"],
+                    running=document["running"],
+                    started_at=document["started_at"],
+                    seen_at=document["seen_at"],
+                )
+                async for document in found
+            ]

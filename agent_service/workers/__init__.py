@@ -1,0 +1,1 @@
+"""Workers: claim contexts, have a base service do the work, and write how it ended."""

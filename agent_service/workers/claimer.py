@@ -1,0 +1,81 @@
+"""Claimer: one for each service and process; claims no more than can start at once (DESIGN §3)."""
+
+import random
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from loguru import logger
+
+from agent_service.context_manager import ContextManager
+from agent_service.domain.context import Context, Lease
+from agent_service.domain.errors import WriteOutcomeUnknown
+from agent_service.store.claims import Claim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """Contexts that were claimed together; `lease_ends` is counted from before the claim was sent."""
+
+    contexts: Sequence[Context]
+    #: Monotonic seconds.
+    lease_ends: float
+
+
+class Claimer:
+    """Claims for one worker, and gives back what a claim took whose answer was lost."""
+
+    def __init__(
+        self,
+        contexts: ContextManager,
+        *,
+        service: str,
+        queues: tuple[str, ...],
+        worker_id: str,
+        lease: timedelta,
+    ) -> None:
+        self._contexts = contexts
+        self._service = service
+        self._queues = queues
+        self._worker_id = worker_id
+        self._length = lease
+        #: Leases of claims whose answers were lost.
+        self._unknown: list[Lease] = []
+
+    async def claim(self, limit: int) -> Claimed:
+        """
+        Claim up to `limit` contexts.
+
+        Raises `StoreUnavailable` or `WriteOutcomeUnknown`; nothing of that claim is ever executed.
+        """
+        await self._hand_back_unknown()
+        now = self._contexts.now()
+        lease = Lease(token=uuid.uuid4().hex, worker=self._worker_id, expires_at=now + self._length)
+        claim = Claim(service=self._service, queues=self._queues, lease=lease, at=now)
+        lease_ends = time.monotonic() + self._length.total_seconds()
+        try:
+            contexts = await self._contexts.claim(claim, limit)
+        except WriteOutcomeUnknown:
+            self._unknown.append(lease)
+            raise
+        return Claimed(contexts=contexts, lease_ends=lease_ends)
+
+    async def _hand_back_unknown(self) -> None:
+        """
+        Look up what claims took whose answers were lost, and give it back.
+
+        A claim may still be on its way when it is looked up, so it is looked up until its lease has ended.
+        """
+        for lease in list(self._unknown):
+            given = await self._contexts.hand_back_claim(lease)
+            if given:
+                logger.info("{} contexts were handed back after a lost answer", given)
+            if given or lease.expires_at < self._contexts.now():
+                self._unknown.remove(lease)
+
+
+def jittered(interval: timedelta) -> timedelta:
+    """The interval, a little shorter or longer, so that many processes do not look at the same moment."""
+    return interval * random.uniform(0.8, 1.2)

@@ -1,0 +1,212 @@
+"""Execution: one attempt, from its rendered input to its written outcome."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from enum import Enum, auto
+from typing import TypeAlias
+
+from loguru import logger
+
+from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
+from agent_service.context_manager import ContextManager
+from agent_service.domain.context import Context
+from agent_service.domain.errors import AgentServiceError, LeaseLost, StoreError, UnstorableValue
+from agent_service.domain.json_value import JsonValue, find_unstorable
+from agent_service.domain.retry_policy import RetryPolicy
+from agent_service.domain.templates import placeholders, render
+from agent_service.domain.transitions import Transition, cancelled, completed, released
+from agent_service.domain.verdict import after_error, deadline_exceeded
+from agent_service.store.outcomes import Outcome
+from agent_service.workers.chunk_writer import ChunkWriter
+from agent_service.workers.held_lease import HeldLease
+from agent_service.workers.outcome_writer import OutcomeWriter
+
+#: What does the work of an attempt: calls the base service, or is a worker's own code.
+Handler: TypeAlias = Callable[[BaseServiceCall, OnDelta], Awaitable[BaseServiceAnswer]]
+
+
+class StopReason(Enum):
+    """Why an attempt is stopped before its work is done."""
+
+    #: The lease ended or went to another worker: nothing may be written.
+    LEASE_LOST = auto()
+    #: Its request was cancelled.
+    CANCELLED = auto()
+    #: The worker stops and hands the context back.
+    RELEASED = auto()
+
+
+class Execution:
+    """
+    One attempt.
+
+    `run` is the whole story: perform, then record. `stop` may be called at any moment; it ends the call to
+    the base service and does nothing once that has ended.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        contexts: ContextManager,
+        handler: Handler,
+        outcomes: OutcomeWriter,
+        lease_ends: float,
+        timeout: timedelta,
+        backoff: RetryPolicy,
+    ) -> None:
+        if context.lease is None:
+            raise ValueError(f"context {context.id} was not claimed")
+        self.context = context
+        self.lease = HeldLease(
+            context.id,
+            context.lease.token,
+            ends=lease_ends,
+            on_lost=lambda: self.stop(StopReason.LEASE_LOST),
+        )
+        self._contexts = contexts
+        self._handler = handler
+        self._outcomes = outcomes
+        self._timeout = timeout
+        self._backoff = backoff
+        self._chunks = ChunkWriter(contexts, context, self.lease)
+        self._stopped_for: StopReason | None = None
+        self._calling: asyncio.Task[BaseServiceAnswer] | None = None
+        self._log = logger.bind(
+            request_id=context.request_id,
+            context_id=context.id,
+            organization_id=context.caller.organization_id,
+            attempt=context.attempt,
+        )
+
+    async def run(self) -> None:
+        """Do the attempt and write how it ended; a lost lease writes nothing."""
+        began = time.monotonic()
+        try:
+            transition = await self._perform()
+        except LeaseLost:
+            await self._chunks.abandon()
+            self._log.warning("the lease was lost; the attempt is dropped")
+            return
+        written = await self._outcomes.write(Outcome(context=self.context, transition=transition))
+        if not written:
+            self._log.warning("the lease was lost before the outcome was written")
+            return
+        self._log.bind(seconds=round(time.monotonic() - began, 3)).info(
+            "{} {}{}",
+            self.context.service,
+            transition.outcome,
+            f": {transition.error.code}" if transition.error else "",
+        )
+
+    def stop(self, reason: StopReason) -> None:
+        """Stop the attempt if its call has not ended; the first reason counts, a lost lease before all."""
+        if self._stopped_for is None or reason is StopReason.LEASE_LOST:
+            self._stopped_for = reason
+        if self._calling is not None:
+            self._calling.cancel()
+
+    async def _perform(self) -> Transition:
+        """The work, and how it ended. Raises `LeaseLost`."""
+        try:
+            answer = await self._call(await self._render_input())
+            chunks = await self._chunks.finish()
+            self._check_storable(answer)
+        except LeaseLost:
+            raise
+        except _StoppedError:
+            return await self._stopped()
+        except StoreError as error:
+            self._log.warning("the input could not be read: {}", error)
+            return released(at=self._contexts.now(), chunks=await self._chunks.abandon())
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises ends the attempt, and is logged
+            return await self._failed(error)
+        return completed(at=self._contexts.now(), output=answer.output, usage=answer.usage, chunks=chunks)
+
+    async def _render_input(self) -> JsonValue:
+        """The input with its placeholders filled in. Raises `TemplateError` or `StoreUnavailable`."""
+        used = placeholders(self.context.input)
+        if not used:
+            return render(self.context.input, {})
+        return render(self.context.input, await self._contexts.scope(self.context, used))
+
+    async def _call(self, rendered: JsonValue) -> BaseServiceAnswer:
+        """Have the handler do the work, in a task of its own that `stop` can end."""
+        call = self._new_call(rendered)
+        if call.timeout <= timedelta(0):
+            raise _DeadlineExceededError
+        self.lease.check()
+        if self._stopped_for is not None:
+            raise _StoppedError
+        self._calling = asyncio.ensure_future(self._handler(call, self._chunks.add))
+        try:
+            return await self._calling
+        except asyncio.CancelledError:
+            # Cancelled from outside: the handler must not go on without us.
+            if not self._calling.done():
+                self._calling.cancel()
+                raise
+            if self._stopped_for is None:
+                raise
+            raise _StoppedError from None
+        finally:
+            self._calling = None
+
+    def _new_call(self, rendered: JsonValue) -> BaseServiceCall:
+        context = self.context
+        return BaseServiceCall(
+            context_id=context.id,
+            request_id=context.request_id,
+            step=context.step,
+            attempt=context.attempt,
+            input=rendered,
+            metadata=context.metadata,
+            idempotency_key=context.idempotency_key,
+            organization_id=context.caller.organization_id,
+            user_id=context.caller.user_id,
+            correlation_id=context.caller.correlation_id,
+            traceparent=context.caller.traceparent,
+            timeout=min(self._timeout, context.deadline_at - self._contexts.now()),
+        )
+
+    def _check_storable(self, answer: BaseServiceAnswer) -> None:
+        """Find what MongoDB cannot hold before it is written. Raises `UnstorableValue`."""
+        for problem in find_unstorable({"output": answer.output, "usage": answer.usage}):
+            raise UnstorableValue(f"the answer cannot be stored: {problem.pointer}: {problem.detail}")
+
+    async def _stopped(self) -> Transition:
+        """How an attempt ends that was stopped from outside. Raises `LeaseLost`."""
+        chunks = await self._chunks.abandon()
+        match self._stopped_for:
+            case StopReason.CANCELLED:
+                return cancelled(at=self._contexts.now(), chunks=chunks)
+            case StopReason.RELEASED:
+                return released(at=self._contexts.now(), chunks=chunks)
+            case _:
+                raise LeaseLost(f"the lease of {self.context.id} has ended")
+
+    async def _failed(self, error: Exception) -> Transition:
+        chunks = await self._chunks.abandon()
+        if isinstance(error, _DeadlineExceededError):
+            return deadline_exceeded(at=self._contexts.now(), chunks=chunks)
+        if not isinstance(error, AgentServiceError):
+            self._log.opt(exception=error).error("the handler raised {}", type(error).__name__)
+        return after_error(
+            self.context,
+            error,
+            at=self._contexts.now(),
+            chunks=chunks,
+            policy=self._backoff,
+            random=random.random,
+        )
+
+
+class _StoppedError(Exception):
+    """The call was ended by `stop`; why stands in the execution."""
+
+
+class _DeadlineExceededError(Exception):
+    """There is no time left for the call."""

@@ -1,0 +1,67 @@
+"""Signs of life: what a worker says of itself now and then, for health checks and operators."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+
+from loguru import logger
+
+from agent_service.domain.errors import StoreError
+from agent_service.store import Store
+from agent_service.store.workers import SignOfLife
+
+#: The time between two signs; three times this without one, and the worker counts as gone.
+EVERY = timedelta(seconds=15)
+
+
+class LifeSigns:
+    """Writes a sign of life at the start, every now and then, and takes it away at the end."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        worker_id: str,
+        service: str,
+        queues: tuple[str, ...],
+        concurrency: int,
+        running: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._worker_id = worker_id
+        self._service = service
+        self._queues = queues
+        self._concurrency = concurrency
+        self._running = running
+        self._started_at = store.clock.now()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Report until `stopping` is set; trouble of MongoDB only delays the next sign."""
+        while not stopping.is_set():
+            await self._report()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EVERY.total_seconds()):
+                    await stopping.wait()
+        with suppress(StoreError):
+            await self._store.workers.remove(self._worker_id)
+
+    async def _report(self) -> None:
+        try:
+            await self._store.workers.report(
+                SignOfLife(
+                    id=self._worker_id,
+                    service=self._service,
+                    queues=self._queues,
+                    host=socket.gethostname(),
+                    pid=os.getpid(),
+                    concurrency=self._concurrency,
+                    running=self._running(),
+                    started_at=self._started_at,
+                    seen_at=self._store.clock.now(),
+                )
+            )
+        except StoreError as error:
+            logger.debug("the sign of life could not be written: {}", error)

@@ -1,0 +1,278 @@
+"""ClientWorker: claims the contexts of one service and has a base service do the work."""
+
+import asyncio
+import uuid
+from datetime import timedelta
+from functools import partial
+from typing import ClassVar
+
+from loguru import logger
+
+from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
+from agent_service.base_services.client import BaseServiceClient
+from agent_service.base_services.http_client import HttpClient
+from agent_service.context_manager import ContextManager
+from agent_service.domain.context import Context
+from agent_service.domain.errors import ConfigurationError, StoreError
+from agent_service.domain.request import DEFAULT_QUEUE
+from agent_service.domain.retry_policy import RetryPolicy
+from agent_service.store import Store
+from agent_service.store.doorbell import Bell, Topic
+from agent_service.upkeep import Upkeep
+from agent_service.workers.claimer import Claimed, Claimer, jittered
+from agent_service.workers.execution import Execution, StopReason
+from agent_service.workers.lease_keeper import KeptLease, LeaseKeeper
+from agent_service.workers.outcome_writer import OutcomeWriter
+from agent_service.workers.sign_of_life import LifeSigns
+from agent_service.workers.worker_settings import (
+    LONGEST_POLL_WITHOUT_BELL,
+    WorkerArguments,
+    WorkerSettings,
+    resolve,
+)
+
+#: The pause after MongoDB did not answer, at most.
+_LONGEST_PAUSE = timedelta(seconds=15)
+
+
+class ClientWorker:
+    """
+    A worker for one service: `await worker.start()`, and later `await worker.stop()`.
+
+    A service of one's own is a subclass with a `service` name; what it calls is `<SERVICE>_BASE_URL`.
+    Override `handle` to do something before or after the call, or something else instead of it. Keyword
+    arguments that are left out come from the environment; lengths of time are `timedelta` or seconds.
+    """
+
+    service: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        service: str | None = None,
+        queues: tuple[str, ...] = (DEFAULT_QUEUE,),
+        base_url: str | None = None,
+        api_key: str | None = None,
+        poll_interval: timedelta | float | None = None,
+        concurrency: int | None = None,
+        batch_size: int | None = None,
+        timeout: timedelta | float | None = None,
+        lease_seconds: timedelta | float | None = None,
+        protocol: str | None = None,
+        model: str | None = None,
+        shutdown_grace: timedelta | float | None = None,
+        retention: timedelta | None = None,
+        backoff: RetryPolicy | None = None,
+        http_client: HttpClient | None = None,
+    ) -> None:
+        self._service = service or self.service
+        if not self._service:
+            raise ConfigurationError("a worker needs the name of its service: set `service` in the subclass")
+        if not queues:
+            raise ConfigurationError("a worker needs at least one queue")
+        arguments = WorkerArguments(
+            base_url=base_url,
+            api_key=api_key,
+            poll_interval=poll_interval,
+            concurrency=concurrency,
+            batch_size=batch_size,
+            timeout=timeout,
+            lease_seconds=lease_seconds,
+            protocol=protocol,
+            model=model,
+            shutdown_grace=shutdown_grace,
+            retention=retention,
+        )
+        self._settings: WorkerSettings = resolve(self._service, arguments)
+        self.id = str(uuid.uuid4())
+        self._store = store
+        self._queues = queues
+        self._backoff = backoff or RetryPolicy()
+        self._http_client = http_client
+        self._contexts = ContextManager(store, retention=self._settings.retention)
+        self._client: BaseServiceClient | None = None
+        self._running: dict[asyncio.Task[None], Execution] = {}
+        self._stopping = asyncio.Event()
+        self._bell: Bell | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def handle(self, call: BaseServiceCall, on_delta: OnDelta) -> BaseServiceAnswer:
+        """
+        Do the work of one attempt: one HTTP call to the base service.
+
+        `on_delta` takes each piece of streamed text. Raise `BaseServiceUnavailable` for what may pass and
+        `BaseServiceRejected` for what will not.
+        """
+        if self._client is None:
+            raise ConfigurationError(f"set {self._service.upper()}_BASE_URL, or override `handle`")
+        return await self._client.call(call, on_delta)
+
+    async def start(self) -> None:
+        """
+        Connect, then claim and work until `stop`.
+
+        Waits for MongoDB as long as it takes. Raises `ConfigurationError` if there is nothing to call.
+        """
+        if self._tasks:
+            raise ConfigurationError(f"the {self._service} worker runs already")
+        self._client = self._new_client()
+        await self._store.wait_until_ready()
+        self._stopping = asyncio.Event()
+        self._upkeep = Upkeep.of(self._store, lease=self._settings.lease, retention=self._settings.retention)
+        self._upkeep.start()
+        self._outcomes = OutcomeWriter(self._contexts)
+        self._keeper = LeaseKeeper(self._contexts, lease=self._settings.lease)
+        self._signs = LifeSigns(
+            self._store,
+            worker_id=self.id,
+            service=self._service,
+            queues=self._queues,
+            concurrency=self._settings.concurrency,
+            running=lambda: len(self._running),
+        )
+        self._tasks = [
+            asyncio.create_task(self._claim_until_stopped(), name=f"{self._service} claimer"),
+            asyncio.create_task(self._keeper.run(), name=f"{self._service} lease keeper"),
+            asyncio.create_task(self._outcomes.run(), name=f"{self._service} outcome writer"),
+            asyncio.create_task(self._signs.run(self._stopping), name=f"{self._service} signs of life"),
+        ]
+        logger.info(
+            "{} worker started: {} at a time, queues {}",
+            self._service,
+            self._settings.concurrency,
+            ", ".join(self._queues),
+        )
+
+    async def stop(self) -> None:
+        """
+        Stop claiming at once, let attempts end within the grace time, then hand the rest back.
+
+        Leases are renewed until the last attempt has ended. Does nothing for a worker that does not run.
+        """
+        if not self._tasks:
+            return
+        claiming, *others = self._tasks
+        self._stopping.set()
+        self._wake()
+        await claiming
+        await self._end_attempts()
+        self._keeper.stop()
+        self._outcomes.stop()
+        await asyncio.gather(*others)
+        self._tasks = []
+        await self._upkeep.stop()
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+        logger.info("{} worker stopped", self._service)
+
+    async def _claim_until_stopped(self) -> None:
+        """Claim whenever there is room, and wait for the bell where there is nothing to claim."""
+        claimer = Claimer(
+            self._contexts,
+            service=self._service,
+            queues=self._queues,
+            worker_id=self.id,
+            lease=self._settings.lease,
+        )
+        failures = 0
+        with self._store.doorbell.listen(Topic.WORK, self._service) as bell:
+            self._bell = bell
+            while not self._stopping.is_set():
+                try:
+                    pause = await self._claim(claimer)
+                    failures = 0
+                except StoreError as error:
+                    failures += 1
+                    pause = min(timedelta(seconds=0.5 * 2**failures), _LONGEST_PAUSE)
+                    logger.warning("the {} worker cannot claim: {}", self._service, error)
+                except Exception:
+                    failures += 1
+                    pause = _LONGEST_PAUSE
+                    logger.exception("the {} worker met something unforeseen and goes on", self._service)
+                if pause > timedelta(0) and not self._stopping.is_set():
+                    await bell.wait(jittered(pause))
+            self._bell = None
+
+    async def _claim(self, claimer: Claimer) -> timedelta:
+        """Claim what can start now and start it; returns how long to wait unless the bell rings."""
+        free = self._settings.concurrency - len(self._running)
+        if free <= 0:
+            return self._poll_interval()
+        claimed = await claimer.claim(min(free, self._settings.batch_size))
+        if self._stopping.is_set():
+            await self._contexts.hand_back(claimed.contexts)
+        else:
+            self._begin(claimed)
+        # Where something was claimed there may be more.
+        return timedelta(0) if claimed.contexts else self._poll_interval()
+
+    def _begin(self, claimed: Claimed) -> None:
+        for context in claimed.contexts:
+            execution = self._new_execution(context, claimed.lease_ends)
+            self._keeper.keep(
+                KeptLease(
+                    lease=execution.lease,
+                    on_cancel=partial(execution.stop, StopReason.CANCELLED),
+                )
+            )
+            task = asyncio.create_task(execution.run(), name=context.id)
+            self._running[task] = execution
+            task.add_done_callback(self._ended)
+
+    def _new_execution(self, context: Context, lease_ends: float) -> Execution:
+        return Execution(
+            context,
+            contexts=self._contexts,
+            handler=self.handle,
+            outcomes=self._outcomes,
+            lease_ends=lease_ends,
+            timeout=self._settings.timeout,
+            backoff=self._backoff,
+        )
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """An attempt has ended: its slot is free."""
+        execution = self._running.pop(task)
+        self._keeper.drop(execution.context.id)
+        if not task.cancelled() and task.exception() is not None:
+            logger.opt(exception=task.exception()).error("an attempt broke off; its lease will end")
+        self._wake()
+
+    async def _end_attempts(self) -> None:
+        """Give the attempts the grace time, then stop them; each writes how it ended."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=self._settings.shutdown_grace.total_seconds())
+        for execution in self._running.values():
+            execution.stop(StopReason.RELEASED)
+        if self._running:
+            await asyncio.wait(self._running)
+
+    def _new_client(self) -> BaseServiceClient | None:
+        """The client of the base service; None where `handle` is overridden and needs none."""
+        settings = self._settings
+        if settings.base_url is None:
+            if type(self).handle is ClientWorker.handle:
+                raise ConfigurationError(
+                    f"{self._service.upper()}_BASE_URL is not set: it must be the address of the"
+                    f" {self._service} service, such as https://{self._service}.example.org"
+                )
+            return None
+        return BaseServiceClient(
+            base_url=settings.base_url,
+            api_key=settings.api_key,
+            protocol=settings.protocol,
+            model=settings.model,
+            concurrency=settings.concurrency,
+            http_client=self._http_client,
+        )
+
+    def _poll_interval(self) -> timedelta:
+        if self._store.doorbell.available:
+            return self._settings.poll_interval
+        return min(self._settings.poll_interval, LONGEST_POLL_WITHOUT_BELL)
+
+    def _wake(self) -> None:
+        if self._bell is not None:
+            self._bell.ring()

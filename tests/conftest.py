@@ -1,0 +1,35 @@
+"""Fixtures of all tests: a real MongoDB for whoever asks, and a fresh database for each test."""
+
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from agent_service.local.mongod import start_mongod
+from agent_service.store import Store
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The address of a one-node replica set that lives as long as the test run; has fail points."""
+    folder: Path = tmp_path_factory.mktemp("mongod")
+    server = await start_mongod(folder, extra_arguments=("--setParameter", "enableTestCommands=1"))
+    yield server.uri
+    await server.stop()
+
+
+@pytest.fixture
+def database_name() -> str:
+    """A name that no other test uses."""
+    return f"test_{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+async def store(mongodb_uri: str, database_name: str) -> AsyncIterator[Store]:
+    """A prepared store on a fresh database, which is dropped afterwards."""
+    async with Store.connect(mongodb_uri, database=database_name) as connected:
+        await connected.prepare()
+        yield connected
+        await connected.drop()
