@@ -1,0 +1,85 @@
+# Everything a person or a machine does with this project. `make` alone lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+PYTHON ?= python3
+PYTEST_ARGUMENTS ?=
+
+python := .venv/bin/python
+installed := .venv/.installed
+locks := requirements/runtime.txt requirements/development.txt requirements/local.txt
+
+# The locks are complete, so nothing outside them is ever resolved, downloaded or built.
+pip_install := $(python) -m pip install --quiet --disable-pip-version-check --no-input --no-deps
+
+.PHONY: help
+help: ## List what there is to do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: install
+install: $(installed) ## Set up .venv with everything, from the hash-pinned locks
+
+$(installed): pyproject.toml $(locks)
+	@version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') || { \
+	    echo "There is no working '$(PYTHON)' here. Install Python 3.11 or newer, or name one: make $(or $(MAKECMDGOALS),install) PYTHON=/path/to/python3" >&2; exit 1; }; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "agent_service needs Python 3.11 or newer, and '$(PYTHON)' is $$version. Name another: make $(or $(MAKECMDGOALS),install) PYTHON=python3.13" >&2; exit 1; }; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "'$(PYTHON)' cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Setting up .venv (once; a few hundred MB) …" >&2
+	@$(PYTHON) -m venv .venv
+	@$(pip_install) --require-hashes --only-binary :all: $(addprefix -r ,$(locks))
+	@$(pip_install) --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: demo
+demo: install ## Watch one request run through real parts, from submission to outbox
+	@$(python) -m agent_service.demo
+
+.PHONY: dev
+dev: install ## Serve everything in one process until Ctrl-C
+	@.venv/bin/agent-service dev
+
+.PHONY: test
+test: install ## Run all tests
+	@$(python) -m pytest $(PYTEST_ARGUMENTS)
+
+.PHONY: check
+check: format-check lint types imports layout lock-check test ## All of it: run this before every commit
+
+.PHONY: format
+format: install ## Rewrite the code in the one format
+	@$(python) -m ruff format
+	@$(python) -m ruff check --fix
+
+.PHONY: format-check
+format-check: install
+	@$(python) -m ruff format --check
+
+.PHONY: lint
+lint: install
+	@$(python) -m ruff check
+
+.PHONY: types
+types: install ## Check the types of package and tests
+	@$(python) -m mypy
+
+.PHONY: imports
+imports: install ## Check that imports point down
+	@.venv/bin/lint-imports
+
+.PHONY: layout
+layout: install
+	@$(python) -m pytest --quiet tests/unit/test_layout.py
+
+.PHONY: lock
+lock: install ## Write the locks again from pyproject.toml (newest versions: scripts/lock --upgrade)
+	@scripts/lock
+
+.PHONY: lock-check
+lock-check: install
+	@scripts/lock --check

@@ -1,0 +1,107 @@
+"""The shape of the source tree: small files, a test for every module, described errors, names that load."""
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import agent_service
+from agent_service.domain import errors
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "agent_service"
+TESTS = ROOT / "tests"
+LONGEST_FILE = 300
+
+
+def source_files() -> list[Path]:
+    folders = [ROOT / name for name in ("agent_service", "tests", "scripts", "examples", "benchmarks")]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return sorted(path for path in files if path.suffix == ".py" or path.parent.name == "scripts")
+
+
+def is_pure_reexport(module: Path) -> bool:
+    """Whether the module holds only a docstring, imports and `__all__`: then nothing is left to test."""
+
+    def defines_nothing(node: ast.stmt) -> bool:
+        match node:
+            case ast.Import() | ast.ImportFrom() | ast.Expr(value=ast.Constant(value=str())):
+                return True
+            case ast.Assign(targets=[ast.Name(id="__all__")]):
+                return True
+            case _:
+                return False
+
+    return all(defines_nothing(node) for node in ast.parse(module.read_text(encoding="utf-8")).body)
+
+
+def modules_to_test() -> list[Path]:
+    modules = (path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+    return sorted(path for path in modules if not is_pure_reexport(path))
+
+
+def files_with_tests() -> list[Path]:
+    return sorted(TESTS.rglob("test_*.py"))
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_every_file_is_under_three_hundred_lines() -> None:
+    lengths = {relative(path): len(path.read_text(encoding="utf-8").splitlines()) for path in source_files()}
+    assert lengths
+    assert {name: length for name, length in lengths.items() if length >= LONGEST_FILE} == {}
+
+
+def test_every_module_has_a_test_file_that_names_it() -> None:
+    names = [f"_{path.stem}_" for path in files_with_tests()]
+    untested = [
+        relative(module)
+        for module in modules_to_test()
+        if not any(f"_{module.stem.strip('_')}_" in name for name in names)
+    ]
+    assert untested == []
+
+
+def test_no_test_file_is_without_a_test() -> None:
+    def has_test(path: Path) -> bool:
+        return any(
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        )
+
+    assert [relative(path) for path in files_with_tests() if not has_test(path)] == []
+
+
+def test_every_error_is_described_and_drawn_in_the_tree() -> None:
+    classes = {
+        name: member
+        for name, member in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(member, Exception) and member.__module__ == errors.__name__
+    }
+    assert classes
+    drawn = set(re.findall(r"[A-Z]\w+", errors.__doc__ or ""))
+    assert [name for name in classes if name not in drawn] == []
+    assert [name for name, member in classes.items() if not vars(member).get("__doc__")] == []
+
+
+def test_public_names_are_sorted_and_each_can_be_had() -> None:
+    names = list(getattr(agent_service, "__all__", ()))
+    assert names
+    assert names == sorted(names)
+    assert [name for name in names if getattr(agent_service, name, None) is None] == []
+
+
+@pytest.mark.parametrize("heavy", ["fastapi", "pymongo", "httpx2", "pydantic"])
+def test_importing_the_package_alone_loads_nothing_heavy(heavy: str) -> None:
+    program = f"import agent_service, sys; sys.exit({heavy!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert (PACKAGE / "py.typed").is_file()
