@@ -30,6 +30,7 @@ from agent_service.settings import load_settings
 from agent_service.store import Store
 from agent_service.store.doorbell import Bell, Topic
 from agent_service.store.driver import Session
+from agent_service.store.operations import CALLER_LIMIT, at_most
 
 #: How long a request may take where nothing else is configured.
 DEFAULT_DEADLINE = timedelta(days=1)
@@ -107,10 +108,15 @@ class RequestService:
                 submission, services=self._max_attempts, max_deadline=self._deadline
             )
         request = self._new_request(submission, caller or Caller(), idempotency_key)
+        with at_most(CALLER_LIMIT):
+            return await self._store_request(request, session)
+
+    async def _store_request(self, request: Request, session: Session | None) -> Accepted:
+        key = request.idempotency_key
         # Inside a transaction a duplicate would abort all of it, so the key is looked up first.
-        if session is not None and idempotency_key is not None:
+        if session is not None and key is not None:
             original = await self._store.requests.by_idempotency_key(
-                request.caller.organization_id, idempotency_key, session=session
+                request.caller.organization_id, key, session=session
             )
             if original is not None:
                 return await self._replay(original, request)
@@ -125,8 +131,9 @@ class RequestService:
 
         Raises `RequestNotFound`, also for a request of another organization, or `StoreUnavailable`.
         """
-        request = await self._request(request_id, organization_id)
-        contexts = await self._store.contexts.of_request(request.id)
+        with at_most(CALLER_LIMIT):
+            request = await self._request(request_id, organization_id)
+            contexts = await self._store.contexts.of_request(request.id)
         return RequestView(request=request, contexts=_in_order(request, contexts))
 
     async def events(

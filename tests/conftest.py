@@ -3,9 +3,12 @@
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
 
 from agent_service.local.mongod import start_mongod
 from agent_service.store import Store
@@ -24,6 +27,13 @@ async def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
 def database_name() -> str:
     """A name that no other test uses."""
     return f"test_{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+async def raw(mongodb_uri: str, database_name: str) -> AsyncIterator[AsyncDatabase[dict[str, Any]]]:
+    """The same database by hand, for what a test damages or counts."""
+    async with AsyncMongoClient[dict[str, Any]](mongodb_uri, tz_aware=True) as client:
+        yield client[database_name]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 from pymongo import ASCENDING, ReturnDocument
 
 from agent_service.domain.context import Context, Lease
+from agent_service.domain.errors import StoreUnavailable, WriteOutcomeUnknown
 from agent_service.store.documents import context_of
 from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import reading, writing
@@ -76,9 +77,12 @@ class ClaimCollection:
 
     async def _read_back(self, claim: Claim, ids: Sequence[str]) -> list[Context]:
         """Which of the candidates the update won, in the order of the candidates."""
-        with writing():
-            mine = self._contexts.find({"_id": {"$in": ids}, "lease.token": claim.lease.token})
-            won = {document["_id"]: context_of(document) async for document in mine}
+        try:
+            with reading():
+                mine = self._contexts.find({"_id": {"$in": ids}, "lease.token": claim.lease.token})
+                won = {document["_id"]: context_of(document) async for document in mine}
+        except StoreUnavailable as error:
+            raise WriteOutcomeUnknown(f"what a claim took could not be read: {error}") from error
         return [won[context_id] for context_id in ids if context_id in won]
 
     async def find_claimed(self, lease: Lease) -> list[Context]:

@@ -8,7 +8,7 @@ from pymongo.errors import BulkWriteError
 from agent_service.domain.context import Context, ContextStatus
 from agent_service.domain.json_value import JsonValue
 from agent_service.domain.request import context_id
-from agent_service.store.documents import context_document, context_of
+from agent_service.store.documents import context_document, context_of, json_of
 from agent_service.store.driver import Database, Document, Session, durable
 from agent_service.store.operations import is_duplicate, reading, writing
 
@@ -71,7 +71,7 @@ class ContextCollection:
         with reading():
             found = self._committed.find({"_id": {"$in": ids}}, {"step": 1, "status": 1, "output": 1})
             return {
-                document["step"]: document["output"]
+                document["step"]: json_of(document["output"])
                 async for document in found
                 if document["status"] == ContextStatus.COMPLETED
             }

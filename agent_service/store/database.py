@@ -3,7 +3,7 @@
 import asyncio
 import time
 from datetime import timedelta
-from typing import Any, Self, cast
+from typing import Self, cast
 
 from loguru import logger
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
@@ -14,7 +14,7 @@ from agent_service.store.chunks import ChunkCollection
 from agent_service.store.claims import ClaimCollection
 from agent_service.store.contexts import ContextCollection
 from agent_service.store.doorbell import Doorbell
-from agent_service.store.driver import Database, close_client, is_mock, open_client
+from agent_service.store.driver import Database, close_client, is_database, is_mock, open_client, seeds_of
 from agent_service.store.indexes import create_indexes, missing_indexes
 from agent_service.store.leases import LeaseCollection
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
@@ -154,17 +154,16 @@ class Store:
     @property
     def address(self) -> str:
         """Where the store connects to, without credentials."""
-        nodes: Any = getattr(self._database.client, "_topology_settings", None)
-        seeds = getattr(nodes, "seeds", None) or []
-        return ",".join(f"{host}:{port}" for host, port in sorted(seeds)) or self._database.name
+        seeds = sorted(seeds_of(self._database))
+        return ",".join(f"{host}:{port}" for host, port in seeds) or self._database.name
 
 
 def _checked(database: object) -> Database:
     """The database under PyMongo Async's type, whichever driver it came from."""
-    for needed in ("get_collection", "client", "name"):
-        if not hasattr(type(database), needed) and not hasattr(database, needed):
-            raise ConfigurationError(
-                "Store takes a database of pymongo.AsyncMongoClient or of Motor, such as"
-                f" client['agent_service'], not {type(database).__name__}"
-            )
+    if not is_database(database):
+        kind = type(database)
+        raise ConfigurationError(
+            "Store takes a database of pymongo.AsyncMongoClient or of Motor, such as"
+            f" client['agent_service'], not {kind.__module__}.{kind.__qualname__}"
+        )
     return cast("Database", database)

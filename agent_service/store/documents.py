@@ -1,7 +1,9 @@
 """Documents: how contexts and requests look in MongoDB (DESIGN §5), and the way there and back."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
+
+from bson.dbref import DBRef
 
 from agent_service.domain.context import (
     AttemptOutcome,
@@ -11,6 +13,7 @@ from agent_service.domain.context import (
     ContextStatus,
     Lease,
 )
+from agent_service.domain.json_value import JsonObject, JsonValue
 from agent_service.domain.request import Caller, Request, RequestStatus, Step, Submission
 from agent_service.store.driver import Document
 
@@ -70,8 +73,8 @@ def context_of(document: Mapping[str, Any]) -> Context:
         rank=document["rank"],
         run_at=document["run_at"],
         waiting_on=tuple(document["waiting_on"]),
-        input=document.get("input"),
-        metadata=document.get("metadata") or {},
+        input=json_of(document.get("input")),
+        metadata=json_object_of(document.get("metadata")),
         idempotency_key=document["idempotency_key"],
         attempt=document["attempt"],
         tries=document["tries"],
@@ -79,8 +82,8 @@ def context_of(document: Mapping[str, Any]) -> Context:
         leases_lost=document.get("leases_lost", 0),
         lease=_lease_of(document.get("lease")),
         cancel_requested=bool(document.get("cancel_requested")),
-        output=document.get("output"),
-        usage=document.get("usage"),
+        output=json_of(document.get("output")),
+        usage=None if document.get("usage") is None else json_object_of(document["usage"]),
         error=error_of(document.get("error")),
         history=tuple(record_of_document(record) for record in document.get("history") or ()),
         settled=document.get("settled"),
@@ -91,6 +94,23 @@ def context_of(document: Mapping[str, Any]) -> Context:
         finished_at=document.get("finished_at"),
         expires_at=document.get("expires_at"),
     )
+
+
+def json_of(value: Any) -> JsonValue:
+    """A stored JSON value as it was: BSON decodes an object with `$ref` and `$id` as a reference."""
+    if isinstance(value, DBRef):
+        value = value.as_doc()
+    if isinstance(value, Mapping):
+        return {key: json_of(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [json_of(child) for child in value]
+    # A plain value: text, a number, a truth value or null.
+    return cast("JsonValue", value)
+
+
+def json_object_of(value: Mapping[str, Any] | None) -> JsonObject:
+    """A stored JSON object as it was; empty if there is none."""
+    return {key: json_of(child) for key, child in (value or {}).items()}
 
 
 def error_document(error: ContextError | None) -> Document | None:
@@ -181,7 +201,7 @@ def request_of(document: Mapping[str, Any]) -> Request:
             name=step["name"],
             service=step["service"],
             queue=step["queue"],
-            input=step["input"],
+            input=json_of(step["input"]),
             after=tuple(step["after"]),
             max_attempts=step["max_attempts"],
         )
@@ -192,8 +212,8 @@ def request_of(document: Mapping[str, Any]) -> Request:
         caller=_caller_of(document),
         submission=Submission(
             steps=steps,
-            variables=document["variables"],
-            metadata=document["metadata"],
+            variables=json_object_of(document["variables"]),
+            metadata=json_object_of(document["metadata"]),
             priority=document["priority"],
             deadline=document["deadline_at"] - document["created_at"],
         ),

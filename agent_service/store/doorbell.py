@@ -70,6 +70,8 @@ class Doorbell:
         self._bells: set[Bell] = set()
         self._watching: frozenset[Topic] = frozenset()
         self._task: asyncio.Task[None] | None = None
+        #: Cancelled ones that still close their stream.
+        self._ending: set[asyncio.Task[None]] = set()
         #: Whether the server can ring at all; if not, waiters poll every second at most.
         self.available = not is_mock(database)
         self._opened = asyncio.Event()
@@ -102,21 +104,25 @@ class Doorbell:
 
     async def close(self) -> None:
         """Close the stream."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        self._end_task()
+        await asyncio.gather(*self._ending, return_exceptions=True)
 
     def _watch(self) -> None:
         """Have the stream open, with a filter that covers all topics that somebody listens to."""
         wanted = self._watching | {bell.topic for bell in self._bells}
         if not self.available or (self._task is not None and wanted == self._watching):
             return
+        self._end_task()
+        self._watching = wanted
+        self._opened.clear()
+        self._task = asyncio.create_task(self._listen_for(wanted), name="doorbell")
+
+    def _end_task(self) -> None:
         if self._task is not None:
             self._task.cancel()
-        self._watching = wanted
-        self._opened = asyncio.Event()
-        self._task = asyncio.create_task(self._listen_for(wanted), name="doorbell")
+            self._ending.add(self._task)
+            self._task.add_done_callback(self._ending.discard)
+            self._task = None
 
     async def _listen_for(self, topics: frozenset[Topic]) -> None:
         """Keep a stream open until cancelled or until the server says that it has none."""

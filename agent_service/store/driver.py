@@ -6,8 +6,11 @@ else: Motor starts sessions with `await`, returns cursors from `aggregate` and `
 without it. mongomock knows no sessions, change streams or bulk updates.
 """
 
+import asyncio
 import inspect
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Collection as AnyCollection
 from contextlib import asynccontextmanager
 from datetime import UTC
 from typing import Any, TypeAlias, cast
@@ -19,6 +22,7 @@ from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -47,12 +51,16 @@ def open_client(uri: str, driver: str) -> AsyncMongoClient[Document]:
         "serverSelectionTimeoutMS": 3_000,
         "connectTimeoutMS": 3_000,
     }
+    if driver not in ("pymongo", "motor"):
+        raise ConfigurationError(f"MONGODB_DRIVER is {driver!r}, and should be pymongo or motor")
     try:
         if driver == "motor":
             return cast("AsyncMongoClient[Document]", _motor_client_class()(uri, **options))
         return AsyncMongoClient[Document](uri, **options)
-    except (ValueError, TypeError, bson.errors.BSONError) as error:
-        raise ConfigurationError(f"MONGODB_URI cannot be used: {error}") from error
+    except (ValueError, TypeError, bson.errors.BSONError, PyMongoError) as error:
+        # What the driver quotes of an address may be the end of a password with a `/` in it.
+        reason = re.sub(r'"[^"]*"', '"…"', str(error)) if "@" in uri else str(error)
+        raise ConfigurationError(f"MONGODB_URI cannot be used: {reason}") from None
 
 
 def _motor_client_class() -> Any:
@@ -64,6 +72,14 @@ def _motor_client_class() -> Any:
             "MONGODB_DRIVER=motor needs Motor; install agent-service[motor], or leave the variable out"
         ) from error
     return AsyncIOMotorClient
+
+
+def is_database(candidate: object) -> bool:
+    """Whether it is a database of one of the drivers, not a client, a collection or a blocking database."""
+    classes = {kind.__name__ for kind in type(candidate).__mro__}
+    return isinstance(candidate, AsyncDatabase) or not classes.isdisjoint(
+        {"AsyncIOMotorDatabase", "AsyncMongoMockDatabase"}
+    )
 
 
 def is_mock(database: Database) -> bool:
@@ -134,13 +150,28 @@ async def causal_session(database: Database) -> AsyncIterator[Session | None]:
 async def change_stream(
     database: Database, pipeline: Sequence[Mapping[str, Any]], *, max_await_ms: int
 ) -> AsyncIterator[AsyncChangeStream[Document]]:
-    """Watch the whole database from now on."""
+    """Watch the whole database from now on: the stream is open when the block begins."""
     opened: Any = database.watch(pipeline, max_await_time_ms=max_await_ms)
-    stream: AsyncChangeStream[Document] = await opened if inspect.isawaitable(opened) else opened
+    stream: AsyncChangeStream[Document]
+    if inspect.isawaitable(opened):
+        stream = await opened
+    else:
+        # Motor opens it with the first read only, and what happened before that would be missed.
+        await asyncio.to_thread(opened._lazy_init)
+        stream = opened
     try:
         yield stream
     finally:
         await stream.close()
+
+
+def seeds_of(database: Database) -> AnyCollection[tuple[str, int]]:
+    """The hosts and ports that the database's client was given; empty where it has none."""
+    client: Any = database.client
+    # Motor's client wraps PyMongo's.
+    inner = client if isinstance(client, AsyncMongoClient) else getattr(client, "delegate", None)
+    settings = getattr(inner, "_topology_settings", None)
+    return getattr(settings, "seeds", None) or ()
 
 
 async def close_client(client: AsyncMongoClient[Document]) -> None:

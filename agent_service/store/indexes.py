@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pymongo import ASCENDING, IndexModel
+from pymongo.errors import DuplicateKeyError
 
+from agent_service.domain.errors import StoreError
 from agent_service.store.driver import Database, Document, is_mock
 from agent_service.store.operations import reading, writing
 
@@ -117,12 +119,16 @@ async def create_indexes(database: Database) -> None:
     """
     Create what is missing; what is there stays. Safe from many processes at once.
 
-    Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
+    Raises `StoreUnavailable` or `WriteOutcomeUnknown`, and `StoreError` where something there is in the way:
+    an index of the same name with other keys, or documents that a unique index forbids.
     """
     for collection in dict.fromkeys(index.collection for index in INDEXES):
         models = [index.model() for index in INDEXES if index.collection == collection]
-        with writing():
-            await database[collection].create_indexes(models)
+        try:
+            with writing():
+                await database[collection].create_indexes(models)
+        except DuplicateKeyError as error:
+            raise StoreError(f"two documents of {collection} have the same unique key: {error}") from error
 
 
 async def missing_indexes(database: Database) -> tuple[Index, ...]:

@@ -31,10 +31,18 @@ WRITE_LIMIT = timedelta(seconds=15)
 #: Where a caller waits for the answer: an API client gets a 503 instead of silence.
 CALLER_LIMIT = timedelta(seconds=4)
 
-#: Server codes of refusals that no retry mends: unauthorized, authentication failed, and the like.
-_REFUSED = frozenset({13, 18, 8000})
+#: Server codes of refusals that no retry mends: unauthorized, authentication failed, and the like; an index
+#: of the same name with other options or keys.
+_REFUSED = frozenset({13, 18, 8000, 85, 86})
 #: The document is over 16 MB, or nested too deeply.
 _UNSTORABLE = frozenset({15, 10334, 17280})
+
+
+@contextmanager
+def at_most(limit: timedelta) -> Iterator[None]:
+    """Bound everything inside, however many operations, by one limit; their own limits only shorten it."""
+    with pymongo.timeout(limit.total_seconds()):
+        yield
 
 
 @contextmanager
@@ -62,7 +70,7 @@ def writing(limit: timedelta = WRITE_LIMIT) -> Iterator[None]:
     try:
         with pymongo.timeout(limit.total_seconds()):
             yield
-    except (BSONError, DocumentTooLarge, OverflowError, RecursionError) as error:
+    except (BSONError, DocumentTooLarge, OverflowError, RecursionError, UnicodeEncodeError) as error:
         raise UnstorableValue(f"{type(error).__name__}: the value cannot be stored") from error
     except DuplicateKeyError:
         raise

@@ -8,7 +8,7 @@ from pymongo.errors import DuplicateKeyError
 
 from agent_service.domain.json_value import JsonValue
 from agent_service.domain.request import Request, RequestStatus
-from agent_service.store.documents import request_document, request_of
+from agent_service.store.documents import json_object_of, request_document, request_of
 from agent_service.store.driver import Database, Document, Session, durable
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
 from agent_service.store.paging import Place, read_page
@@ -92,7 +92,7 @@ class RequestCollection:
         """The variables of a request; empty if it is gone. Raises `StoreUnavailable`."""
         with reading():
             document = await self._committed.find_one({"_id": request_id}, {"variables": 1})
-        return {} if document is None else document["variables"]
+        return {} if document is None else json_object_of(document["variables"])
 
 
 def _owned(request_id: str, organization_id: str | None) -> Document:

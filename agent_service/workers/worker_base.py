@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from typing import ClassVar
@@ -33,6 +34,8 @@ from agent_service.workers.worker_settings import (
 
 #: The pause after MongoDB did not answer, at most.
 _LONGEST_PAUSE = timedelta(seconds=15)
+#: How long a worker that stops waits for its last writes.
+_LAST_WRITES = timedelta(seconds=20)
 
 
 class ClientWorker:
@@ -93,8 +96,11 @@ class ClientWorker:
         self._contexts = ContextManager(store, retention=self._settings.retention)
         self._client: BaseServiceClient | None = None
         self._running: dict[asyncio.Task[None], Execution] = {}
+        self._starting = False
         self._stopping = asyncio.Event()
         self._bell: Bell | None = None
+        #: Whether the last claim found something.
+        self._found_work = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def handle(self, call: BaseServiceCall, on_delta: OnDelta) -> BaseServiceAnswer:
@@ -114,10 +120,26 @@ class ClientWorker:
 
         Waits for MongoDB as long as it takes. Raises `ConfigurationError` if there is nothing to call.
         """
-        if self._tasks:
+        if self._tasks or self._starting:
             raise ConfigurationError(f"the {self._service} worker runs already")
         self._client = self._new_client()
-        await self._store.wait_until_ready()
+        self._starting = True
+        try:
+            await self._store.wait_until_ready()
+        except BaseException:
+            await self._close_client()
+            raise
+        finally:
+            self._starting = False
+        self._begin_tasks()
+        logger.info(
+            "{} worker started: {} at a time, queues {}",
+            self._service,
+            self._settings.concurrency,
+            ", ".join(self._queues),
+        )
+
+    def _begin_tasks(self) -> None:
         self._stopping = asyncio.Event()
         self._upkeep = Upkeep.of(self._store, lease=self._settings.lease, retention=self._settings.retention)
         self._upkeep.start()
@@ -137,12 +159,6 @@ class ClientWorker:
             asyncio.create_task(self._outcomes.run(), name=f"{self._service} outcome writer"),
             asyncio.create_task(self._signs.run(self._stopping), name=f"{self._service} signs of life"),
         ]
-        logger.info(
-            "{} worker started: {} at a time, queues {}",
-            self._service,
-            self._settings.concurrency,
-            ", ".join(self._queues),
-        )
 
     async def stop(self) -> None:
         """
@@ -159,12 +175,10 @@ class ClientWorker:
         await self._end_attempts()
         self._keeper.stop()
         self._outcomes.stop()
-        await asyncio.gather(*others)
+        await self._end(others)
         self._tasks = []
         await self._upkeep.stop()
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+        await self._close_client()
         logger.info("{} worker stopped", self._service)
 
     async def _claim_until_stopped(self) -> None:
@@ -200,13 +214,15 @@ class ClientWorker:
         free = self._settings.concurrency - len(self._running)
         if free <= 0:
             return self._poll_interval()
-        claimed = await claimer.claim(min(free, self._settings.batch_size))
+        # A trickle is claimed one by one, in one round trip; where there was one there may be more.
+        limit = min(free, self._settings.batch_size) if self._found_work else 1
+        claimed = await claimer.claim(limit)
+        self._found_work = bool(claimed.contexts)
         if self._stopping.is_set():
             await self._contexts.hand_back(claimed.contexts)
         else:
             self._begin(claimed)
-        # Where something was claimed there may be more.
-        return timedelta(0) if claimed.contexts else self._poll_interval()
+        return timedelta(0) if self._found_work else self._poll_interval()
 
     def _begin(self, claimed: Claimed) -> None:
         for context in claimed.contexts:
@@ -246,8 +262,17 @@ class ClientWorker:
             await asyncio.wait(self._running, timeout=self._settings.shutdown_grace.total_seconds())
         for execution in self._running.values():
             execution.stop(StopReason.RELEASED)
-        if self._running:
-            await asyncio.wait(self._running)
+        await self._end(list(self._running))
+
+    async def _end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        """Let tasks write what is left to write; without MongoDB, recovery is left to the leases."""
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=_LAST_WRITES.total_seconds())
+        for task in late:
+            logger.warning("MongoDB does not answer, so {} ends unfinished", task.get_name())
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _new_client(self) -> BaseServiceClient | None:
         """The client of the base service; None where `handle` is overridden and needs none."""
@@ -267,6 +292,11 @@ class ClientWorker:
             concurrency=settings.concurrency,
             http_client=self._http_client,
         )
+
+    async def _close_client(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
 
     def _poll_interval(self) -> timedelta:
         if self._store.doorbell.available:

@@ -51,14 +51,15 @@ def resolve(service: str, given: WorkerArguments) -> WorkerSettings:
     Raises `ConfigurationError` for a variable or an argument that cannot be.
     """
     found = service_settings(service)
-    concurrency = given.concurrency if given.concurrency is not None else found.concurrency
+    concurrency = found.concurrency if given.concurrency is None else given.concurrency
+    batch_size = min(found.batch_size, concurrency) if given.batch_size is None else given.batch_size
     process = load_settings() if None in (given.shutdown_grace, given.retention) else None
     settings = WorkerSettings(
         base_url=given.base_url or found.base_url,
         api_key=given.api_key or _secret(found),
         poll_interval=_length(given.poll_interval, found.poll_interval),
         concurrency=concurrency,
-        batch_size=given.batch_size or min(found.batch_size, concurrency),
+        batch_size=batch_size,
         timeout=_length(given.timeout, found.timeout),
         lease=_length(given.lease_seconds, found.lease),
         protocol=given.protocol or found.protocol,

@@ -1,0 +1,1 @@
+"""The HTTP side of calling a base service: one call is one HTTP request."""

@@ -1,0 +1,105 @@
+"""Answers that are too large are given up while they arrive, compressed or not."""
+
+import gzip
+import tracemalloc
+import zlib
+
+import pytest
+
+from tests.support.base_service_behaviours import answer, events, gzip_bomb, huge, stream
+from tests.support.base_service_clients import each_kind, service
+
+STREAM = {"Content-Type": "text/event-stream"}
+MEBIBYTE = 2**20
+
+
+@each_kind
+async def test_an_answer_up_to_the_limit_is_taken_and_one_byte_more_is_not(kind: str) -> None:
+    text = '{"output": "' + "x" * 1000 + '"}'
+    for compressed in (False, True):
+        async with service(kind, max_answer_bytes=len(text)) as it:
+            it.stub.behave(
+                answer(body=text, compressed=compressed), answer(body=text + " ", compressed=compressed)
+            )
+            assert (await it.call()).output == "x" * 1000
+            assert (await it.rejected()).code == "answer_too_large"
+
+
+@each_kind
+async def test_a_gigabyte_is_given_up_at_the_limit(kind: str) -> None:
+    async with service(kind, max_answer_bytes=MEBIBYTE) as it:
+        it.stub.behave(huge(1024 * MEBIBYTE))
+        assert (await it.rejected()).code == "answer_too_large"
+        await it.stub.calls[0].wait_closed()
+
+
+@each_kind
+async def test_a_declared_length_over_the_limit_is_refused_before_the_body(kind: str) -> None:
+    async with service(kind) as it:
+        it.stub.behave(answer(body="{}", headers={"Content-Length": str(2**40)}))
+        assert (await it.rejected()).code == "answer_too_large"
+
+
+@each_kind
+@pytest.mark.parametrize("content_type", ["application/json", "text/event-stream"])
+async def test_a_gzip_bomb_is_given_up_before_it_fills_the_memory(kind: str, content_type: str) -> None:
+    bomb = gzip_bomb(1024 * MEBIBYTE, content_type=content_type)
+    async with service(kind, max_answer_bytes=MEBIBYTE) as it:
+        it.stub.behave(bomb)
+        tracemalloc.start()
+        try:
+            assert (await it.rejected()).code == "answer_too_large"
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        # httpx inflates all that one read brought (64 KiB) at once; httpx2 one mebibyte at a time.
+        assert peak < (160 if kind == "httpx" else 24) * MEBIBYTE
+        await it.stub.calls[0].wait_closed()
+
+
+@each_kind
+async def test_layers_of_compression_and_unknown_ones_are_not_decoded_at_all(kind: str) -> None:
+    async with service(kind) as it:
+        it.stub.behave(
+            gzip_bomb(16 * MEBIBYTE, layers=2),
+            answer(body=b"\x00", headers={"Content-Encoding": "br"}),
+        )
+        assert (await it.unavailable()).code == "invalid_answer"
+        assert (await it.unavailable()).code == "invalid_answer"
+        assert it.stub.calls[0].headers["accept-encoding"] == "gzip, deflate"
+
+
+@each_kind
+async def test_compressed_answers_and_streams_are_decoded(kind: str) -> None:
+    body = b'data: {"delta": "a"}\n\ndata: {"output": 1}\n\n'
+    compressor = zlib.compressobj(wbits=31)
+    pieces = [compressor.compress(body[:30]) + compressor.flush(zlib.Z_SYNC_FLUSH)]
+    pieces += [compressor.compress(body[30:]), compressor.flush()]
+    async with service(kind) as it:
+        it.stub.behave(
+            answer({"output": "é"}, compressed=True),
+            answer(body=zlib.compress(b'{"output": 2}'), headers={"Content-Encoding": "deflate"}),
+            stream(pieces, headers={**STREAM, "Content-Encoding": "gzip"}),
+        )
+        assert [(await it.call()).output for _ in range(3)] == ["é", 2, 1]
+        assert it.deltas == ["a"]
+
+
+@each_kind
+async def test_broken_compression_is_an_invalid_answer(kind: str) -> None:
+    whole = gzip.compress(b'{"output": "' + bytes(range(32, 34)) * 500 + b'"}')
+    encoding = {"Content-Encoding": "gzip"}
+    async with service(kind) as it:
+        it.stub.behave(
+            answer(body=b"no gzip at all", headers=encoding), answer(body=whole[:-20], headers=encoding)
+        )
+        assert (await it.unavailable()).code == "invalid_answer"
+        assert (await it.unavailable()).code == "invalid_answer"
+
+
+@each_kind
+async def test_a_stream_counts_as_a_whole(kind: str) -> None:
+    async with service(kind, max_answer_bytes=10_000) as it:
+        it.stub.behave(events(*[{"delta": "x" * 100}] * 1000, {"output": 1}))
+        assert (await it.rejected()).code == "answer_too_large"
+        assert sum(map(len, it.deltas)) < 10_000

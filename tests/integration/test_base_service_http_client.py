@@ -1,0 +1,85 @@
+"""Our own HTTP client: nothing from the environment, nothing kept from one call for another."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import httpx2
+import pytest
+
+from agent_service.base_services.client import BaseServiceClient
+from tests.support.base_service_behaviours import answer
+from tests.support.base_service_clients import each_kind, make_call, service
+from tests.support.base_service_stub import BaseServiceStub
+
+
+async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    async with service() as it:
+        assert (await it.call()).output == "done"
+
+
+async def test_a_cookie_of_one_answer_is_not_sent_with_the_next_call() -> None:
+    async with BaseServiceStub() as stub:
+        # By name: cookies for bare addresses are special in aiohttp.
+        client = BaseServiceClient(base_url=f"http://localhost:{stub.port}")
+        stub.behave(answer({"output": 1}, headers={"Set-Cookie": "session=of-another-organization; Path=/"}))
+        for _ in range(2):
+            await client.call(make_call(), ignore)
+        await client.close()
+        assert ["cookie" in call.headers for call in stub.calls] == [False, False]
+
+
+async def test_closing_the_client_closes_its_connections_and_a_later_call_fails_clearly() -> None:
+    async with service() as it:
+        await it.call()
+        await it.client.close()
+        await it.stub.calls[0].wait_closed()
+        assert not (await it.unavailable()).answered
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+async def test_a_client_that_the_caller_brought_is_used_as_it_is_and_left_open(library: Any) -> None:
+    requests: list[Any] = []
+
+    def handle(request: Any) -> Any:
+        requests.append(request)
+        return library.Response(200, json={"output": 1})
+
+    async with library.AsyncClient(
+        transport=library.MockTransport(handle), headers={"X-Mine": "yes"}, follow_redirects=True
+    ) as http_client:
+        client = BaseServiceClient(base_url="http://mock", http_client=http_client)
+        assert (await client.call(make_call(), ignore)).output == 1
+        await client.close()
+        assert not http_client.is_closed
+        assert (await client.call(make_call(), ignore)).output == 1
+    assert [request.headers["x-mine"] for request in requests] == ["yes", "yes"]
+
+
+@each_kind
+async def test_a_large_request_arrives_whole_and_with_its_length(kind: str) -> None:
+    async with service(kind) as it:
+        text = "".join(chr(0x4E00 + number % 5000) for number in range(2_000_000))
+        await it.call(input=text)
+        (call,) = it.stub.calls
+        assert call.json()["input"] == text
+        assert call.headers["content-length"] == str(len(call.body))
+        assert "transfer-encoding" not in call.headers
+
+
+@each_kind
+async def test_an_idle_connection_that_the_service_closed_is_not_used_again(kind: str) -> None:
+    async with service(kind) as it:
+        await it.call()
+        it.stub.drop_connections()
+        await it.stub.calls[0].wait_closed()
+        # One turn of the loop per end, so that the client's end has seen it too.
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert (await it.call()).output == "done"
+
+
+async def ignore(delta: str) -> None:
+    pass

@@ -1,0 +1,215 @@
+"""How a request comes in, and how its state and events are read."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from pymongo import AsyncMongoClient
+
+from agent_service.context_manager import ContextManager
+from agent_service.domain.context import ContextStatus
+from agent_service.domain.errors import (
+    IdempotencyConflict,
+    InvalidSubmission,
+    RequestNotFound,
+    StoreUnavailable,
+)
+from agent_service.domain.events import Chunk, Cursor, Event, EventType
+from agent_service.domain.request import Caller, RequestStatus
+from agent_service.request_service import RequestService
+from agent_service.store import Store
+from tests.support.hand_worker import claim, end, failure, success, work_off
+
+ONE_STEP = {"service": "analysis", "input": {"task": "sentiment", "text": "good"}}
+CHAIN = {
+    "steps": [
+        {"name": "draft", "service": "generation", "input": {"template": "Hi {{ vars.who }}"}},
+        {"name": "check", "service": "analysis", "input": "{{ steps.draft.output }}", "after": ["draft"]},
+    ],
+    "variables": {"who": "you"},
+    "metadata": {"ticket": 7},
+    "priority": 2,
+    "deadline_seconds": 60,
+}
+
+
+@pytest.fixture
+def requests(store: Store) -> RequestService:
+    return RequestService(store)
+
+
+@pytest.fixture
+def contexts(store: Store) -> ContextManager:
+    return ContextManager(store)
+
+
+async def test_a_submission_becomes_a_request_and_one_context_for_each_step(
+    requests: RequestService, store: Store
+) -> None:
+    caller = Caller(organization_id="acme", user_id="u1", correlation_id="c1")
+    accepted = await requests.submit(CHAIN, caller=caller)
+    view = await requests.get(accepted.request.id)
+    assert view.status is RequestStatus.ACCEPTED
+    assert view.request.planned
+    draft, check = view.contexts
+    assert draft.id == draft.idempotency_key == f"{accepted.request.id}.draft"
+    assert (draft.status, check.status) == (ContextStatus.PENDING, ContextStatus.BLOCKED)
+    assert check.waiting_on == ("draft",)
+    assert draft.caller == check.caller == caller
+    assert (draft.priority, draft.metadata, draft.max_attempts) == (2, {"ticket": 7}, 5)
+    assert draft.rank == int(view.request.created_at.timestamp() * 1_000_000)
+    assert (view.request.deadline_at - view.request.created_at).total_seconds() == 60
+
+
+async def test_a_wrong_submission_is_refused_and_leaves_nothing(requests: RequestService, raw: Any) -> None:
+    with pytest.raises(InvalidSubmission) as caught:
+        await requests.submit({"service": "analisys", "input": 1})
+    assert caught.value.problems[0].pointer == "/service"
+    assert await raw.requests.count_documents({}) == 0
+
+
+async def test_the_same_key_and_body_give_the_original_request(requests: RequestService) -> None:
+    first = await requests.submit(CHAIN, idempotency_key="k")
+    again = await requests.submit(dict(reversed(list(CHAIN.items()))), idempotency_key="k")
+    assert again.replayed
+    assert not first.replayed
+    assert again.request.id == first.request.id
+
+
+async def test_the_same_key_with_another_body_is_a_conflict(requests: RequestService) -> None:
+    await requests.submit(CHAIN, idempotency_key="k")
+    with pytest.raises(IdempotencyConflict):
+        await requests.submit(ONE_STEP, idempotency_key="k")
+
+
+async def test_a_key_belongs_to_one_organization(requests: RequestService) -> None:
+    first = await requests.submit(ONE_STEP, idempotency_key="k", caller=Caller(organization_id="a"))
+    other = await requests.submit(ONE_STEP, idempotency_key="k", caller=Caller(organization_id="b"))
+    assert other.request.id != first.request.id
+
+
+async def test_concurrent_duplicates_make_one_request(requests: RequestService, raw: Any) -> None:
+    answers = await asyncio.gather(*(requests.submit(ONE_STEP, idempotency_key="k") for _ in range(20)))
+    assert len({answer.request.id for answer in answers}) == 1
+    assert sum(not answer.replayed for answer in answers) == 1
+    assert await raw.requests.count_documents({}) == await raw.contexts.count_documents({}) == 1
+
+
+async def test_a_replay_is_answered_only_once_the_contexts_are_there(
+    requests: RequestService, raw: Any
+) -> None:
+    first = await requests.submit(CHAIN, idempotency_key="k")
+    # As a planner leaves it that died after the request and before its contexts.
+    await raw.contexts.delete_many({})
+    await raw.requests.update_one({"_id": first.request.id}, {"$set": {"planned": False}})
+    await requests.submit(CHAIN, idempotency_key="k")
+    assert await raw.contexts.count_documents({}) == 2
+
+
+async def test_another_organizations_request_is_not_found(requests: RequestService) -> None:
+    accepted = await requests.submit(ONE_STEP, caller=Caller(organization_id="a"))
+    with pytest.raises(RequestNotFound):
+        await requests.get(accepted.request.id, organization_id="b")
+    assert (await requests.get(accepted.request.id, organization_id="a")).request.id
+
+
+async def test_a_request_runs_from_its_first_attempt_on(
+    requests: RequestService, contexts: ContextManager
+) -> None:
+    accepted = await requests.submit(ONE_STEP)
+    await claim(contexts, "analysis")
+    assert (await requests.get(accepted.request.id)).status is RequestStatus.RUNNING
+
+
+async def test_inside_a_callers_transaction_nothing_is_there_before_the_commit(
+    mongodb_uri: str, database_name: str
+) -> None:
+    async with AsyncMongoClient[dict[str, Any]](mongodb_uri) as client:
+        store = Store(client[database_name])
+        await store.prepare()
+        requests, contexts = RequestService(store), ContextManager(store)
+        async with client.start_session() as session:
+            await session.start_transaction()
+            accepted = await requests.submit(ONE_STEP, session=session, idempotency_key="k")
+            assert await claim(contexts, "analysis") == []
+            await session.abort_transaction()
+            with pytest.raises(RequestNotFound):
+                await requests.get(accepted.request.id)
+            async with await session.start_transaction():
+                accepted = await requests.submit(ONE_STEP, session=session, idempotency_key="k")
+        assert [context.request_id for context in await claim(contexts, "analysis")] == [accepted.request.id]
+        async with client.start_session() as session, await session.start_transaction():
+            again = await requests.submit(ONE_STEP, session=session, idempotency_key="k")
+        assert again.replayed
+        await store.drop()
+        await store.close()
+
+
+async def test_without_a_server_a_submission_says_so_within_five_seconds() -> None:
+    store = Store.connect("mongodb://127.0.0.1:9/?replicaSet=rs0")
+    async with asyncio.timeout(5), store:
+        with pytest.raises(StoreUnavailable):
+            await RequestService(store).submit(ONE_STEP)
+
+
+async def read_all(events: AsyncIterator[Event]) -> list[Event]:
+    async with asyncio.timeout(20):
+        return [event async for event in events]
+
+
+async def test_a_reader_that_comes_late_is_told_everything(
+    requests: RequestService, contexts: ContextManager
+) -> None:
+    accepted = await requests.submit(CHAIN)
+    await work_off(contexts)
+    events = await read_all(requests.events(accepted.request.id))
+    assert [(event.type.value, event.step) for event in events] == [
+        ("request.accepted", None),
+        ("step.pending", "draft"),
+        ("step.running", "draft"),
+        ("step.completed", "draft"),
+        ("step.pending", "check"),
+        ("step.running", "check"),
+        ("step.completed", "check"),
+        ("request.completed", None),
+    ]
+
+
+async def test_a_reader_that_waits_is_told_as_it_happens_and_may_go_on_at_any_event(
+    requests: RequestService, contexts: ContextManager
+) -> None:
+    accepted = await requests.submit(CHAIN)
+    live = asyncio.create_task(read_all(requests.events(accepted.request.id)))
+    (draft,) = await claim(contexts, "generation")
+    for seq in range(1, 4):
+        await contexts.store_chunk(
+            Chunk(context_id=draft.id, attempt=1, seq=seq, delta=f"{seq} ", at=contexts.now())
+        )
+    await end(contexts, draft, success(contexts, draft))
+    await work_off(contexts)
+    seen = await live
+    assert "".join(event.delta or "" for event in seen) == "1 2 3 "
+    for place, event in enumerate(seen):
+        cursor = Cursor.parse(str(event.cursor))
+        rest = await read_all(requests.events(accepted.request.id, after=cursor))
+        assert [str(later.cursor) for later in rest] == [str(later.cursor) for later in seen[place + 1 :]]
+
+
+async def test_the_stream_of_a_failed_request_ends_with_its_failure(
+    requests: RequestService, contexts: ContextManager
+) -> None:
+    accepted = await requests.submit(CHAIN)
+    (draft,) = await claim(contexts, "generation")
+    await end(contexts, draft, failure(contexts))
+    events = await read_all(requests.events(accepted.request.id))
+    assert [event.type for event in events[-3:]] == [
+        EventType.STEP_FAILED,
+        EventType.STEP_CANCELLED,
+        EventType.REQUEST_FAILED,
+    ]
+
+
+async def test_events_of_a_request_that_is_not_there_are_not_found(requests: RequestService) -> None:
+    with pytest.raises(RequestNotFound):
+        await read_all(requests.events("no such request"))

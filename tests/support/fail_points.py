@@ -1,0 +1,56 @@
+"""Real failures of a real server, for the connections of one client only."""
+
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from pymongo import AsyncMongoClient
+
+from agent_service.store import Store
+from tests.support.commands import Document
+
+
+@asynccontextmanager
+async def fragile_store(
+    uri: str, database: str, **options: Any
+) -> AsyncIterator[tuple[Store, "FailPoint"]]:
+    """A store, and what makes its commands fail and nobody else's; `options` go to the client."""
+    name = f"fragile-{uuid.uuid4().hex}"
+    async with (
+        AsyncMongoClient[Document](uri) as admin,
+        AsyncMongoClient[Document](uri, appname=name, **options) as client,
+        Store(client[database]) as store,
+    ):
+        point = FailPoint(admin, name)
+        try:
+            yield store, point
+        finally:
+            await point.off()
+            await admin.drop_database(database)
+
+
+class FailPoint:
+    """The server's fail point `failCommand`, limited to one client by its name."""
+
+    def __init__(self, admin: AsyncMongoClient[Document], app_name: str) -> None:
+        self._admin = admin.admin
+        self._app_name = app_name
+
+    async def fail(self, *commands: str, times: int | None = None, **how: Any) -> None:
+        """
+        Let these commands fail, for so many times or until `off`.
+
+        `how` is `closeConnection=True`, `errorCode=…`, `writeConcernError={…}` or `blockConnection=True` with
+        `blockTimeMS=…`.
+        """
+        await self._set("alwaysOn" if times is None else {"times": times}, commands, how)
+
+    async def off(self) -> None:
+        """Let nothing fail any more."""
+        await self._set("off", (), {})
+
+    async def _set(self, mode: str | Document, commands: Sequence[str], how: Document) -> None:
+        data = {"failCommands": list(commands), "appName": self._app_name, **how}
+        command = {"configureFailPoint": "failCommand", "mode": mode}
+        await self._admin.command(command if mode == "off" else {**command, "data": data})

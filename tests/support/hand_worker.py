@@ -1,0 +1,56 @@
+"""A worker by hand: claims, ends and settles contexts one by one, as a test says."""
+
+import uuid
+from datetime import timedelta
+
+from agent_service.context_manager import ContextManager
+from agent_service.domain.context import Context, ContextError, Lease
+from agent_service.domain.transitions import Transition, completed, failed
+from agent_service.store.claims import Claim
+from agent_service.store.outcomes import Outcome
+
+SERVICES = ("generation", "analysis", "communication")
+
+
+async def claim(
+    contexts: ContextManager, service: str, *, lease: timedelta = timedelta(seconds=30), limit: int = 1
+) -> list[Context]:
+    """Claim for one service."""
+    now = contexts.now()
+    held = Lease(token=uuid.uuid4().hex, worker="hand", expires_at=now + lease)
+    return await contexts.claim(Claim(service=service, queues=("default",), lease=held, at=now), limit)
+
+
+def success(contexts: ContextManager, context: Context) -> Transition:
+    """The step completed; its output says which attempt that was."""
+    return completed(
+        at=contexts.now(), output={"text": context.step, "attempt": context.attempt}, usage=None, chunks=0
+    )
+
+
+def failure(contexts: ContextManager) -> Transition:
+    """The step failed for good."""
+    error = ContextError(code="rejected", message="no", retryable=False)
+    return failed(at=contexts.now(), error=error, chunks=0)
+
+
+async def end(contexts: ContextManager, context: Context, transition: Transition) -> None:
+    """Write how an attempt ended, and what follows."""
+    lost = await contexts.finish([Outcome(context=context, transition=transition)])
+    assert not lost
+    await contexts.settle([context.id])
+
+
+async def work_off(
+    contexts: ContextManager, *, failing: tuple[str, ...] = (), lease: timedelta = timedelta(seconds=30)
+) -> int:
+    """Do everything that can be claimed until nothing is left; returns how many attempts that were."""
+    done = 0
+    while True:
+        claimed = [c for service in SERVICES for c in await claim(contexts, service, lease=lease)]
+        if not claimed:
+            return done
+        for context in claimed:
+            bad = context.step in failing
+            await end(contexts, context, failure(contexts) if bad else success(contexts, context))
+            done += 1

@@ -1,0 +1,23 @@
+"""Waiting for a condition of another process, which cannot ring."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def until(
+    condition: Callable[[], T | None] | Callable[[], Awaitable[T | None]], *, seconds: float = 20
+) -> T:
+    """The first true value of `condition`; fails when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        value = await found if inspect.isawaitable(found) else found
+        if value:
+            return value  # type: ignore[return-value]  # isawaitable does not narrow the other branch
+        assert time.monotonic() < deadline, f"{condition} did not become true within {seconds} s"
+        await asyncio.sleep(0.02)

@@ -1,0 +1,158 @@
+"""What the tests of workers share: handlers as workers, ends and states to wait for, MongoDB in trouble."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, ClassVar, TypeAlias
+
+from pymongo import AsyncMongoClient, monitoring
+from pymongo.asynchronous.database import AsyncDatabase
+
+from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
+from agent_service.domain.context import Context
+from agent_service.domain.request import Caller
+from agent_service.domain.retry_policy import RetryPolicy
+from agent_service.request_service import RequestService, RequestView
+from agent_service.store import Store
+from agent_service.store.doorbell import Topic
+from agent_service.workers.worker_base import ClientWorker
+
+#: How long a test waits for what must happen.
+DEADLINE_SECONDS = 20.0
+#: Tries again at once, so that no test waits for a back-off.
+AT_ONCE = RetryPolicy(base=timedelta(0))
+
+Raw: TypeAlias = AsyncDatabase[dict[str, Any]]
+HandlerFunction: TypeAlias = Callable[[BaseServiceCall, OnDelta], Awaitable[BaseServiceAnswer]]
+
+
+class HandlerWorker(ClientWorker):
+    """A worker whose work is a function of the test."""
+
+    service: ClassVar[str] = "generation"
+
+    def __init__(self, store: Store, function: HandlerFunction, **options: Any) -> None:
+        super().__init__(store, **{"backoff": AT_ONCE, "shutdown_grace": 0, **options})
+        self._function = function
+
+    async def handle(self, call: BaseServiceCall, on_delta: OnDelta) -> BaseServiceAnswer:
+        return await self._function(call, on_delta)
+
+
+async def echo(call: BaseServiceCall, on_delta: OnDelta) -> BaseServiceAnswer:
+    """A handler that returns its input."""
+    return BaseServiceAnswer(output=call.input)
+
+
+@asynccontextmanager
+async def running(*workers: ClientWorker) -> AsyncIterator[None]:
+    """These workers, started, and stopped at the end whatever happens."""
+    for worker in workers:
+        await worker.start()
+    try:
+        yield
+    finally:
+        await asyncio.gather(*(worker.stop() for worker in workers))
+
+
+def step(
+    name: str = "draft", service: str = "generation", *, after: tuple[str, ...] = (), value: Any = "hello"
+) -> dict[str, Any]:
+    """A step as a client writes it, with `value` as its input."""
+    return {"name": name, "service": service, "input": value, "after": after}
+
+
+async def submit(
+    store: Store, *steps: dict[str, Any], tries: int = 3, caller: Caller | None = None, **more: Any
+) -> str:
+    """Submit these steps, or a single one; returns the id of the request."""
+    names = {item["service"] for item in steps} | {"generation"}
+    requests = RequestService(store, max_attempts=dict.fromkeys(names, tries))
+    accepted = await requests.submit({"steps": list(steps or [step()]), **more}, caller=caller)
+    return accepted.request.id
+
+
+async def ended(store: Store, request_id: str) -> RequestView:
+    """The request once it has ended; TimeoutError if it does not."""
+    requests = RequestService(store, max_attempts={})
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        async for _ in requests.events(request_id):
+            continue
+    return await requests.get(request_id)
+
+
+async def read(store: Store, context_id: str) -> Context:
+    """The context as it is stored now."""
+    contexts = await store.contexts.of_request(context_id.partition(".")[0])
+    return next(context for context in contexts if context.id == context_id)
+
+
+async def when(store: Store, context_id: str, condition: Callable[[Context], bool]) -> Context:
+    """The context as soon as it fulfils the condition; TimeoutError if it does not."""
+    request_id = context_id.partition(".")[0]
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        with store.doorbell.listen(Topic.PROGRESS, request_id) as bell:
+            while not condition(context := await read(store, context_id)):
+                await bell.wait(timedelta(milliseconds=50))
+            return context
+
+
+def by_step(view: RequestView) -> Mapping[str, Context]:
+    return {context.step: context for context in view.contexts}
+
+
+@asynccontextmanager
+async def raw_database(uri: str, name: str) -> AsyncIterator[Raw]:
+    """The same database through a client of the test's own, which no fail point concerns."""
+    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(uri, appname="test", tz_aware=True)
+    try:
+        yield client[name]
+    finally:
+        await client.close()
+
+
+@asynccontextmanager
+async def trouble(raw: Raw, commands: list[str], *, mode: Any = "alwaysOn", **data: Any) -> AsyncIterator[None]:
+    """MongoDB treats these commands of agent_service as `data` says (the fail point `failCommand`)."""
+    admin = raw.client.admin
+    data = {"failCommands": commands, "appName": "agent_service", **data}
+    await admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": data})
+    try:
+        yield
+    finally:
+        await admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+
+
+class CommandLog(monitoring.CommandListener):
+    """The commands that a client sent, as (name, collection, body)."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str, Mapping[str, Any]]] = []
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        target = event.command.get(event.command_name)
+        self.sent.append((event.command_name, str(target), event.command))
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        """Only what is sent counts."""
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        """Only what is sent counts."""
+
+
+@asynccontextmanager
+async def logged_store(uri: str, name: str) -> AsyncIterator[tuple[Store, CommandLog]]:
+    """A prepared store, and a log of the commands that it sends."""
+    log = CommandLog()
+    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
+        uri, appname="agent_service", event_listeners=[log]
+    )
+    store = Store(client[name])
+    await store.prepare()
+    try:
+        yield store, log
+    finally:
+        await store.drop()
+        await store.close()
+        await client.close()

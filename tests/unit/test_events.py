@@ -1,0 +1,213 @@
+"""Events are derived from what is stored, in order, without gaps, and never twice."""
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_service.domain.context import AttemptOutcome, AttemptRecord, Context, ContextError, ContextStatus
+from agent_service.domain.events import (
+    STEP_END,
+    Chunk,
+    Cursor,
+    Event,
+    EventType,
+    InvalidCursor,
+    Position,
+    attempt_to_read,
+    step_events,
+)
+from agent_service.domain.request import Caller
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ERROR = ContextError(code="server_error", message="500", retryable=True)
+
+
+def blocked_context() -> Context:
+    return Context(
+        id="r.draft",
+        request_id="r",
+        step="draft",
+        service="generation",
+        queue="default",
+        caller=Caller(),
+        status=ContextStatus.BLOCKED,
+        priority=0,
+        rank=0,
+        run_at=NOW,
+        waiting_on=("first",),
+        input=None,
+        idempotency_key="r.draft",
+        max_attempts=5,
+        created_at=NOW,
+        deadline_at=NOW + timedelta(days=1),
+    )
+
+
+@dataclasses.dataclass
+class Moment:
+    """What is stored at one moment: the context, and all chunks of all its attempts."""
+
+    context: Context
+    chunks: list[Chunk]
+
+    def read(self, cursor: Cursor) -> list[Event]:
+        wanted = attempt_to_read(self.context, cursor)
+        chunks = [c for c in self.chunks if wanted and c.attempt == wanted[0] and c.seq > wanted[1]]
+        return step_events(self.context, chunks, cursor)
+
+
+def life(attempts: list[tuple[int, bool]], end: ContextStatus) -> list[Moment]:
+    """Every stored moment of a context with these (chunks, is retried) attempts and this end."""
+    context = blocked_context()
+    chunks: list[Chunk] = []
+    moments = [Moment(context, [])]
+
+    def add(**changes: object) -> None:
+        nonlocal context
+        context = dataclasses.replace(context, **changes)  # type: ignore[arg-type]  # any field, by name
+        moments.append(Moment(context, list(chunks)))
+
+    add(status=ContextStatus.PENDING, waiting_on=(), released_at=NOW)
+    for number, (count, retried) in enumerate(attempts, start=1):
+        add(status=ContextStatus.RUNNING, attempt=number, started_at=NOW)
+        for seq in range(1, count + 1):
+            chunks.append(
+                Chunk(context_id="r.draft", attempt=number, seq=seq, delta=f"{number}/{seq} ", at=NOW)
+            )
+            moments.append(Moment(context, list(chunks)))
+        last = number == len(attempts)
+        record = AttemptRecord(
+            attempt=number,
+            token="t",
+            worker="w",
+            started_at=NOW,
+            ended_at=NOW,
+            outcome=AttemptOutcome.RETRYING if retried and not last else AttemptOutcome.RELEASED,
+            chunks=count,
+            error=ERROR if retried else None,
+        )
+        if last:
+            add(status=end, history=(*context.history, record), finished_at=NOW)
+        else:
+            add(status=ContextStatus.SCHEDULED, history=(*context.history, record))
+    return moments
+
+
+lives = st.builds(
+    life,
+    st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=4),
+    st.sampled_from([ContextStatus.COMPLETED, ContextStatus.FAILED, ContextStatus.CANCELLED]),
+)
+
+
+@given(lives, st.data())
+def test_a_reader_that_looks_now_and_then_sees_all_of_the_last_attempt_once_and_in_order(
+    moments: list[Moment], data: st.DataObject
+) -> None:
+    looks = sorted(data.draw(st.sets(st.integers(0, len(moments) - 1))) | {len(moments) - 1})
+    cursor, seen = Cursor(accepted=True), list[Event]()
+    for look in looks:
+        events = moments[look].read(cursor)
+        seen += events
+        # A reader may drop its connection at any event, and goes on from the id that it has.
+        cursor = Cursor.parse(str(events[-1].cursor)) if events else cursor
+    last = moments[-1].context.attempt
+    text = "".join(e.delta or "" for e in seen if e.type is EventType.OUTPUT_DELTA and e.attempt == last)
+    assert text == "".join(c.delta for c in moments[-1].chunks if c.attempt == last)
+    ids = [str(event.cursor) for event in seen]
+    assert len(ids) == len(set(ids))
+    positions = [event.cursor.steps["draft"] for event in seen]
+    assert positions == sorted(positions)
+    assert positions[-1] == STEP_END
+    assert seen[0].type is EventType.STEP_PENDING
+
+
+@given(lives, st.data())
+def test_no_chunk_of_an_older_attempt_is_shown_after_a_newer_one_was_seen(
+    moments: list[Moment], data: st.DataObject
+) -> None:
+    first = data.draw(st.integers(0, len(moments) - 1))
+    events = moments[first].read(Cursor(accepted=True))
+    cursor = events[-1].cursor if events else Cursor(accepted=True)
+    newest = max((event.attempt or 0 for event in events), default=0)
+    # A stale view, as after reading from a member that is behind.
+    stale = moments[data.draw(st.integers(0, first))].read(cursor)
+    assert all((event.attempt or 0) >= newest for event in stale)
+
+
+def test_a_blocked_step_shows_nothing_and_a_step_cancelled_while_blocked_only_its_end() -> None:
+    blocked = blocked_context()
+    assert step_events(blocked, [], Cursor(accepted=True)) == []
+    cancelled = dataclasses.replace(blocked, status=ContextStatus.CANCELLED, finished_at=NOW)
+    kinds = [event.type for event in step_events(cancelled, [], Cursor(accepted=True))]
+    assert kinds == [EventType.STEP_CANCELLED]
+
+
+def test_a_retry_tells_its_error_and_when_it_goes_on() -> None:
+    record = AttemptRecord(
+        attempt=1,
+        token="t",
+        worker="w",
+        started_at=NOW,
+        ended_at=NOW,
+        outcome=AttemptOutcome.RETRYING,
+        chunks=0,
+        error=ERROR,
+        run_at=NOW + timedelta(seconds=3),
+    )
+    context = dataclasses.replace(
+        blocked_context(), status=ContextStatus.SCHEDULED, attempt=1, started_at=NOW, history=(record,)
+    )
+    last = step_events(context, [], Cursor(accepted=True))[-1]
+    assert (last.type, last.attempt, last.error, last.run_at) == (
+        EventType.STEP_RETRYING,
+        1,
+        ERROR,
+        NOW + timedelta(seconds=3),
+    )
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True),
+        st.one_of(
+            st.just(STEP_END),
+            st.builds(Position, attempt=st.integers(0, 10**6), index=st.integers(0, 10**6)),
+        ),
+    ),
+    st.booleans(),
+)
+def test_a_cursor_is_read_back_as_it_was_written(steps: dict[str, Position], ended: bool) -> None:
+    cursor = Cursor(accepted=True, ended=ended, steps=steps)
+    assert Cursor.parse(str(cursor)) == cursor
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "@1",
+        "draft:1.1",
+        "@0,draft",
+        "@0,draft:1",
+        "@0,draft:a.1",
+        "@0,d:1.1,d:1.2",
+        "@0,:1.1",
+        "@0,d:².1",
+    ],
+)
+def test_what_is_no_cursor_is_refused(text: str) -> None:
+    with pytest.raises(InvalidCursor):
+        Cursor.parse(text)
+
+
+@given(st.text())
+def test_any_text_is_a_cursor_or_an_invalid_one(text: str) -> None:
+    try:
+        cursor = Cursor.parse(text)
+    except InvalidCursor:
+        return
+    assert cursor.accepted

@@ -1,0 +1,78 @@
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator
+from time import monotonic
+
+import httpx2
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.routing import Route
+
+from agent_service.domain.errors import LocalPartUnavailable
+from agent_service.local.servers import STOP_LIMIT_SECONDS, serve
+
+
+async def hello(_: Request) -> PlainTextResponse:
+    return PlainTextResponse("hello")
+
+
+async def endless(_: Request) -> StreamingResponse:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"first"
+        await asyncio.Event().wait()
+
+    return StreamingResponse(chunks())
+
+
+APP = Starlette(routes=[Route("/hello", hello), Route("/endless", endless)])
+
+
+async def test_an_application_is_served_while_the_block_runs_and_signals_are_left_alone() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    async with serve(APP) as server, httpx2.AsyncClient() as client:
+        assert server.base_url == f"http://127.0.0.1:{server.port}"
+        assert (await client.get(f"{server.base_url}/hello")).text == "hello"
+        assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    async with serve(APP, port=server.port) as again:
+        assert again.port == server.port
+
+
+async def test_an_open_stream_does_not_hold_up_the_stop() -> None:
+    async with httpx2.AsyncClient() as client:
+        async with serve(APP) as server:
+            request = client.build_request("GET", f"{server.base_url}/endless")
+            response = await client.send(request, stream=True)
+            stream = response.aiter_raw()
+            assert await anext(stream) == b"first"
+            began = monotonic()
+        assert monotonic() - began < STOP_LIMIT_SECONDS
+        async with asyncio.timeout(5):
+            with pytest.raises(httpx2.TransportError):
+                await anext(stream)
+        await response.aclose()
+
+
+async def test_a_taken_port_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(LocalPartUnavailable, match=f"cannot listen on 127.0.0.1:{port}"):
+            async with serve(APP, port=port):
+                raise AssertionError("served on a taken port")
+
+
+async def test_an_application_that_fails_to_start_ends_neither_silently_nor_the_process() -> None:
+    @contextlib.asynccontextmanager
+    async def broken(app: Starlette) -> AsyncIterator[None]:
+        if not app.routes:
+            raise RuntimeError("no routes")
+        yield
+
+    with pytest.raises(LocalPartUnavailable, match="failed while it started"):
+        async with serve(Starlette(lifespan=broken)):
+            raise AssertionError("served a broken application")

@@ -1,0 +1,136 @@
+from datetime import UTC, datetime, timedelta
+
+import bson
+import pytest
+
+from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
+from agent_service.domain.errors import (
+    BaseServiceRejected,
+    BaseServiceUnavailable,
+    ConfigurationError,
+    TemplateError,
+    UnstorableValue,
+)
+from agent_service.domain.request import Caller
+from agent_service.domain.retry_policy import RetryPolicy
+from agent_service.domain.transitions import Transition
+from agent_service.domain.verdict import after_error, deadline_exceeded, describe
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+POLICY = RetryPolicy(base=timedelta(seconds=4), cap=timedelta(seconds=60))
+
+
+def verdict_of(error: Exception, *, tries: int = 1, max_attempts: int = 3, luck: float = 0.5) -> Transition:
+    context = Context(
+        id="request.draft",
+        request_id="request",
+        step="draft",
+        service="generation",
+        queue="default",
+        caller=Caller(),
+        status=ContextStatus.RUNNING,
+        priority=0,
+        rank=1,
+        run_at=NOW,
+        waiting_on=(),
+        input="hello",
+        idempotency_key="request.draft",
+        attempt=9,
+        tries=tries,
+        max_attempts=max_attempts,
+        created_at=NOW,
+        deadline_at=NOW,
+    )
+    return after_error(context, error, at=NOW, chunks=2, policy=POLICY, random=lambda: luck)
+
+
+def unavailable(retry_after: timedelta | None = None) -> BaseServiceUnavailable:
+    return BaseServiceUnavailable("server_error", "the base service answered 503", retry_after=retry_after)
+
+
+def code_of(transition: Transition) -> str:
+    assert transition.error is not None
+    return transition.error.code
+
+
+@pytest.mark.parametrize(("tries", "seconds"), [(1, 2), (2, 4), (3, 8)])
+def test_what_may_pass_is_tried_again_after_a_back_off_that_grows(tries: int, seconds: int) -> None:
+    transition = verdict_of(unavailable(), tries=tries, max_attempts=10)
+    assert (transition.outcome, transition.status) == (AttemptOutcome.RETRYING, ContextStatus.SCHEDULED)
+    assert transition.run_at == NOW + timedelta(seconds=seconds)
+    assert (code_of(transition), transition.chunks) == ("server_error", 2)
+
+
+@pytest.mark.parametrize(
+    ("asked", "held"),
+    [
+        (timedelta(seconds=30), timedelta(seconds=30)),
+        (timedelta(0), timedelta(seconds=2)),
+        (timedelta(days=1), timedelta(minutes=15)),
+    ],
+    ids=["longer than the back-off", "shorter than the back-off", "longer than anybody waits"],
+)
+def test_a_base_service_that_asks_to_be_left_alone_is_left_alone(asked: timedelta, held: timedelta) -> None:
+    assert verdict_of(unavailable(asked)).run_at == NOW + held
+
+
+def test_the_tries_are_counted_and_not_the_attempts() -> None:
+    assert verdict_of(unavailable(), tries=2, max_attempts=3).status is ContextStatus.SCHEDULED
+    last = verdict_of(unavailable(), tries=3, max_attempts=3)
+    assert (last.status, last.run_at, code_of(last)) == (ContextStatus.FAILED, None, "server_error")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BaseServiceRejected("rejected", "the base service answered 400: no"), "rejected"),
+        (TemplateError("no such value"), "template_error"),
+        (UnstorableValue("too deep"), "unstorable_output"),
+    ],
+)
+def test_what_cannot_pass_fails_at_once(error: Exception, code: str) -> None:
+    transition = verdict_of(error)
+    assert (transition.outcome, transition.status) == (AttemptOutcome.FAILED, ContextStatus.FAILED)
+    assert (code_of(transition), transition.chunks) == (code, 2)
+    assert transition.error is not None
+    assert not transition.error.retryable
+
+
+def test_an_error_of_the_handler_may_pass_and_is_never_quoted() -> None:
+    transition = verdict_of(ValueError("password=hunter2"))
+    assert (transition.status, code_of(transition)) == (ContextStatus.SCHEDULED, "handler_error")
+    assert transition.error is not None
+    assert "ValueError" in transition.error.message
+    assert "hunter2" not in transition.error.message
+
+
+def test_any_other_error_of_ours_may_pass_and_says_what_it_is() -> None:
+    error = describe(ConfigurationError("set GENERATION_BASE_URL"))
+    assert (error.code, error.message, error.retryable) == (
+        "internal_error",
+        "set GENERATION_BASE_URL",
+        True,
+    )
+
+
+def test_a_long_message_is_cut() -> None:
+    message = describe(BaseServiceRejected("rejected", "x" * 5_000)).message
+    assert len(message) == 1_000
+    assert message.endswith("x…")
+
+
+@pytest.mark.parametrize("text", ["half a pair: \ud83d", "zero: \0"])
+def test_whatever_an_error_says_can_be_stored(text: str) -> None:
+    for error in (BaseServiceRejected(text, text), TemplateError(text)):
+        described = describe(error)
+        document = {"code": described.code, "message": described.message}
+        assert bson.decode(bson.encode(document)) == document
+
+
+def test_a_deadline_that_has_passed_is_a_failure_of_its_own() -> None:
+    transition = deadline_exceeded(at=NOW, chunks=1)
+    assert (transition.status, code_of(transition), transition.chunks) == (
+        ContextStatus.FAILED,
+        "deadline_exceeded",
+        1,
+    )
