@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Self
 
-from agent_service.domain.context import AttemptRecord, Context, ContextError, ContextStatus
+from agent_service.domain.context import AttemptRecord, Context, ContextError
 from agent_service.domain.request import Request
 
 #: The attempt number of a position that stands for the end of its step: above every real one.
@@ -164,9 +164,8 @@ def step_events(context: Context, chunks: Iterable[Chunk], cursor: Cursor) -> li
     `chunks` are those that `attempt_to_read` named, as far as they are stored, in order.
     """
     reader = _StepReader(context, cursor)
-    if context.status is not ContextStatus.BLOCKED:
-        released = context.released_at or context.created_at
-        reader.emit(EventType.STEP_PENDING, STEP_PENDING, at=released)
+    if context.released_at is not None:
+        reader.emit(EventType.STEP_PENDING, STEP_PENDING, at=context.released_at)
     for record in context.history:
         reader.past_attempt(record)
     if context.attempt:

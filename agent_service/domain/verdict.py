@@ -55,7 +55,7 @@ def describe(error: Exception) -> ContextError:
     """What of an error is stored and shown: a stable code and a short message, never a traceback."""
     if isinstance(error, BaseServiceError):
         retryable = isinstance(error, BaseServiceUnavailable)
-        return ContextError(code=error.code, message=_short(error.message), retryable=retryable)
+        return ContextError(code=_storable(error.code), message=_short(error.message), retryable=retryable)
     for kind, code in _FINAL_CODES:
         if isinstance(error, kind):
             return ContextError(code=code, message=_short(str(error)), retryable=False)
@@ -67,4 +67,10 @@ def describe(error: Exception) -> ContextError:
 
 
 def _short(message: str) -> str:
+    message = _storable(message)
     return message if len(message) <= _LONGEST_MESSAGE else message[: _LONGEST_MESSAGE - 1] + "…"
+
+
+def _storable(text: str) -> str:
+    """The text without lone surrogates, which MongoDB cannot hold; a handler may raise any text."""
+    return text.encode(errors="replace").decode()

@@ -6,11 +6,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from agent_service.settings.sections import ApiSettings, LogSettings, MongoSettings, Section, SmtpSettings
 from agent_service.settings.service import ServiceSettings
-from agent_service.settings.service_names import STANDARD_SERVICES
+from agent_service.settings.service_names import STANDARD_SERVICES, parse_service_names
 from agent_service.settings.sources import Origin
 from agent_service.settings.value_types import DAY, SECOND, HttpAddress, duration
 from agent_service.settings.variable import API, CLIENT, DEV, EVERY_ROLE, Variable
@@ -30,6 +30,7 @@ class Settings(Section):
     mongodb: MongoSettings = MongoSettings()
     further_services: Annotated[
         tuple[str, ...],
+        BeforeValidator(parse_service_names),
         Variable(
             name="SERVICES",
             about="services besides generation, analysis and communication, separated by commas",

@@ -8,9 +8,9 @@ from agent_service.domain.request import STEP_NAME
 STANDARD_SERVICES = ("generation", "analysis", "communication")
 
 
-def parse_service_names(text: str) -> tuple[str, ...]:
+def parse_service_names(text: str | Sequence[str]) -> tuple[str, ...]:
     """The names in `text`, separated by commas, each once and without the standard ones."""
-    names = (name.strip() for name in text.split(","))
+    names = (name.strip() for name in (text.split(",") if isinstance(text, str) else text))
     return tuple(dict.fromkeys(name for name in names if name and name not in STANDARD_SERVICES))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 from pydantic.fields import FieldInfo
 
@@ -20,6 +21,8 @@ class Entry:
 
     variable: Variable
     path: tuple[str, ...]
+    #: The type of its value, with all checks.
+    type: object
     #: The heading it stands under.
     title: str
     #: As it would be written into the environment; empty where the default is "not set".
@@ -63,6 +66,7 @@ def _list_section(section: type[Section], *, path: tuple[str, ...], title: str) 
 def _list_field(name: str, field: FieldInfo, *, path: tuple[str, ...], title: str) -> Iterator[Entry]:
     for item in field.metadata:
         if isinstance(item, Variable):
+            checked = Annotated[field.annotation, *field.metadata]  # type: ignore[name-defined]  # a value here
             # A default that depends on another field is told in words, in `about`.
             default = "" if field.default_factory is not None else item.render(field.default)
-            yield Entry(variable=item, path=(*path, name), title=title, default=default)
+            yield Entry(variable=item, path=(*path, name), type=checked, title=title, default=default)

@@ -2,9 +2,9 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from agent_service.settings.sources import Sources, is_injected
+from agent_service.settings.sources import is_injected
 
 #: The endings that Kubernetes gives to the variables it makes for each service of a namespace.
 _INJECTED_NAME = re.compile(
@@ -14,15 +14,16 @@ _INJECTED_NAME = re.compile(
 _ALIKE = 0.85
 
 
-def find_warnings(sources: Sources, known: Sequence[str], services: Sequence[str]) -> tuple[str, ...]:
-    """One sentence for each name that no setting has but that looks like one, and for each ignored value."""
-    names = sorted({*sources.environ, *sources.env_file})
-    return (*_find_injected(sources, known), *_find_unknown(names, known, services))
+def find_warnings(
+    environ: Mapping[str, str], names: Iterable[str], known: Sequence[str], services: Sequence[str]
+) -> tuple[str, ...]:
+    """One sentence for each of `names` that looks like a setting and is none, and for each ignored value."""
+    return (*_find_injected(environ, known), *_find_unknown(sorted(names), known, services))
 
 
-def _find_injected(sources: Sources, known: Sequence[str]) -> Iterator[str]:
+def _find_injected(environ: Mapping[str, str], known: Sequence[str]) -> Iterator[str]:
     for name in known:
-        if is_injected(name, sources.environ.get(name, "")):
+        if is_injected(name, environ.get(name, "")):
             yield (
                 f"{name} looks as if Kubernetes had injected it and is ignored;"
                 " set enableServiceLinks: false for the pod"

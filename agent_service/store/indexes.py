@@ -81,7 +81,7 @@ INDEXES = (
         name="idempotency",
         keys=("organization_id", "idempotency_key"),
         unique=True,
-        partial={"idempotency_key": {"$type": "string"}},
+        partial={"idempotency_key": {"$exists": True}},
         serves="idempotent submission: one request for each key of an organization",
     ),
     Index(

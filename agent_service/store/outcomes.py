@@ -1,6 +1,6 @@
 """Outcomes: how an attempt's end is written, fenced by its lease token (DESIGN §4 rules 2, 4 and 9)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pymongo import UpdateOne
@@ -68,21 +68,19 @@ class OutcomeCollection:
         tokens = {outcome.context.id: outcome.token for outcome in outcomes}
         with reading():
             found = self._committed.find(
-                {"_id": {"$in": list(tokens)}}, {"history.token": 1, "history.attempt": 1}
+                {"_id": {"$in": list(tokens)}}, {"history.token": 1, "history.outcome": 1}
             )
             applied = {
                 document["_id"]
                 async for document in found
-                if any(record["token"] == tokens[document["_id"]] for record in document.get("history", ()))
+                if any(
+                    record["token"] == tokens[document["_id"]]
+                    # A line that says so was written by the rescuer, not by the worker.
+                    and record["outcome"] != AttemptOutcome.LEASE_LOST
+                    for record in document.get("history", ())
+                )
             }
         return frozenset(tokens) - applied
-
-    async def ended(self, context_ids: Sequence[str]) -> Mapping[str, ContextStatus]:
-        """Which of these contexts have ended, and how. Raises `StoreUnavailable`."""
-        with reading():
-            found = self._committed.find({"_id": {"$in": list(context_ids)}}, {"status": 1})
-            statuses = {document["_id"]: ContextStatus(document["status"]) async for document in found}
-        return {context_id: status for context_id, status in statuses.items() if status.ended}
 
 
 def leaving_running(context: Context, transition: Transition) -> tuple[FencedUpdate, ...]:

@@ -13,7 +13,13 @@ from loguru import logger
 from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context
-from agent_service.domain.errors import AgentServiceError, LeaseLost, StoreError, UnstorableValue
+from agent_service.domain.errors import (
+    AgentServiceError,
+    BaseServiceUnavailable,
+    LeaseLost,
+    StoreError,
+    UnstorableValue,
+)
 from agent_service.domain.json_value import JsonValue, find_unstorable
 from agent_service.domain.retry_policy import RetryPolicy
 from agent_service.domain.templates import placeholders, render
@@ -119,7 +125,7 @@ class Execution:
             raise
         except _StoppedError:
             return await self._stopped()
-        except StoreError as error:
+        except _InputUnreadableError as error:
             self._log.warning("the input could not be read: {}", error)
             return released(at=self._contexts.now(), chunks=await self._chunks.abandon())
         except Exception as error:  # noqa: BLE001 - whatever a handler raises ends the attempt, and is logged
@@ -127,11 +133,15 @@ class Execution:
         return completed(at=self._contexts.now(), output=answer.output, usage=answer.usage, chunks=chunks)
 
     async def _render_input(self) -> JsonValue:
-        """The input with its placeholders filled in. Raises `TemplateError` or `StoreUnavailable`."""
+        """The input with its placeholders filled in. Raises `TemplateError`."""
         used = placeholders(self.context.input)
         if not used:
             return render(self.context.input, {})
-        return render(self.context.input, await self._contexts.scope(self.context, used))
+        try:
+            scope = await self._contexts.scope(self.context, used)
+        except StoreError as error:
+            raise _InputUnreadableError(str(error)) from error
+        return render(self.context.input, scope)
 
     async def _call(self, rendered: JsonValue) -> BaseServiceAnswer:
         """Have the handler do the work, in a task of its own that `stop` can end."""
@@ -145,13 +155,19 @@ class Execution:
         try:
             return await self._calling
         except asyncio.CancelledError:
-            # Cancelled from outside: the handler must not go on without us.
-            if not self._calling.done():
+            attempt = asyncio.current_task()
+            if attempt is not None and attempt.cancelling():
+                # Cancelled from outside: the handler must not go on without us.
                 self._calling.cancel()
                 raise
             if self._stopped_for is None:
-                raise
+                raise BaseServiceUnavailable("handler_error", "the handler cancelled itself") from None
             raise _StoppedError from None
+        except Exception:
+            # Whatever a handler makes of being stopped, it was stopped.
+            if self._stopped_for is not None:
+                raise _StoppedError from None
+            raise
         finally:
             self._calling = None
 
@@ -206,6 +222,10 @@ class Execution:
 
 class _StoppedError(Exception):
     """The call was ended by `stop`; why stands in the execution."""
+
+
+class _InputUnreadableError(Exception):
+    """MongoDB did not say what the placeholders of the input stand for."""
 
 
 class _DeadlineExceededError(Exception):

@@ -85,7 +85,9 @@ class OutcomeWriter:
             except StoreError as error:
                 failures += 1
                 logger.warning("outcomes could not be written, trying again: {}", error)
-                await asyncio.sleep(random.uniform(0.5, 1) * min(0.2 * 2**failures, _LONGEST_PAUSE))
+                await asyncio.sleep(
+                    random.uniform(0.5, 1) * min(0.2 * 2 ** min(failures, 10), _LONGEST_PAUSE)
+                )
 
     async def _settle_all(self) -> None:
         """Settle what has ended; what cannot be settled now is left for the rescuer."""

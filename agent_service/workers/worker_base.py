@@ -2,9 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Sequence
 from datetime import timedelta
-from functools import partial
 from typing import ClassVar
 
 from loguru import logger
@@ -20,9 +18,10 @@ from agent_service.domain.retry_policy import RetryPolicy
 from agent_service.store import Store
 from agent_service.store.doorbell import Bell, Topic
 from agent_service.upkeep import Upkeep
+from agent_service.workers.attempts import Attempts, end_tasks
 from agent_service.workers.claimer import Claimed, Claimer, jittered
-from agent_service.workers.execution import Execution, StopReason
-from agent_service.workers.lease_keeper import KeptLease, LeaseKeeper
+from agent_service.workers.execution import Execution
+from agent_service.workers.lease_keeper import LeaseKeeper
 from agent_service.workers.outcome_writer import OutcomeWriter
 from agent_service.workers.sign_of_life import LifeSigns
 from agent_service.workers.worker_settings import (
@@ -34,8 +33,6 @@ from agent_service.workers.worker_settings import (
 
 #: The pause after MongoDB did not answer, at most.
 _LONGEST_PAUSE = timedelta(seconds=15)
-#: How long a worker that stops waits for its last writes.
-_LAST_WRITES = timedelta(seconds=20)
 
 
 class ClientWorker:
@@ -95,7 +92,6 @@ class ClientWorker:
         self._http_client = http_client
         self._contexts = ContextManager(store, retention=self._settings.retention)
         self._client: BaseServiceClient | None = None
-        self._running: dict[asyncio.Task[None], Execution] = {}
         self._starting = False
         self._stopping = asyncio.Event()
         self._bell: Bell | None = None
@@ -145,13 +141,14 @@ class ClientWorker:
         self._upkeep.start()
         self._outcomes = OutcomeWriter(self._contexts)
         self._keeper = LeaseKeeper(self._contexts, lease=self._settings.lease)
+        self._attempts = Attempts(self._keeper, on_free=self._wake)
         self._signs = LifeSigns(
             self._store,
             worker_id=self.id,
             service=self._service,
             queues=self._queues,
             concurrency=self._settings.concurrency,
-            running=lambda: len(self._running),
+            running=lambda: len(self._attempts),
         )
         self._tasks = [
             asyncio.create_task(self._claim_until_stopped(), name=f"{self._service} claimer"),
@@ -172,10 +169,10 @@ class ClientWorker:
         self._stopping.set()
         self._wake()
         await claiming
-        await self._end_attempts()
+        await self._attempts.end(self._settings.shutdown_grace)
         self._keeper.stop()
         self._outcomes.stop()
-        await self._end(others)
+        await end_tasks(others)
         self._tasks = []
         await self._upkeep.stop()
         await self._close_client()
@@ -199,7 +196,7 @@ class ClientWorker:
                     failures = 0
                 except StoreError as error:
                     failures += 1
-                    pause = min(timedelta(seconds=0.5 * 2**failures), _LONGEST_PAUSE)
+                    pause = min(timedelta(seconds=0.5 * 2 ** min(failures, 10)), _LONGEST_PAUSE)
                     logger.warning("the {} worker cannot claim: {}", self._service, error)
                 except Exception:
                     failures += 1
@@ -211,7 +208,7 @@ class ClientWorker:
 
     async def _claim(self, claimer: Claimer) -> timedelta:
         """Claim what can start now and start it; returns how long to wait unless the bell rings."""
-        free = self._settings.concurrency - len(self._running)
+        free = self._settings.concurrency - len(self._attempts)
         if free <= 0:
             return self._poll_interval()
         # A trickle is claimed one by one, in one round trip; where there was one there may be more.
@@ -226,16 +223,7 @@ class ClientWorker:
 
     def _begin(self, claimed: Claimed) -> None:
         for context in claimed.contexts:
-            execution = self._new_execution(context, claimed.lease_ends)
-            self._keeper.keep(
-                KeptLease(
-                    lease=execution.lease,
-                    on_cancel=partial(execution.stop, StopReason.CANCELLED),
-                )
-            )
-            task = asyncio.create_task(execution.run(), name=context.id)
-            self._running[task] = execution
-            task.add_done_callback(self._ended)
+            self._attempts.begin(self._new_execution(context, claimed.lease_ends))
 
     def _new_execution(self, context: Context, lease_ends: float) -> Execution:
         return Execution(
@@ -247,32 +235,6 @@ class ClientWorker:
             timeout=self._settings.timeout,
             backoff=self._backoff,
         )
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """An attempt has ended: its slot is free."""
-        execution = self._running.pop(task)
-        self._keeper.drop(execution.context.id)
-        if not task.cancelled() and task.exception() is not None:
-            logger.opt(exception=task.exception()).error("an attempt broke off; its lease will end")
-        self._wake()
-
-    async def _end_attempts(self) -> None:
-        """Give the attempts the grace time, then stop them; each writes how it ended."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=self._settings.shutdown_grace.total_seconds())
-        for execution in self._running.values():
-            execution.stop(StopReason.RELEASED)
-        await self._end(list(self._running))
-
-    async def _end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
-        """Let tasks write what is left to write; without MongoDB, recovery is left to the leases."""
-        if not tasks:
-            return
-        _, late = await asyncio.wait(tasks, timeout=_LAST_WRITES.total_seconds())
-        for task in late:
-            logger.warning("MongoDB does not answer, so {} ends unfinished", task.get_name())
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _new_client(self) -> BaseServiceClient | None:
         """The client of the base service; None where `handle` is overridden and needs none."""

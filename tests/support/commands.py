@@ -1,85 +1,116 @@
-"""The commands that a client really sends, and what the server says of how it runs them."""
+"""Commands of this project as processes of their own, with nothing but the environment that a test gives."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from time import monotonic, sleep
 
-from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
-
-Document = dict[str, Any]
-
-#: What belongs to one sending of a command, and what `explain` does not take.
-_NOT_EXPLAINED = {
-    "lsid",
-    "$db",
-    "$clusterTime",
-    "$readPreference",
-    "txnNumber",
-    "readConcern",
-    "writeConcern",
-    "maxTimeMS",
-    "ordered",
-}
+ROOT = Path(__file__).resolve().parents[2]
+#: Far beyond what anything here needs, in seconds.
+DEADLINE = 60.0
+#: Children inherit it, so that what a process leaves behind can be told from everything else on the machine.
+_MARK = "AGENT_SERVICE_TEST_RUN"
 
 
-class CommandRecorder(CommandListener):
-    """Given to a client as one of its `event_listeners`; keeps every command it sends."""
-
-    def __init__(self) -> None:
-        self.sent: list[tuple[str, Document]] = []
-
-    def started(self, event: CommandStartedEvent) -> None:
-        self.sent.append((event.command_name, dict(event.command)))
-
-    def succeeded(self, event: CommandSucceededEvent) -> None:
-        """Nothing is kept of answers."""
-
-    def failed(self, event: CommandFailedEvent) -> None:
-        """Nothing is kept of answers."""
-
-    def named(self, *names: str) -> list[Document]:
-        """The commands of these names, in the order in which they were sent."""
-        return [command for name, command in self.sent if name in names]
+def environment(folder: Path, values: Mapping[str, str]) -> dict[str, str]:
+    """What a process in `folder` gets to see of this machine, marked with the folder."""
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), _MARK: str(folder), **values}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """How the server runs a command: the kinds of its stages, the indexes used, and what was looked at."""
-
-    stages: tuple[str, ...]
-    indexes: frozenset[str]
-    keys: int
-    documents: int
-
-
-async def explain(database: AsyncDatabase[Document], command: Document) -> list[Plan]:
-    """The plan of a recorded command; of a bulk, one for each of its statements."""
-    bare = {key: value for key, value in command.items() if key not in _NOT_EXPLAINED}
-    if "update" not in bare:
-        return [await _explain(database, bare)]
-    return [await _explain(database, {**bare, "updates": [update]}) for update in bare["updates"]]
-
-
-async def _explain(database: AsyncDatabase[Document], command: Document) -> Plan:
-    answer = await database.command({"explain": command, "verbosity": "executionStats"})
-    if "stages" in answer:
-        answer = answer["stages"][0]["$cursor"]
-    stats = answer["executionStats"]
-    stages = list(_stages(answer["queryPlanner"]["winningPlan"]))
-    return Plan(
-        stages=tuple(stage["stage"] for stage in stages),
-        indexes=frozenset(stage["indexName"] for stage in stages if "indexName" in stage)
-        | frozenset("_id_" for stage in stages if stage["stage"] in ("IDHACK", "EXPRESS_IXSCAN")),
-        keys=stats["totalKeysExamined"],
-        documents=stats["totalDocsExamined"],
+def run_module(
+    module: str,
+    arguments: Sequence[str] = (),
+    *,
+    folder: Path,
+    values: Mapping[str, str] | None = None,
+    text: str | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m module` in a folder to its end; `text` is its standard input."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        env=environment(folder, values or {}),
+        input=text,
+        stdin=subprocess.DEVNULL if text is None else None,
+        capture_output=True,
+        text=True,
+        timeout=2 * DEADLINE,
+        check=False,
     )
 
 
-def _stages(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """All stages of a plan, from the root down."""
-    plan = plan.get("queryPlan", plan)
-    yield plan
-    children = [plan["inputStage"]] if "inputStage" in plan else plan.get("inputStages", [])
-    for child in children:
-        yield from _stages(child)
+class RunningModule:
+    """A process that runs, and what it has written so far."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.errors: list[str] = []
+        assert process.stderr is not None
+        self._reader = Thread(target=self.errors.extend, args=(process.stderr,), daemon=True)
+        self._reader.start()
+
+    def wait_for(self, text: str) -> str:
+        """The first line on stderr that holds `text`."""
+        found: list[str] = []
+
+        def look() -> bool:
+            found[:] = [line for line in self.errors if text in line]
+            assert found or self.process.poll() is None, "".join(self.errors)
+            return bool(found)
+
+        wait_until(look, f"{text!r} in {self.errors}")
+        return found[0]
+
+    def end(self) -> int:
+        """The exit code, once it has ended by itself."""
+        code = self.process.wait(DEADLINE)
+        self._reader.join(DEADLINE)
+        return code
+
+
+@contextmanager
+def running_module(
+    module: str, arguments: Sequence[str] = (), *, folder: Path, values: Mapping[str, str] | None = None
+) -> Iterator[RunningModule]:
+    """`python -m module` in a folder while the block runs; killed at the end if it still does."""
+    with subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        env=environment(folder, values or {}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield RunningModule(process)
+        finally:
+            process.kill()
+
+
+def processes_of(folder: Path) -> list[int]:
+    """The processes that were started in `folder` by the functions here, and their children."""
+    mark = f"{_MARK}={folder}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                variables = (entry / "environ").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue
+            if mark in variables:
+                found.append(int(entry.name))
+    return found
+
+
+def wait_until(condition: object, what: str) -> None:
+    """Look again and again until `condition()` holds; fails with `what` after the deadline."""
+    assert callable(condition)
+    deadline = monotonic() + DEADLINE
+    while not condition():
+        assert monotonic() < deadline, f"waited in vain for: {what}"
+        sleep(0.02)

@@ -11,8 +11,9 @@ from agent_service.domain.request import Caller, Request, RequestStatus, Step, S
 from agent_service.store import Store
 from agent_service.store.claims import Claim
 
-#: A time in whole milliseconds, which is what MongoDB keeps.
-NOW = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
+#: When the tests began, in whole milliseconds, which is what MongoDB keeps. Not a date of the past: the server
+#: removes what has expired.
+NOW = datetime.now(UTC).replace(microsecond=678_000)
 SECOND = timedelta(seconds=1)
 AN_ERROR = ContextError(code="no_answer", message="nobody answered", retryable=True)
 

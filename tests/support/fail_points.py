@@ -8,7 +8,7 @@ from typing import Any
 from pymongo import AsyncMongoClient
 
 from agent_service.store import Store
-from tests.support.commands import Document
+from tests.support.explained_commands import Document
 
 
 @asynccontextmanager

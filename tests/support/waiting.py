@@ -16,8 +16,8 @@ async def until(
     deadline = time.monotonic() + seconds
     while True:
         found = condition()
-        value = await found if inspect.isawaitable(found) else found
+        value: T | None = await found if inspect.isawaitable(found) else found
         if value:
-            return value  # type: ignore[return-value]  # isawaitable does not narrow the other branch
+            return value
         assert time.monotonic() < deadline, f"{condition} did not become true within {seconds} s"
         await asyncio.sleep(0.02)

@@ -10,18 +10,24 @@ from pymongo import AsyncMongoClient, monitoring
 from pymongo.asynchronous.database import AsyncDatabase
 
 from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
-from agent_service.domain.context import Context
+from agent_service.domain.context import Context, ContextError
 from agent_service.domain.request import Caller
 from agent_service.domain.retry_policy import RetryPolicy
 from agent_service.request_service import RequestService, RequestView
 from agent_service.store import Store
 from agent_service.store.doorbell import Topic
 from agent_service.workers.worker_base import ClientWorker
+from tests.support.base_service_behaviours import Behaviour, RecordedCall, Reply, answer
 
 #: How long a test waits for what must happen.
 DEADLINE_SECONDS = 20.0
 #: Tries again at once, so that no test waits for a back-off.
 AT_ONCE = RetryPolicy(base=timedelta(0))
+
+#: What stands for the error of a context that has none.
+NO_ERROR = ContextError(code="", message="", retryable=False)
+#: The code of an error that may pass and says nothing of the topology: LockTimeout.
+PASSING_ERROR = 24
 
 Raw: TypeAlias = AsyncDatabase[dict[str, Any]]
 HandlerFunction: TypeAlias = Callable[[BaseServiceCall, OnDelta], Awaitable[BaseServiceAnswer]]
@@ -102,19 +108,28 @@ def by_step(view: RequestView) -> Mapping[str, Context]:
     return {context.step: context for context in view.contexts}
 
 
-@asynccontextmanager
-async def raw_database(uri: str, name: str) -> AsyncIterator[Raw]:
-    """The same database through a client of the test's own, which no fail point concerns."""
-    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(uri, appname="test", tz_aware=True)
-    try:
-        yield client[name]
-    finally:
-        await client.close()
+def error_of(context: Context) -> str:
+    """The code of its error; empty if it has none."""
+    return (context.error or NO_ERROR).code
+
+
+def for_steps(**behaviours: Behaviour) -> Behaviour:
+    """A base service that behaves so for these steps and answers "done" for all others."""
+    otherwise = answer({"output": "done"})
+
+    async def behave(call: RecordedCall, reply: Reply) -> None:
+        await behaviours.get(call.json()["step"], otherwise)(call, reply)
+
+    return behave
 
 
 @asynccontextmanager
 async def trouble(raw: Raw, commands: list[str], *, mode: Any = "alwaysOn", **data: Any) -> AsyncIterator[None]:
-    """MongoDB treats these commands of agent_service as `data` says (the fail point `failCommand`)."""
+    """
+    MongoDB treats these commands of agent_service as `data` says (the fail point `failCommand`).
+
+    An error code that speaks of a primary would have the driver wait for its next heartbeat, 10 s later.
+    """
     admin = raw.client.admin
     data = {"failCommands": commands, "appName": "agent_service", **data}
     await admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": data})

@@ -1,0 +1,1 @@
+"""Everything a laptop needs: an embedded mongod, a small real language model, the three base services."""

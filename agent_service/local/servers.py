@@ -1,0 +1,94 @@
+"""Server and `serve`: an ASGI application on a port of its own, inside the running event loop."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+
+import uvicorn
+from loguru import logger
+from starlette.types import ASGIApp
+
+from agent_service.domain.errors import LocalPartUnavailable
+
+#: How long open answers (streams for instance) may go on after the stop; then they are cancelled.
+STOP_GRACE_SECONDS = 1
+#: The longest that a stop may take in all.
+STOP_LIMIT_SECONDS = 5.0
+_POLL_SECONDS = 0.005
+
+
+class Server:
+    """A server that accepts connections until it is stopped."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+        bracketed = f"[{host}]" if ":" in host else host
+        self.base_url = f"http://{bracketed}:{port}"
+
+
+class _EmbeddedServer(uvicorn.Server):
+    """Leaves the process's signal handlers alone: whoever composes the process decides what they mean."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serve(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Server]:
+    """
+    Serve `app` while the block runs; port 0 takes a free one.
+
+    Leaving the block takes a few seconds at most, also with streams open. Raises LocalPartUnavailable when
+    the address is taken or the application does not start.
+    """
+    listener = _listen(host, port)
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=STOP_GRACE_SECONDS
+    )
+    server = _EmbeddedServer(config)
+    running = asyncio.create_task(_run(server, listener), name=f"serve:{listener.getsockname()[1]}")
+    try:
+        while not server.started:
+            if running.done():
+                raise LocalPartUnavailable(f"the application for {host}:{port} failed while it started")
+            await asyncio.sleep(_POLL_SECONDS)
+        yield Server(host, listener.getsockname()[1])
+    finally:
+        server.should_exit = True
+        await asyncio.shield(_finish(server, running))
+        listener.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise LocalPartUnavailable(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return listener
+
+
+async def _run(server: uvicorn.Server, listener: socket.socket) -> None:
+    # uvicorn answers a failed start of the application with sys.exit; that must not end this process.
+    try:
+        await server.serve(sockets=[listener])
+    except SystemExit as error:
+        logger.error("an application failed while it started (exit code {})", error.code)
+
+
+async def _finish(server: uvicorn.Server, running: asyncio.Task[None]) -> None:
+    _, unfinished = await asyncio.wait({running}, timeout=STOP_LIMIT_SECONDS)
+    for task in unfinished:
+        task.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    # uvicorn leaves the connections of answers that it cancelled open, and their clients waiting.
+    for connection in list(server.server_state.connections):
+        connection.transport.abort()
+    await asyncio.sleep(0)
