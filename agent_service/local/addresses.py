@@ -42,9 +42,10 @@ def find_addresses(data_folder: Path) -> Addresses | None:
     try:
         found = json.loads((data_folder / _FILE).read_text(encoding="utf-8"))
         addresses = Addresses(**found)
-    except (OSError, ValueError, TypeError):
+        return addresses if _is_running(addresses.pid) else None
+    except (OSError, ValueError, TypeError, RecursionError):
+        # Whatever this file is, no running `dev` wrote it.
         return None
-    return addresses if _is_running(addresses.pid) else None
 
 
 def _is_running(pid: int) -> bool:

@@ -84,7 +84,12 @@ def is_database(candidate: object) -> bool:
 
 def is_mock(database: Database) -> bool:
     """Whether this is mongomock-motor's database, which knows no server, time, sessions or streams."""
-    return type(database).__module__.startswith("mongomock_motor")
+    return _comes_from_mock(database)
+
+
+def _comes_from_mock(thing: object) -> bool:
+    """mongomock-motor's classes pass themselves off as Motor's; only what they inherit from tells."""
+    return any(kind.__module__.startswith("mongomock_motor") for kind in type(thing).__mro__)
 
 
 def durable(database: Database, name: str, *, read: str = "local") -> Collection:
@@ -95,7 +100,7 @@ def durable(database: Database, name: str, *, read: str = "local") -> Collection
     come from `pymongo.timeout` around each operation, which also bounds the wait for the majority.
     """
     if is_mock(database):
-        return database.get_collection(name, codec_options=CodecOptions(tz_aware=True, tzinfo=UTC))
+        return database.get_collection(name, codec_options=CodecOptions(tz_aware=True))
     return database.get_collection(
         name,
         codec_options=_CODEC,
@@ -115,7 +120,7 @@ async def bulk_write(
     """Apply all updates in one round trip; returns how many documents they matched."""
     if not updates:
         return 0
-    if type(collection).__module__.startswith("mongomock_motor"):
+    if _comes_from_mock(collection):
         return await _one_by_one(collection, updates)
     result = await collection.bulk_write(updates, ordered=ordered, session=session)
     return result.matched_count

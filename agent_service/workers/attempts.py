@@ -43,17 +43,17 @@ class Attempts:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         execution = self._running.pop(task)
-        self._keeper.drop(execution.context.id)
+        self._keeper.drop(execution.lease)
         if not task.cancelled() and task.exception() is not None:
             logger.opt(exception=task.exception()).error("an attempt broke off; its lease will end")
         self._on_free()
 
 
-async def end_tasks(tasks: Collection[asyncio.Task[None]], *, limit: timedelta = LAST_WRITES) -> None:
+async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
     """Let tasks write what is left to write; without MongoDB, recovery is left to the leases."""
     if not tasks:
         return
-    _, late = await asyncio.wait(tasks, timeout=limit.total_seconds())
+    _, late = await asyncio.wait(tasks, timeout=LAST_WRITES.total_seconds())
     for task in late:
         logger.warning("MongoDB does not answer, so {} ends unfinished", task.get_name())
         task.cancel()

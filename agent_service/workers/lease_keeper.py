@@ -36,11 +36,13 @@ class LeaseKeeper:
         """Renew this lease from now on."""
         self._kept[kept.lease.context_id] = kept
 
-    def drop(self, context_id: str) -> None:
+    def drop(self, lease: HeldLease) -> None:
         """The attempt has ended; its lease is not renewed any more."""
-        kept = self._kept.pop(context_id, None)
-        if kept is not None:
-            kept.lease.let_go()
+        lease.let_go()
+        kept = self._kept.get(lease.context_id)
+        # A newer attempt of the same context may have begun here before this one had ended.
+        if kept is not None and kept.lease is lease:
+            del self._kept[lease.context_id]
 
     async def run(self) -> None:
         """Renew until `stop`; it must go on until the last attempt has ended."""

@@ -1,0 +1,62 @@
+"""create_app: the HTTP API as one ASGI application."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+from fastapi import FastAPI
+
+from agent_service.api.boundary import Boundary
+from agent_service.api.bounded_calls import ANSWER_WITHIN, BoundedCalls
+from agent_service.api.error_handlers import install_error_handlers
+from agent_service.api.event_routes import event_routes
+from agent_service.api.event_stream import PING_EVERY
+from agent_service.api.health_routes import health_routes
+from agent_service.api.openapi_document import PROBLEM_RESPONSES, DocumentedApi
+from agent_service.api.request_routes import request_routes
+from agent_service.request_service import RequestService
+from agent_service.store import Store
+
+#: How long a stopping application waits for writes whose callers were answered already.
+_FINISH_WITHIN = timedelta(seconds=5)
+
+
+def create_app(
+    store: Store,
+    requests: RequestService,
+    *,
+    max_body_bytes: int,
+    ping_every: timedelta = PING_EVERY,
+    answer_within: timedelta = ANSWER_WITHIN,
+) -> FastAPI:
+    """
+    The API over a store and the service that works on it; the caller opens and closes both.
+
+    `app.state.draining` is an `asyncio.Event`: once set, open event streams say so and end.
+    """
+    calls = BoundedCalls(answer_within)
+    draining = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await calls.finish(_FINISH_WITHIN)
+
+    app = DocumentedApi(
+        title="agent_service",
+        version="1",
+        summary="Requests whose steps are done by base services, reliably.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+        responses=PROBLEM_RESPONSES,
+    )
+    app.state.draining = draining
+    app.add_middleware(Boundary)
+    install_error_handlers(app)
+    app.include_router(request_routes(requests, calls, max_body_bytes=max_body_bytes))
+    app.include_router(event_routes(store, requests, calls, draining=draining, ping_every=ping_every))
+    app.include_router(health_routes(store, calls))
+    return app

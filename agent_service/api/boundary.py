@@ -1,0 +1,65 @@
+"""Boundary: the outermost layer, which names every call and lets no error out as anything but a problem."""
+
+import re
+import uuid
+from http import HTTPStatus
+
+from loguru import logger
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from agent_service.api.problems import SCOPE_KEY, Problem, problem_response
+
+HEADER = "X-Request-Id"
+#: A caller's id is taken over when it can stand in a log line; otherwise it gets one of ours.
+_ACCEPTABLE = re.compile(r"[!-~]{1,128}")
+
+_INTERNAL = Problem(
+    status=HTTPStatus.INTERNAL_SERVER_ERROR,
+    code="internal_error",
+    detail="something went wrong on our side; the log says what, under this request_id",
+)
+
+
+class Boundary:
+    """
+    Pure ASGI around the application, so that streams pass through it unbuffered.
+
+    Every answer carries X-Request-Id, and so does every line that is logged meanwhile, as `http_request_id`.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        http_request_id = _incoming(scope) or uuid.uuid4().hex
+        scope[SCOPE_KEY] = http_request_id
+        started = False
+
+        async def send_named(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message)[HEADER] = http_request_id
+            await send(message)
+
+        with logger.contextualize(http_request_id=http_request_id):
+            try:
+                await self._app(scope, receive, send_named)
+            except ClientDisconnect:
+                logger.debug("the caller of {} {} went away", scope["method"], scope["path"])
+            except Exception:
+                logger.exception("{} {} failed", scope["method"], scope["path"])
+                if started:
+                    # Only cutting the connection can still say that the answer is not whole.
+                    raise
+                await problem_response(_INTERNAL, scope)(scope, receive, send_named)
+
+
+def _incoming(scope: Scope) -> str | None:
+    value = Headers(scope=scope).get(HEADER, "")
+    return value if _ACCEPTABLE.fullmatch(value) else None

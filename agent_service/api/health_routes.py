@@ -1,0 +1,47 @@
+"""The routes that a supervisor asks: does the process live, and can it serve?"""
+
+from http import HTTPStatus
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, Response
+
+from agent_service.api.bounded_calls import BoundedCalls
+from agent_service.api.openapi_document import answers
+from agent_service.api.problems import refuse
+from agent_service.domain.errors import StoreUnavailable
+from agent_service.store import Store
+
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+def health_routes(store: Store, calls: BoundedCalls) -> APIRouter:
+    """`GET /healthz` and `GET /readyz`."""
+    router = APIRouter(tags=["health"])
+
+    @router.get(
+        "/healthz",
+        operation_id="healthz",
+        response_class=Response,
+        responses=answers(HTTPStatus.OK, "The process lives; MongoDB is not asked."),
+    )
+    async def healthz() -> Response:
+        """Say that the process lives."""
+        return JSONResponse({"status": "ok"}, headers=_NO_STORE)
+
+    @router.get(
+        "/readyz",
+        operation_id="readyz",
+        response_class=Response,
+        responses=answers(HTTPStatus.OK, "MongoDB has a primary, and all indexes are there."),
+    )
+    async def readyz() -> Response:
+        """Say whether requests can be taken; nothing is said of workers."""
+        late = StoreUnavailable("MongoDB did not answer in time")
+        problems = await calls.run(store.problems(), late=late)
+        if problems:
+            raise refuse(
+                HTTPStatus.SERVICE_UNAVAILABLE, "not_ready", "; ".join(problems), headers={"Retry-After": "5"}
+            )
+        return JSONResponse({"status": "ready"}, headers=_NO_STORE)
+
+    return router

@@ -1,0 +1,36 @@
+"""The header Idempotency-Key: quoted, as the IETF draft says, or bare, as most clients send it."""
+
+import re
+from http import HTTPStatus
+
+from starlette.datastructures import Headers
+
+from agent_service.api.problems import refuse
+
+HEADER = "Idempotency-Key"
+LONGEST_KEY = 255
+#: A string of RFC 8941: backslash escapes itself and the quote, and nothing else.
+_QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+_KEY = re.compile(rf"[!-~]{{1,{LONGEST_KEY}}}")
+
+
+def read_idempotency_key(headers: Headers) -> str | None:
+    """
+    The key of a call, None if it has none; quoted or bare, it is the same key.
+
+    Raises HttpProblem (400) for anything but one key of 1 to 255 visible ASCII characters.
+    """
+    values = headers.getlist(HEADER)
+    if not values:
+        return None
+    key = values[0]
+    if key.startswith('"'):
+        quoted = _QUOTED.fullmatch(key)
+        key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else ""
+    if len(values) == 1 and _KEY.fullmatch(key):
+        return key
+    detail = (
+        f"{HEADER} must be given once, as 1 to {LONGEST_KEY} visible ASCII characters, "
+        'bare or as a string in double quotes, such as "order-4711"'
+    )
+    raise refuse(HTTPStatus.BAD_REQUEST, "invalid_idempotency_key", detail)

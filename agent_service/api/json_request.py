@@ -1,0 +1,125 @@
+"""The JSON body of a call: counted while it is read, and decoded without losing or inventing anything."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from http import HTTPStatus
+from itertools import islice
+
+from fastapi import Request as HttpRequest
+from starlette.datastructures import Headers
+
+from agent_service.api.problems import HttpProblem, refuse
+from agent_service.domain.errors import FieldProblem, InvalidSubmission
+from agent_service.domain.json_value import MAX_DEPTH, MAX_INTEGER, escape_pointer
+from agent_service.domain.planning import MAX_PROBLEMS
+
+_JSON_TYPE = re.compile(r"application/(?:[\w.!#$&^-]+\+)?json", re.ASCII)
+#: No integer of 64 bits has more characters, its sign included.
+_LONGEST_INTEGER = 20
+
+
+async def read_json(call: HttpRequest, *, max_bytes: int) -> object:
+    """
+    The decoded body, of which never more than `max_bytes` and one piece are held.
+
+    Raises HttpProblem (415, 413, 400) or InvalidSubmission. Numbers that no JSON has (NaN) and integers that
+    do not fit are left to be found with their place by whoever checks the values.
+    """
+    _check_type(call.headers)
+    return parse_json(await _read(call, max_bytes))
+
+
+def parse_json(body: bytes) -> object:
+    """
+    Decode JSON in UTF-8; what is outside 64 bits stays outside.
+
+    Raises HttpProblem (400) with the position of the error, or InvalidSubmission for names that an object
+    has twice and for nesting that is far too deep.
+    """
+    repeated: list[tuple[dict[str, object], str]] = []
+
+    def make_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        made = dict(pairs)
+        if len(made) != len(pairs):
+            counts = Counter(name for name, _ in pairs)
+            repeated.extend((made, name) for name, count in counts.items() if count > 1)
+        return made
+
+    try:
+        decoded: object = json.loads(body.decode(), object_pairs_hook=make_object, parse_int=_integer)
+    except UnicodeDecodeError as error:
+        raise _not_json(f"byte {error.start} is not UTF-8") from error
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno} (character {error.pos})"
+        raise _not_json(f"{error.msg} at {where}") from error
+    except RecursionError as error:
+        detail = f"nested deeper than {MAX_DEPTH} levels"
+        raise InvalidSubmission([FieldProblem(pointer="", detail=detail)]) from error
+    if repeated:
+        raise InvalidSubmission(list(islice(_repetitions(decoded, repeated), MAX_PROBLEMS)))
+    return decoded
+
+
+def _integer(digits: str) -> int:
+    """Long ones are not computed: any number outside 64 bits is refused alike."""
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else MAX_INTEGER + 1
+
+
+def _repetitions(decoded: object, repeated: list[tuple[dict[str, object], str]]) -> Iterator[FieldProblem]:
+    """The places of the names that objects had twice; those inside a replaced value have none."""
+    names: dict[int, list[str]] = {}
+    for made, name in repeated:
+        names.setdefault(id(made), []).append(name)
+    stack: list[tuple[object, str]] = [(decoded, "")]
+    while stack:
+        item, where = stack.pop()
+        for name in names.get(id(item), ()):
+            yield FieldProblem(
+                pointer=f"{where}/{escape_pointer(name)}",
+                detail="an object must not have the same name twice",
+            )
+        if isinstance(item, dict):
+            stack += [(child, f"{where}/{escape_pointer(key)}") for key, child in reversed(item.items())]
+        elif isinstance(item, list):
+            stack += [(item[i], f"{where}/{i}") for i in range(len(item) - 1, -1, -1)]
+
+
+def _check_type(headers: Headers) -> None:
+    content_type, _, parameters = headers.get("content-type", "").lower().partition(";")
+    if not _JSON_TYPE.fullmatch(content_type.strip()):
+        raise _unsupported("the body must be sent as Content-Type: application/json")
+    charset = re.search(r'charset\s*=\s*"?([^\s";]*)', parameters)
+    if charset is not None and charset[1] not in ("utf-8", "utf8", "us-ascii"):
+        raise _unsupported("JSON is sent in UTF-8")
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise _unsupported("the body must be sent without Content-Encoding")
+
+
+async def _read(call: HttpRequest, max_bytes: int) -> bytes:
+    declared = call.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > max_bytes):
+        raise _too_large(max_bytes)
+    body = bytearray()
+    async for piece in call.stream():
+        body += piece
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
+    return bytes(body)
+
+
+def _too_large(max_bytes: int) -> HttpProblem:
+    # The rest of the body is not read, so nothing else can come over this connection.
+    detail = f"the body is larger than {max_bytes} bytes"
+    return refuse(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", detail, headers={"Connection": "close"}
+    )
+
+
+def _unsupported(detail: str) -> HttpProblem:
+    return refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+
+
+def _not_json(detail: str) -> HttpProblem:
+    return refuse(HTTPStatus.BAD_REQUEST, "invalid_json", f"the body is not JSON: {detail}")

@@ -1,0 +1,98 @@
+"""The OpenAPI document: what the routes say of themselves, and the schemas that all of them share."""
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
+
+from agent_service.api import boundary, caller, idempotency_key
+from agent_service.api.event_frames import EventBody
+from agent_service.api.problems import PROBLEM_TYPE, ProblemBody
+from agent_service.api.request_answer import RequestAnswer
+from agent_service.api.submission_schema import SUBMISSION_EXAMPLE, SUBMISSION_SCHEMA
+
+_REFERENCE = "#/components/schemas/{model}"
+_BODIES: tuple[type, ...] = (EventBody, ProblemBody, RequestAnswer)
+
+#: Part of an OpenAPI document, which is JSON without a type of its own.
+Fragment = dict[str, Any]
+Responses = dict[int | str, Fragment]
+
+#: Every operation may answer with a problem; the statuses are told apart by `code`.
+PROBLEM_RESPONSES: Responses = {
+    "default": {
+        "description": "A problem (RFC 9457); where another try may help, with Retry-After.",
+        "content": {PROBLEM_TYPE: {"schema": {"$ref": _REFERENCE.format(model=ProblemBody.__name__)}}},
+    }
+}
+
+
+class DocumentedApi(FastAPI):
+    """A FastAPI application whose document has the shared schemas in it."""
+
+    def openapi(self) -> Fragment:
+        """The document, made once."""
+        if self.openapi_schema is None:
+            document = get_openapi(
+                title=self.title, version=self.version, summary=self.summary, routes=self.routes
+            )
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            schemas |= _schemas() | {"Submission": SUBMISSION_SCHEMA}
+            self.openapi_schema = document
+        return self.openapi_schema
+
+
+def answers(
+    status: HTTPStatus, description: str, body: type | None = None, *, media_type: str = "application/json"
+) -> Responses:
+    """What a route answers when all goes well; `body` is one of the shared schemas, or any object."""
+    schema = {"type": "object"} if body is None else {"$ref": _REFERENCE.format(model=body.__name__)}
+    headers = {boundary.HEADER: {"description": "names the call in the log", "schema": {"type": "string"}}}
+    return {
+        int(status): {
+            "description": description,
+            "headers": headers,
+            "content": {media_type: {"schema": schema}},
+        }
+    }
+
+
+def submission_extra() -> Fragment:
+    """The body and the headers of a submission, which are read without FastAPI."""
+    return {
+        "parameters": [
+            _header(idempotency_key.HEADER, "1 to 255 visible ASCII characters, quoted or bare"),
+            _header(caller.USER_ID, "handed on to base services"),
+            _header(caller.CORRELATION_ID, "handed on to base services"),
+            _header(caller.TRACEPARENT, "W3C Trace Context, handed on to base services"),
+            _header(boundary.HEADER, "names the call in our log; one is made if it is left out"),
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": _REFERENCE.format(model="Submission")},
+                    "example": SUBMISSION_EXAMPLE,
+                }
+            },
+        },
+    }
+
+
+def last_event_id_extra() -> Fragment:
+    """The header with which a reader of events goes on."""
+    return {"parameters": [_header("Last-Event-ID", "the `id` of the last event that was seen")]}
+
+
+def _header(name: str, description: str) -> Fragment:
+    return {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
+
+
+def _schemas() -> Fragment:
+    """The schemas of the bodies and of what they are made of."""
+    _, definitions = TypeAdapter.json_schemas(
+        [(body, "serialization", TypeAdapter(body)) for body in _BODIES], ref_template=_REFERENCE
+    )
+    return dict(definitions["$defs"])

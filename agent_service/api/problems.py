@@ -1,0 +1,94 @@
+"""Problem: every error that leaves the API, as RFC 9457 describes it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from http import HTTPStatus
+from urllib.parse import quote
+
+from starlette.responses import Response
+from starlette.types import Scope
+
+from agent_service.domain.errors import FieldProblem
+
+PROBLEM_TYPE = "application/problem+json"
+#: A pointer may hold keys that the caller chose; longer ones are cut.
+_LONGEST_POINTER = 1000
+#: Where the boundary puts the X-Request-Id of a call.
+SCOPE_KEY = "agent_service.http_request_id"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What went wrong with a call: `code` is stable and for programs, `detail` is for people."""
+
+    status: HTTPStatus
+    code: str
+    detail: str
+    errors: tuple[FieldProblem, ...] = ()
+    retry_after: timedelta | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProblemBody:
+    """A problem as it is sent; `errors` only where fields can be named."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    #: The X-Request-Id of the call, to be found in the log.
+    request_id: str
+    errors: tuple[FieldProblem, ...] = ()
+
+
+class HttpProblem(Exception):
+    """Ends a call with a problem of its own; it never leaves the API."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        super().__init__(f"{problem.code}: {problem.detail}")
+
+
+def refuse(
+    status: HTTPStatus, code: str, detail: str, *, headers: Mapping[str, str] | None = None
+) -> HttpProblem:
+    """The exception that ends a call with this problem; to be raised."""
+    return HttpProblem(Problem(status=status, code=code, detail=detail, headers=headers or {}))
+
+
+def problem_response(problem: Problem, scope: Scope) -> Response:
+    """The answer for a problem with the call of this scope; pure ASCII, whatever was sent to us."""
+    body = asdict(
+        ProblemBody(
+            type="about:blank",
+            title=problem.status.phrase,
+            status=problem.status,
+            detail=problem.detail,
+            instance=quote(str(scope.get("path", ""))),
+            code=problem.code,
+            request_id=str(scope.get(SCOPE_KEY, "")),
+            errors=tuple(_shortened(error) for error in problem.errors),
+        )
+    )
+    if not problem.errors:
+        del body["errors"]
+    headers = {"Cache-Control": "no-store", **problem.headers}
+    if problem.retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(problem.retry_after.total_seconds())))
+    return Response(
+        json.dumps(body, separators=(",", ":")).encode(),
+        status_code=problem.status,
+        headers=headers,
+        media_type=PROBLEM_TYPE,
+    )
+
+
+def _shortened(error: FieldProblem) -> FieldProblem:
+    if len(error.pointer) <= _LONGEST_POINTER:
+        return error
+    return FieldProblem(pointer=error.pointer[:_LONGEST_POINTER] + "…", detail=error.detail)

@@ -1,0 +1,128 @@
+"""RequestAnswer: a request as a client is shown it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+
+import orjson
+from pydantic import WithJsonSchema
+
+from agent_service.domain.context import Context, ContextError, ContextStatus
+from agent_service.domain.request import Request, RequestStatus, Step
+from agent_service.request_service import RequestView
+
+#: A moment in UTC to the millisecond, which is what MongoDB keeps: 2026-01-31T12:00:00.000Z.
+Moment = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+AnyJson = Annotated[object, WithJsonSchema({"description": "any JSON value"})]
+AnyObject = Annotated[object, WithJsonSchema({"type": "object"})]
+ObjectOrNull = Annotated[object, WithJsonSchema({"type": ["object", "null"]})]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorAnswer:
+    """Why an attempt or a step did not complete: `code` is stable, `message` is for people."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepAnswer:
+    """One step; `attempt` is 0 before a worker has claimed it."""
+
+    name: str
+    service: str
+    status: ContextStatus
+    attempt: int
+    output: AnyJson
+    error: ErrorAnswer | None
+    usage: ObjectOrNull
+    created_at: Moment
+    started_at: Moment | None
+    finished_at: Moment | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestAnswer:
+    """A request and its steps, in the order of the submission; `links` are paths of this API."""
+
+    id: str
+    status: RequestStatus
+    steps: tuple[StepAnswer, ...]
+    metadata: AnyObject
+    priority: int
+    created_at: Moment
+    deadline_at: Moment
+    finished_at: Moment | None
+    links: dict[str, str]
+
+    def to_json(self) -> bytes:
+        """The body of an answer."""
+        return orjson.dumps(self)
+
+
+def request_answer(view: RequestView) -> RequestAnswer:
+    """A view as it is shown; a step whose context is not inserted yet is shown as it was planned."""
+    request = view.request
+    contexts = {context.step: context for context in view.contexts}
+    return RequestAnswer(
+        id=request.id,
+        status=view.status,
+        steps=tuple(_step(request, step, contexts.get(step.name)) for step in request.submission.steps),
+        metadata=request.submission.metadata,
+        priority=request.submission.priority,
+        created_at=moment(request.created_at),
+        deadline_at=moment(request.deadline_at),
+        finished_at=_moment_or_none(request.finished_at),
+        links={"self": request_path(request.id), "events": f"{request_path(request.id)}/events"},
+    )
+
+
+def request_path(request_id: str) -> str:
+    """Where a request is found."""
+    return f"/v1/requests/{request_id}"
+
+
+def error_answer(error: ContextError | None) -> ErrorAnswer | None:
+    """An error as it is shown."""
+    if error is None:
+        return None
+    return ErrorAnswer(code=error.code, message=error.message, retryable=error.retryable)
+
+
+def moment(at: datetime) -> str:
+    """RFC 3339 in UTC, in milliseconds."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def _step(request: Request, step: Step, context: Context | None) -> StepAnswer:
+    if context is None:
+        return StepAnswer(
+            name=step.name,
+            service=step.service,
+            status=ContextStatus.BLOCKED if step.after else ContextStatus.PENDING,
+            attempt=0,
+            output=None,
+            error=None,
+            usage=None,
+            created_at=moment(request.created_at),
+            started_at=None,
+            finished_at=None,
+        )
+    return StepAnswer(
+        name=step.name,
+        service=context.service,
+        status=context.status,
+        attempt=context.attempt,
+        output=context.output,
+        error=error_answer(context.error),
+        usage=context.usage,
+        created_at=moment(context.created_at),
+        started_at=_moment_or_none(context.started_at),
+        finished_at=_moment_or_none(context.finished_at),
+    )
+
+
+def _moment_or_none(at: datetime | None) -> str | None:
+    return None if at is None else moment(at)

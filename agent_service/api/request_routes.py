@@ -1,0 +1,79 @@
+"""The routes of requests: taking one, and showing how it stands."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from fastapi import Request as HttpRequest
+from starlette.responses import Response
+
+from agent_service.api.bounded_calls import BoundedCalls
+from agent_service.api.caller import caller_of
+from agent_service.api.idempotency_key import read_idempotency_key
+from agent_service.api.json_request import read_json
+from agent_service.api.openapi_document import answers, submission_extra
+from agent_service.api.request_answer import RequestAnswer, request_answer, request_path
+from agent_service.domain.errors import FieldProblem, InvalidSubmission, StoreUnavailable, WriteOutcomeUnknown
+from agent_service.domain.request import Caller
+from agent_service.request_service import RequestService, RequestView
+
+#: How long a client should wait before it asks how a request stands, in seconds.
+_ASK_AGAIN = "1"
+
+
+def request_routes(requests: RequestService, calls: BoundedCalls, *, max_body_bytes: int) -> APIRouter:
+    """`POST /v1/requests` and `GET /v1/requests/{request_id}`."""
+    router = APIRouter(tags=["requests"])
+
+    @router.post(
+        "/v1/requests",
+        operation_id="submit_request",
+        status_code=HTTPStatus.ACCEPTED,
+        response_class=Response,
+        responses=answers(HTTPStatus.ACCEPTED, "Taken, and stored durably.", RequestAnswer),
+        openapi_extra=submission_extra(),
+    )
+    async def submit_request(call: HttpRequest, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
+        """Take a request; with an Idempotency-Key it can be sent any number of times and is taken once."""
+        key = read_idempotency_key(call.headers)
+        body = await read_json(call, max_bytes=max_body_bytes)
+        if not isinstance(body, dict):
+            raise InvalidSubmission([FieldProblem(pointer="", detail='must be an object with "steps"')])
+
+        async def take() -> tuple[RequestView, bool]:
+            accepted = await requests.submit(body, caller=caller, idempotency_key=key)
+            if not accepted.replayed:
+                return RequestView(request=accepted.request, contexts=()), False
+            request_id = accepted.request.id
+            return await requests.get(request_id, organization_id=caller.organization_id), True
+
+        late = WriteOutcomeUnknown("storing a request took longer than its caller can wait")
+        view, replayed = await calls.run(take(), late=late)
+        headers = {"Location": request_path(view.request.id), "Retry-After": _ASK_AGAIN}
+        if replayed:
+            headers["Idempotency-Replayed"] = "true"
+        return _answer(view, HTTPStatus.ACCEPTED, headers)
+
+    @router.get(
+        "/v1/requests/{request_id}",
+        operation_id="get_request",
+        response_class=Response,
+        responses=answers(HTTPStatus.OK, "How the request stands.", RequestAnswer),
+    )
+    async def get_request(request_id: str, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
+        """Show a request and its steps, with what they have put out."""
+        late = StoreUnavailable("reading a request took longer than its caller can wait")
+        view = await calls.run(requests.get(request_id, organization_id=caller.organization_id), late=late)
+        headers = {} if view.status.ended else {"Retry-After": _ASK_AGAIN}
+        return _answer(view, HTTPStatus.OK, headers)
+
+    return router
+
+
+def _answer(view: RequestView, status: HTTPStatus, headers: dict[str, str]) -> Response:
+    return Response(
+        request_answer(view).to_json(),
+        status_code=status,
+        headers={"Cache-Control": "no-store", **headers},
+        media_type="application/json",
+    )

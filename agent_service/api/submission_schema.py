@@ -1,0 +1,82 @@
+"""The JSON Schema of a submission, for the OpenAPI document; the domain checks more than a schema can say."""
+
+from agent_service.domain.json_value import JsonObject
+from agent_service.domain.request import DEFAULT_QUEUE, MAX_STEPS, STEP_NAME
+from agent_service.domain.submission import LOWEST_PRIORITY, QUEUE_NAME
+
+_INPUT: JsonObject = {
+    "description": "what the service works on: any JSON value; text in it may hold {{ path.to.value }}"
+}
+_SERVICE: JsonObject = {"type": "string", "description": "the name of a service that this deployment has"}
+_QUEUE: JsonObject = {"type": "string", "pattern": f"^{QUEUE_NAME.pattern}$", "default": DEFAULT_QUEUE}
+_NAME: JsonObject = {"type": "string", "pattern": f"^{STEP_NAME.pattern}$"}
+_AFTER: JsonObject = {"type": "array", "items": _NAME, "description": "the steps that it waits for"}
+
+_COMMON: JsonObject = {
+    "variables": {"type": "object", "description": "what templates find under vars"},
+    "metadata": {"type": "object", "description": "handed to every base service and shown again"},
+    "priority": {"type": "integer", "minimum": 0, "maximum": LOWEST_PRIORITY, "default": 0},
+    "deadline_seconds": {"type": "number", "exclusiveMinimum": 0},
+}
+
+_STEP: JsonObject = {
+    "type": "object",
+    "required": ["name", "service", "input"],
+    "additionalProperties": False,
+    "properties": {
+        "name": _NAME,
+        "service": _SERVICE,
+        "input": _INPUT,
+        "after": _AFTER,
+        "queue": _QUEUE,
+    },
+}
+
+SUBMISSION_SCHEMA: JsonObject = {
+    "oneOf": [
+        {
+            "title": "Steps",
+            "type": "object",
+            "required": ["steps"],
+            "additionalProperties": False,
+            "properties": {
+                "steps": {"type": "array", "items": _STEP, "minItems": 1, "maxItems": MAX_STEPS},
+                **_COMMON,
+            },
+        },
+        {
+            "title": "OneStep",
+            "description": "one step, named like its service",
+            "type": "object",
+            "required": ["service", "input"],
+            "additionalProperties": False,
+            "properties": {"service": _SERVICE, "input": _INPUT, "queue": _QUEUE, **_COMMON},
+        },
+    ]
+}
+
+SUBMISSION_EXAMPLE: JsonObject = {
+    "steps": [
+        {
+            "name": "draft",
+            "service": "generation",
+            "input": {"template": "Summarise for {{ vars.reader }}: {{ vars.text }}"},
+        },
+        {
+            "name": "check",
+            "service": "analysis",
+            "input": {"task": "text_statistics", "text": "{{ steps.draft.output.text }}"},
+            "after": ["draft"],
+        },
+        {
+            "name": "notify",
+            "service": "communication",
+            "input": {"channel": "email", "to": "a@example.org", "body": "{{ steps.draft.output.text }}"},
+            "after": ["check"],
+        },
+    ],
+    "variables": {"reader": "a child", "text": "The sea rises and falls twice a day."},
+    "metadata": {},
+    "priority": 0,
+    "deadline_seconds": 600,
+}

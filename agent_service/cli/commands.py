@@ -1,0 +1,253 @@
+"""The commands, each a thin call."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+from cyclopts import App, Parameter
+from loguru import logger
+
+from agent_service import main as composition
+from agent_service.cli.doctor import examine
+from agent_service.cli.exit_codes import ExitCode, exit_code_of
+from agent_service.cli.health import find_api_problem, find_worker_problem
+from agent_service.cli.running_service import find_api
+from agent_service.client import AgentClient, StreamEvent
+from agent_service.domain.errors import AgentServiceError, ConfigurationError
+from agent_service.domain.json_value import JsonObject
+from agent_service.domain.request import RequestStatus
+from agent_service.settings import Settings, describe, load_settings, render_env_example
+from agent_service.telemetry.logging import configure_logging
+
+app = App(
+    name="agent-service",
+    help="Your MongoDB is already the queue for your AI agents.",
+    version_flags=[],
+    result_action="return_value",
+)
+requests = App(name="requests", help="Look at requests.")
+config = App(name="config", help="Look at the settings.")
+app.command(requests)
+app.command(config)
+
+
+def main() -> NoReturn:
+    """Run the command of this process and exit; what goes wrong is one message on stderr."""
+    configure_logging(level="WARNING", format="console")
+    try:
+        code = app()
+    except AgentServiceError as error:
+        print(f"agent-service: {error}", file=sys.stderr)
+        code = exit_code_of(error)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; what is left in the buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = ExitCode.DONE
+    sys.exit(code)
+
+
+@app.default
+@app.command
+def dev() -> int:
+    """Run everything in this process: API, workers, and whatever is not configured."""
+    settings = _start_role()
+    return composition.run(composition.dev(settings))
+
+
+@app.command
+def api() -> int:
+    """Serve the HTTP API."""
+    settings = _start_role()
+    return composition.run(composition.api(settings))
+
+
+@app.command
+def worker(service: str, *, queue: Annotated[tuple[str, ...], Parameter(negative="")] = ()) -> int:
+    """
+    Work for one service.
+
+    Parameters
+    ----------
+    service
+        generation, analysis, communication, or one that SERVICES names.
+    queue
+        Claim from this queue only; may be repeated. Without it: `default`.
+    """
+    settings = _start_role()
+    return composition.run(composition.worker(settings, service, queue))
+
+
+@app.command
+def submit(
+    file: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    *,
+    wait: bool = False,
+    stream: bool = False,
+    idempotency_key: str | None = None,
+) -> int:
+    """
+    Submit a request to a running API and print what was accepted.
+
+    Parameters
+    ----------
+    file
+        The submission as JSON; `-` reads it from the standard input.
+    wait
+        Wait for the end and print the request as it ended; exit code 1 unless it completed.
+    stream
+        Print each event as one line of JSON until the end; exit code 1 unless it completed.
+    idempotency_key
+        Makes it safe to repeat: the same key and submission give the same request.
+    """
+    submission = _read_submission(file)
+    return asyncio.run(_submit(submission, wait=wait, stream=stream, idempotency_key=idempotency_key))
+
+
+@requests.command
+def get(request_id: str) -> int:
+    """Print a request with its steps."""
+    return asyncio.run(_get(request_id))
+
+
+@requests.command
+def events(request_id: str) -> int:
+    """Print what happens to a request, each event as one line of JSON, until it has ended."""
+    return asyncio.run(_events(request_id))
+
+
+@app.command
+def health(*, role: Literal["api", "worker"] | None = None) -> int:
+    """
+    Say whether a role runs on this machine: exit code 0 or 1.
+
+    Parameters
+    ----------
+    role
+        Look at this role only; without it, either will do.
+    """
+    settings = load_settings()
+    problems = []
+    for name, find in (("api", find_api_problem), ("worker", find_worker_problem)):
+        if role in (None, name):
+            problem = asyncio.run(find(settings))
+            if problem is None:
+                print(f"{name}: ok")
+                return ExitCode.DONE
+            problems.append(problem)
+    print("\n".join(problems), file=sys.stderr)
+    return ExitCode.FAILED
+
+
+@app.command
+def doctor(*, fix: bool = False) -> int:
+    """
+    Look at everything the service depends on; exit code 1 if something is wrong.
+
+    Parameters
+    ----------
+    fix
+        Create the indexes that are missing.
+    """
+    return asyncio.run(_doctor(fix=fix))
+
+
+@config.command
+def env() -> int:
+    """Print every setting with its default, as text for a file `.env`."""
+    sys.stdout.write(render_env_example())
+    return ExitCode.DONE
+
+
+@config.command
+def show() -> int:
+    """Print every setting with its effective value and where that came from; secrets are masked."""
+    settings = load_settings()
+    rows = describe(settings)
+    width = max(len(row.name) for row in rows)
+    for row in rows:
+        print(f"{row.name:<{width}}  {row.source:<11}  {row.value}".rstrip())
+    for warning in settings.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return ExitCode.DONE
+
+
+async def _submit(submission: JsonObject, *, wait: bool, stream: bool, idempotency_key: str | None) -> int:
+    async with AgentClient(find_api(load_settings())) as client:
+        accepted = await client.submit(submission, idempotency_key=idempotency_key)
+        request_id = str(accepted.get("id"))
+        if not wait and not stream:
+            _print_document(accepted)
+            return ExitCode.DONE
+        print(f"request {request_id} was accepted", file=sys.stderr)
+        if stream:
+            await _print_events(client, request_id)
+        ended = await client.wait(request_id)
+    if wait:
+        _print_document(ended)
+    return ExitCode.DONE if ended.get("status") == RequestStatus.COMPLETED else ExitCode.FAILED
+
+
+async def _get(request_id: str) -> int:
+    async with AgentClient(find_api(load_settings())) as client:
+        _print_document(await client.get(request_id))
+    return ExitCode.DONE
+
+
+async def _events(request_id: str) -> int:
+    async with AgentClient(find_api(load_settings())) as client:
+        await _print_events(client, request_id)
+    return ExitCode.DONE
+
+
+async def _print_events(client: AgentClient, request_id: str) -> None:
+    async with aclosing(client.events(request_id)) as stream:
+        async for event in stream:
+            print(_one_line(event), flush=True)
+
+
+async def _doctor(*, fix: bool) -> int:
+    code = ExitCode.DONE
+    async for finding in examine(load_settings(), fix=fix):
+        if finding.remedy is None:
+            print(f"ok       {finding.text}")
+        else:
+            print(f"problem  {finding.text}\n         → {finding.remedy}")
+            code = ExitCode.FAILED
+    return code
+
+
+def _start_role() -> Settings:
+    """The settings, with the log set up as they say."""
+    settings = load_settings()
+    configure_logging(level=settings.log.level, format=settings.log.format)
+    for warning in settings.warnings:
+        logger.warning("{}", warning)
+    return settings
+
+
+def _read_submission(file: str) -> JsonObject:
+    """The JSON object in a file or in the standard input. Raises ConfigurationError."""
+    name = "the standard input" if file == "-" else file
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        submission = json.loads(text)
+    except OSError as error:
+        raise ConfigurationError(f"{name} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{name} must hold a submission as JSON: {error}") from error
+    if not isinstance(submission, Mapping):
+        raise ConfigurationError(f"{name} must hold a submission: a JSON object")
+    return submission
+
+
+def _print_document(document: JsonObject) -> None:
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _one_line(event: StreamEvent) -> str:
+    return json.dumps({"id": event.id, **event.data}, ensure_ascii=False)

@@ -1,0 +1,142 @@
+"""Doctor: looks at everything that the service depends on, and says what to do about what is wrong."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from agent_service.cli.running_service import find_mongodb
+from agent_service.domain.errors import AgentServiceError, StoreError
+from agent_service.local.addresses import find_addresses
+from agent_service.settings import Settings, mask_uri
+from agent_service.store import Store
+from agent_service.store.server_facts import ServerFacts, confirm_majority, read_server_facts
+
+#: The oldest MongoDB that is supported.
+OLDEST_VERSION = (6, 0)
+#: Leases are measured by the server's clock, so a difference does no harm; a large one confuses people.
+LARGEST_CLOCK_DIFFERENCE = timedelta(seconds=5)
+_CONNECT_LIMIT = timedelta(seconds=3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one look found; `remedy` is what to do about it, and None where all is well."""
+
+    text: str
+    remedy: str | None = None
+
+
+async def examine(settings: Settings, *, fix: bool) -> AsyncIterator[Finding]:
+    """Look at MongoDB and at the base services; with `fix`, create the indexes that are missing."""
+    try:
+        uri = find_mongodb(settings)
+    except AgentServiceError as error:
+        yield Finding(text=str(error), remedy="set MONGODB_URI to the address of a replica set")
+    else:
+        async for finding in _examine_mongodb(settings, uri, fix=fix):
+            yield finding
+    addresses = find_addresses(settings.data_folder)
+    running = addresses.base_urls if addresses else {}
+    for name, service in settings.services.items():
+        base_url = service.base_url or running.get(name)
+        if base_url is None:
+            yield Finding(text=f"{name.upper()}_BASE_URL is not set: no worker for {name} can run here")
+        else:
+            yield await _examine_base_service(name, base_url)
+
+
+async def _examine_mongodb(settings: Settings, uri: str, *, fix: bool) -> AsyncIterator[Finding]:
+    mongodb = settings.mongodb
+    shown = mask_uri(uri)
+    try:
+        facts = await read_server_facts(uri, driver=mongodb.driver)
+    except AgentServiceError as error:
+        yield Finding(
+            text=f"MongoDB at {shown} cannot be used: {error}",
+            remedy="check that it runs, that MONGODB_URI is right, and that this machine may reach it",
+        )
+        return
+    yield Finding(text=f"MongoDB at {shown} answers")
+    for finding in _judge(facts):
+        yield finding
+    try:
+        await confirm_majority(uri, database=mongodb.database, driver=mongodb.driver)
+        yield Finding(text="a majority of the members confirms writes")
+    except AgentServiceError as error:
+        yield Finding(
+            text=f"no majority of the members confirms writes: {error}",
+            remedy="see rs.status(): most members must be up, and the user must be allowed to write",
+        )
+    async for finding in _examine_indexes(settings, uri, fix=fix):
+        yield finding
+
+
+def _judge(facts: ServerFacts) -> list[Finding]:
+    """What there is to say of the server's version, replica set and clock."""
+    version = ".".join(str(part) for part in facts.version)
+    oldest = ".".join(str(part) for part in OLDEST_VERSION)
+    return [
+        Finding(
+            text=f"version {version}",
+            remedy=None if facts.version >= OLDEST_VERSION else f"upgrade MongoDB to {oldest} or later",
+        ),
+        Finding(text=f"it is a {facts.topology}")
+        if facts.topology
+        else Finding(
+            text="this is a standalone server: no change streams, so every process polls each second",
+            remedy="start mongod with --replSet rs0 and run rs.initiate() once; one node is enough",
+        ),
+        Finding(
+            text=f"its clock and ours differ by {abs(facts.clock_ahead).total_seconds():.3f} s"
+            f" (give or take {facts.round_trip.total_seconds() / 2:.3f} s)",
+            remedy=None
+            if abs(facts.clock_ahead) <= LARGEST_CLOCK_DIFFERENCE
+            else "synchronise both clocks, with NTP for instance",
+        ),
+    ]
+
+
+async def _examine_indexes(settings: Settings, uri: str, *, fix: bool) -> AsyncIterator[Finding]:
+    mongodb = settings.mongodb
+    async with Store.connect(uri, database=mongodb.database, driver=mongodb.driver) as store:
+        try:
+            if fix:
+                await store.prepare()
+            problems = await store.problems()
+        except StoreError as error:
+            yield Finding(
+                text=f"the indexes cannot be seen to: {error}", remedy="see the message; then repeat"
+            )
+            return
+    if not problems:
+        yield Finding(text=f"all indexes of the database {mongodb.database} are there")
+    for problem in problems:
+        yield Finding(
+            text=problem,
+            remedy="drop the index that has its name and repeat this"
+            if fix
+            else "run `agent-service doctor --fix`",
+        )
+
+
+async def _examine_base_service(name: str, base_url: str) -> Finding:
+    """Whether somebody listens at the address; nothing is sent, because a call may cost money."""
+    parts = urlsplit(base_url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    shown = f"the base service of {name} at {parts.hostname}:{port}"
+    try:
+        async with asyncio.timeout(_CONNECT_LIMIT.total_seconds()):
+            _, writer = await asyncio.open_connection(parts.hostname, port)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        return Finding(
+            text=f"{shown} cannot be reached: {reason}",
+            remedy=f"check that it runs and that {name.upper()}_BASE_URL is right",
+        )
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+    return Finding(text=f"{shown} takes connections")

@@ -1,0 +1,220 @@
+"""
+`python -m agent_service.demo`: one request through real parts, from submission to outbox, as one can watch.
+
+It starts everything it needs on free ports, keeps the data, and stops what it started. The last line on
+stdout is one JSON object: request_id, status, model, message_path, seconds.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from time import monotonic
+from typing import NoReturn, TextIO, cast
+
+from agent_service.client import AgentClient, StreamEvent
+from agent_service.domain.errors import AgentServiceError
+from agent_service.domain.events import EventType
+from agent_service.domain.json_value import JsonObject, JsonValue
+from agent_service.domain.request import RequestStatus
+from agent_service.local.addresses import Addresses
+from agent_service.local.data_folder import hold_data_folder
+from agent_service.main import development, run
+from agent_service.settings import (
+    STANDARD_SERVICES,
+    ApiSettings,
+    MongoSettings,
+    Settings,
+    load_settings,
+)
+from agent_service.telemetry.logging import configure_logging
+
+#: A run takes seconds; one that takes longer than this is broken.
+LIMIT_SECONDS = 180.0
+#: As many demos can run beside each other in one data folder.
+MOST_FOLDERS = 20
+
+INTERRUPTED = 130
+LOG = "demo.log"
+
+
+def main() -> NoReturn:
+    """Run the demo and exit: 0 when everything went well."""
+    try:
+        code = run(watch(), when_stopped=INTERRUPTED)
+    except AgentServiceError as error:
+        print(f"\nThe demo failed: {error}", file=sys.stderr)
+        code = 1
+    sys.exit(code)
+
+
+async def watch() -> None:
+    """Start everything, watch one request, stop everything. Raises AgentServiceError."""
+    began = monotonic()
+    configured = load_settings()
+    folders = [configured.data_folder / name for name in folder_names()]
+    with hold_data_folder(*folders) as folder, (folder / LOG).open("a", encoding="utf-8") as log:
+        configure_logging(level="INFO", format="console", stream=log)
+        _say_what_is_ignored(configured)
+        _say(f"Starting MongoDB, a language model, three services, three workers and the API in {folder} …")
+        async with development(_settings(configured, folder)) as (addresses, _):
+            _say(f"Everything runs after {monotonic() - began:.1f} s. The API is at {addresses.api_url}.")
+            ended = await _follow(addresses, log=folder / LOG)
+        _say("Everything that was started has stopped.")
+        result = summarise(ended, seconds=monotonic() - began)
+        _tell_where_things_are(result, ended, folder)
+    print(json.dumps(result), flush=True)
+
+
+def folder_names() -> Sequence[str]:
+    """Where the demo keeps its data, in the data folder: the first one, unless another demo runs there."""
+    return ["demo", *(f"demo-{number}" for number in range(2, MOST_FOLDERS + 1))]
+
+
+def demo_submission() -> JsonObject:
+    """Summarise a text, compute statistics of the summary, send it by email."""
+    text = files("agent_service.local").joinpath("demo_text.txt").read_text(encoding="utf-8")
+    draft: JsonObject = {"template": "Summarise for {{ vars.reader }}: {{ vars.text }}"}
+    check: JsonObject = {"task": "text_statistics", "text": "{{ steps.draft.output.text }}"}
+    notify: JsonObject = {
+        "channel": "email",
+        "to": "a@example.org",
+        "subject": "A summary for {{ vars.reader }}",
+        "body": "{{ steps.draft.output.text }}",
+    }
+    return {
+        "steps": [
+            {"name": "draft", "service": "generation", "input": draft},
+            {"name": "check", "service": "analysis", "input": check, "after": ["draft"]},
+            {"name": "notify", "service": "communication", "input": notify, "after": ["check"]},
+        ],
+        "variables": {"reader": "a child", "text": text},
+        "deadline_seconds": 600,
+    }
+
+
+def summarise(ended: JsonObject, *, seconds: float) -> dict[str, JsonValue]:
+    """The last line of the demo. Raises AgentServiceError unless the request completed."""
+    for step in steps_of(ended):
+        error = step.get("error")
+        if isinstance(error, Mapping):
+            why = error.get("message")
+            raise AgentServiceError(f"the step {step['name']} ended as {step['status']}: {why}")
+    if ended.get("status") != RequestStatus.COMPLETED:
+        raise AgentServiceError(f"the request {ended.get('id')} ended as {ended.get('status')}")
+    return {
+        "request_id": ended.get("id"),
+        "status": ended.get("status"),
+        "model": output_of(ended, "draft").get("model"),
+        "message_path": output_of(ended, "notify").get("path"),
+        "seconds": round(seconds, 1),
+    }
+
+
+def steps_of(request: JsonObject) -> list[JsonObject]:
+    """The steps of a request as the API shows them."""
+    steps = request.get("steps")
+    return [cast("JsonObject", step) for step in steps] if isinstance(steps, list) else []
+
+
+def output_of(request: JsonObject, name: str) -> JsonObject:
+    """The output of a step; empty while it has none that is an object."""
+    output = next((step.get("output") for step in steps_of(request) if step.get("name") == name), None)
+    return output if isinstance(output, Mapping) else {}
+
+
+class Narrator:
+    """Tells what happens as it happens: a line for each state, and generated text as it arrives."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._began = monotonic()
+        self._in_text = False
+
+    def tell(self, event: StreamEvent) -> None:
+        """Write what the event says."""
+        delta = event.data.get("delta")
+        if event.type == EventType.OUTPUT_DELTA and isinstance(delta, str):
+            self._stream.write(delta if self._in_text else f"\n{delta}")
+            self._in_text = True
+        else:
+            if self._in_text:
+                self._stream.write("\n\n")
+                self._in_text = False
+            self._stream.write(self._line(event))
+        self._stream.flush()
+
+    def _line(self, event: StreamEvent) -> str:
+        noun, _, state = event.type.partition(".")
+        error = event.data.get("error")
+        why = f": {error.get('message')}" if isinstance(error, Mapping) else ""
+        return f"{monotonic() - self._began:6.2f} s  {event.step or noun:<8} {state}{why}\n"
+
+
+def _settings(configured: Settings, folder: Path) -> Settings:
+    """The local default and nothing else, on free ports."""
+    return Settings(
+        mongodb=MongoSettings(mongod_binary=configured.mongodb.mongod_binary),
+        api=ApiSettings(port=0),
+        data_folder=folder,
+    )
+
+
+async def _follow(addresses: Addresses, *, log: Path) -> JsonObject:
+    """Submit the request and tell what happens until it has ended; returns it as it ended."""
+    try:
+        async with asyncio.timeout(LIMIT_SECONDS), AgentClient(addresses.api_url) as client:
+            accepted = await client.submit(demo_submission())
+            request_id = str(accepted.get("id"))
+            _say(f"Submitted request {request_id}: draft → check → notify.\n")
+            narrator = Narrator(sys.stdout)
+            async with aclosing(client.events(request_id)) as events:
+                async for event in events:
+                    narrator.tell(event)
+            return await client.get(request_id)
+    except TimeoutError as late:
+        raise AgentServiceError(
+            f"the request did not end within {LIMIT_SECONDS:g} s; the log is {log}"
+        ) from late
+
+
+def _tell_where_things_are(result: JsonObject, ended: JsonObject, folder: Path) -> None:
+    statistics = output_of(ended, "check")
+    _say("\nThe statistics of the generated text:")
+    for name, value in statistics.items():
+        if isinstance(value, int | float):
+            _say(f"  {name:<28} {value:g}")
+    _say("\nHow long each step took:")
+    for step in steps_of(ended):
+        _say(f"  {step['name']!s:<28} {duration_of(step):.2f} s")
+    _say(f"\nThe message:   {result['message_path']}")
+    _say(f"The documents: AGENT_SERVICE_DATA={folder} agent-service dev   serves them again; it says where,")
+    _say(f"               and agent-service requests get {result['request_id']}   shows this request then")
+    _say(f"The log:       {folder / LOG}\n")
+
+
+def duration_of(step: JsonObject) -> float:
+    """Seconds from the start of a step's last attempt to its end."""
+    started, finished = step.get("started_at"), step.get("finished_at")
+    if not isinstance(started, str) or not isinstance(finished, str):
+        return 0.0
+    return (datetime.fromisoformat(finished) - datetime.fromisoformat(started)).total_seconds()
+
+
+def _say_what_is_ignored(configured: Settings) -> None:
+    names = ["MONGODB_URI", *(f"{service.upper()}_BASE_URL" for service in STANDARD_SERVICES)]
+    ignored = [name for name in names if name in configured.origins]
+    if ignored:
+        _say(f"The demo brings its own MongoDB and services, so it does not use {', '.join(ignored)}.")
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()

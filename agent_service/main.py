@@ -1,0 +1,282 @@
+"""
+The composition root: settings → store → the roles that were asked for, and their clean stop.
+
+Only what a role needs is loaded, from one table of names, so that a worker never carries the web framework.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from loguru import logger
+
+from agent_service.api.listening import address_of, check_listening, is_loopback
+from agent_service.domain.errors import ConfigurationError
+from agent_service.domain.request import DEFAULT_QUEUE
+from agent_service.local.addresses import Addresses, published
+from agent_service.request_service import RequestService
+from agent_service.settings import Settings, mask_uri
+from agent_service.store import Store
+from agent_service.upkeep import Upkeep
+
+try:
+    import uvloop
+except ImportError:
+    # Where it has no build, the standard loop does the same more slowly.
+    new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+else:
+    new_event_loop = uvloop.new_event_loop
+
+#: Where the parts of the roles are; a service that is not named here has the worker of `worker`.
+_HOMES = {
+    "create_app": "agent_service.api.app",
+    "serve": "agent_service.local.servers",
+    "start_local_default": "agent_service.local.local_default",
+    "hold_data_folder": "agent_service.local.data_folder",
+    "generation": "agent_service.workers.generative_worker:GenerativeWorker",
+    "analysis": "agent_service.workers.analysis_worker:AnalysisWorker",
+    "communication": "agent_service.workers.communication_worker:CommunicationWorker",
+    "worker": "agent_service.workers.worker_base:ClientWorker",
+}
+
+
+class Worker(Protocol):
+    """What a worker of any service can do."""
+
+    async def start(self) -> None:
+        """Begin to claim and to work."""
+
+    async def stop(self) -> None:
+        """End what runs, within the grace time."""
+
+
+class LocalDefault(Protocol):
+    """The embedded parts of `dev`; `settings` hold their addresses."""
+
+    settings: Settings
+    outbox: Path | None
+
+    async def wait_until_broken(self) -> None:
+        """Wait until one of them has ended by itself, and say so."""
+
+
+def run(role: Coroutine[Any, Any, None], *, when_stopped: int = 0) -> int:
+    """
+    Run a role to its end, and return the exit code: 0, or `when_stopped` after a signal.
+
+    The first SIGTERM or SIGINT stops it gracefully, the second one ends the process at once.
+    """
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(_until_signal(role, when_stopped))
+
+
+async def api(settings: Settings) -> None:
+    """
+    The role `api`: serve HTTP until cancelled, from the start; without MongoDB every answer is a 503.
+
+    Raises ConfigurationError that names the variable to set.
+    """
+    check_listening(settings.api)
+    async with connected(settings) as store, serving_api(settings, store):
+        await store.wait_until_ready()
+        upkeep = Upkeep.of(store, lease=_longest_lease(settings), retention=settings.retention)
+        upkeep.start()
+        try:
+            await _forever()
+        finally:
+            await upkeep.stop()
+
+
+async def worker(settings: Settings, service: str, queues: Sequence[str] = ()) -> None:
+    """
+    The role `worker`: work for one service until cancelled.
+
+    Raises ConfigurationError that names the variable to set.
+    """
+    _check_worker(settings, service)
+    async with connected(settings) as store, working(settings, store, [service], queues):
+        await _forever()
+
+
+async def dev(settings: Settings) -> None:
+    """
+    The role `dev`: everything in one process until cancelled.
+
+    Raises ConfigurationError, or LocalPartUnavailable when a part cannot run on this machine.
+    """
+    check_listening(settings.api)
+    with _load("hold_data_folder")(settings.data_folder) as folder:
+        held = settings.model_copy(update={"data_folder": folder})
+        async with development(held) as (addresses, local):
+            logger.info("the API is at {}, MongoDB at {}", addresses.api_url, addresses.mongodb_uri)
+            if addresses.outbox is not None:
+                logger.info("messages are put into {}", addresses.outbox)
+            await local.wait_until_broken()
+
+
+@asynccontextmanager
+async def development(settings: Settings) -> AsyncIterator[tuple[Addresses, LocalDefault]]:
+    """
+    Everything that `dev` runs, on a data folder that is held; its addresses are published while it runs.
+
+    What is missing in `settings` is started: see `agent_service.local.local_default`.
+    """
+    async with AsyncExitStack() as stack:
+        start_local = cast(
+            "Callable[[Settings], AbstractAsyncContextManager[LocalDefault]]", _load("start_local_default")
+        )
+        local = await stack.enter_async_context(start_local(settings))
+        settings = local.settings
+        store = await stack.enter_async_context(connected(settings))
+        base_urls = {name: found.base_url for name, found in settings.services.items() if found.base_url}
+        for name in settings.services.keys() - base_urls.keys():
+            logger.warning("{}_BASE_URL is not set, so nothing works for {} here", name.upper(), name)
+        await stack.enter_async_context(working(settings, store, list(base_urls)))
+        api_url = await stack.enter_async_context(serving_api(settings, store))
+        addresses = Addresses(
+            pid=os.getpid(),
+            api_url=api_url,
+            mongodb_uri=mask_uri(_mongodb_uri(settings)),
+            base_urls={name: mask_uri(url) for name, url in base_urls.items()},
+            outbox=str(local.outbox) if local.outbox else None,
+        )
+        stack.enter_context(published(addresses, settings.data_folder))
+        yield addresses, local
+
+
+@asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[Store]:
+    """The store at the configured address; nothing is sent yet."""
+    mongodb = settings.mongodb
+    async with Store.connect(
+        _mongodb_uri(settings), database=mongodb.database, driver=mongodb.driver
+    ) as store:
+        yield store
+
+
+@asynccontextmanager
+async def serving_api(settings: Settings, store: Store) -> AsyncIterator[str]:
+    """The API at its host and port while the block runs; yields the address that others reach it at."""
+    requests = RequestService(
+        store,
+        max_attempts={name: service.max_attempts for name, service in settings.services.items()},
+        deadline=settings.request_deadline,
+        retention=settings.retention,
+    )
+    app = _load("create_app")(store, requests, max_body_bytes=settings.api.max_body_bytes)
+    if not is_loopback(settings.api.host):
+        logger.warning(
+            "ANYONE who reaches {}:{} can submit and read requests: API_ALLOW_ANONYMOUS is true and there are"
+            " no API keys",
+            settings.api.host,
+            settings.api.port,
+        )
+    async with _load("serve")(app, host=settings.api.host, port=settings.api.port) as server:
+        logger.info("the API listens on {}:{}", server.host, server.port)
+        try:
+            yield address_of(server.host, server.port)
+        finally:
+            # Streams end by themselves now, and their readers go on elsewhere.
+            app.state.draining.set()
+
+
+@asynccontextmanager
+async def working(
+    settings: Settings, store: Store, services: Sequence[str], queues: Sequence[str] = ()
+) -> AsyncIterator[None]:
+    """A worker for each service while the block runs; at the end they all stop within one grace time."""
+    workers = [_make_worker(settings, store, service, queues) for service in services]
+    await store.wait_until_ready()
+    try:
+        for each in workers:
+            await each.start()
+        yield
+    finally:
+        await asyncio.gather(*(each.stop() for each in workers))
+
+
+async def _until_signal(role: Coroutine[Any, Any, None], when_stopped: int) -> int:
+    loop = asyncio.get_running_loop()
+    task = asyncio.create_task(role, name="role")
+    received: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        received.append(number)
+        if len(received) > 1:
+            # The kernel ends the programs that belong to this process with it.
+            os._exit(128 + number)
+        logger.info("stopping after {}; another one ends this at once", number.name)
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not received:
+            raise
+    return when_stopped if received else 0
+
+
+async def _forever() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+def _make_worker(settings: Settings, store: Store, service: str, queues: Sequence[str]) -> Worker:
+    found = settings.services[service]
+    make = _load(service if service in _HOMES else "worker")
+    made: Worker = make(
+        store,
+        service=service,
+        queues=tuple(queues) or (DEFAULT_QUEUE,),
+        base_url=found.base_url,
+        api_key=found.api_key.get_secret_value() if found.api_key else None,
+        poll_interval=found.poll_interval,
+        concurrency=found.concurrency,
+        batch_size=found.batch_size,
+        timeout=found.timeout,
+        lease_seconds=found.lease,
+        protocol=found.protocol,
+        model=found.model,
+        shutdown_grace=settings.shutdown_grace,
+        retention=settings.retention,
+    )
+    return made
+
+
+def _check_worker(settings: Settings, service: str) -> None:
+    if service not in settings.services:
+        known = ", ".join(settings.services)
+        raise ConfigurationError(
+            f"there is no service {service!r}; known are {known}. Name further ones in SERVICES"
+        )
+    if settings.services[service].base_url is None:
+        raise ConfigurationError(
+            f"{service.upper()}_BASE_URL is not set: it must be the address of the {service} service,"
+            f" such as https://{service}.example.org"
+        )
+
+
+def _mongodb_uri(settings: Settings) -> str:
+    if settings.mongodb.uri is None:
+        raise ConfigurationError(
+            "MONGODB_URI is not set: it must be the address of a replica set, such as"
+            " mongodb://127.0.0.1:27017/?replicaSet=rs0"
+        )
+    return settings.mongodb.uri.get_secret_value()
+
+
+def _longest_lease(settings: Settings) -> timedelta:
+    return max(service.lease for service in settings.services.values())
+
+
+# What is loaded by name has no type here; each caller gives it the one that it needs.
+def _load(name: str) -> Callable[..., Any]:
+    module, _, attribute = _HOMES[name].partition(":")
+    return cast("Callable[..., Any]", getattr(import_module(module), attribute or name))

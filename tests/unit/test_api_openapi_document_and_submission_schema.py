@@ -1,0 +1,75 @@
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+
+from agent_service.api.submission_schema import SUBMISSION_EXAMPLE, SUBMISSION_SCHEMA
+from agent_service.domain.errors import InvalidSubmission
+from agent_service.domain.submission import parse_submission
+from tests.support.api import SERVICES, SUBMISSION, calling, make_app, memory_store
+
+
+async def fetch_document() -> dict[str, Any]:
+    async with calling(make_app(memory_store())) as api:
+        document: dict[str, Any] = (await api.get("/openapi.json")).json()
+        return document
+
+
+async def test_the_document_is_valid_and_names_every_operation() -> None:
+    document = await fetch_document()
+    validate(document)
+    operations = {
+        operation["operationId"]: operation
+        for path in document["paths"].values()
+        for operation in path.values()
+    }
+    assert set(operations) == {"submit_request", "get_request", "stream_events", "healthz", "readyz"}
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}
+    assert all(operation["responses"]["default"]["content"] == problem for operation in operations.values())
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+    headers = {parameter["name"] for parameter in operations["submit_request"]["parameters"]}
+    assert {"Idempotency-Key", "X-User-Id", "X-Correlation-Id", "traceparent"} <= headers
+
+
+async def test_answers_are_as_the_document_says() -> None:
+    document = await fetch_document()
+
+    def check(name: str, body: object) -> None:
+        schema = {**document, "$ref": f"#/components/schemas/{name}"}
+        Draft202012Validator(schema).validate(body)
+
+    async with calling(make_app(memory_store())) as api:
+        taken = await api.post("/v1/requests", json=SUBMISSION)
+        check("RequestAnswer", taken.json())
+        refused = await api.post("/v1/requests", json={"steps": []})
+        check("ProblemBody", refused.json())
+        missing = await api.get("/v1/requests/none")
+        check("ProblemBody", missing.json())
+
+
+@pytest.mark.parametrize(
+    ("body", "allowed"),
+    [
+        (SUBMISSION_EXAMPLE, True),
+        (SUBMISSION, True),
+        ({"service": "analysis", "input": None}, True),
+        ({"service": "analysis"}, False),
+        ({"steps": []}, False),
+        ({"steps": [{"name": "A", "service": "analysis", "input": 1}]}, False),
+        ({"service": "analysis", "input": 1, "priority": 10}, False),
+        ({"service": "analysis", "input": 1, "deadline_seconds": 0}, False),
+        ({"service": "analysis", "input": 1, "after": []}, False),
+        ({"service": "analysis", "input": 1, "surprise": 1}, False),
+        ([], False),
+    ],
+)
+def test_the_schema_of_a_submission_agrees_with_what_is_taken(body: object, allowed: bool) -> None:
+    assert Draft202012Validator(SUBMISSION_SCHEMA).is_valid(body) is allowed
+    try:
+        parse_submission(body, services=SERVICES, max_deadline=timedelta(days=1))
+        taken = True
+    except InvalidSubmission:
+        taken = False
+    assert taken is allowed
