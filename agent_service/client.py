@@ -128,7 +128,7 @@ class AgentClient:
             failures += 1
             if failures > REOPEN_LIMIT:
                 raise BaseServiceUnavailable("api_unavailable", "the stream of events ends again and again")
-            await asyncio.sleep(random.uniform(0.5, 1) * min(0.25 * 2**failures, 5))
+            await asyncio.sleep(_pause(failures).total_seconds())
 
     async def ready(self) -> str | None:
         """Why the API cannot take requests now; None if it can. Raises nothing but for an unusable answer."""
@@ -233,6 +233,11 @@ async def _read_events(answer: httpx2.Response) -> AsyncIterator[StreamEvent]:
         if data is None:
             raise BaseServiceRejected("unusable_answer", "the stream holds something that is no JSON object")
         yield StreamEvent(type=sent.event, id=sent.id, data=data)
+
+
+def _pause(failures: int) -> timedelta:
+    """How long to wait before a stream is opened again after so many failures in a row."""
+    return timedelta(seconds=random.uniform(0.5, 1) * min(0.25 * 2**failures, 5))
 
 
 def _is_local(address: str) -> bool:

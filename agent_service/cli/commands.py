@@ -40,7 +40,7 @@ def main() -> NoReturn:
     """Run the command of this process and exit; what goes wrong is one message on stderr."""
     configure_logging(level="WARNING", format="console")
     try:
-        code = app()
+        code = app(sys.argv[1:])
     except AgentServiceError as error:
         print(f"agent-service: {error}", file=sys.stderr)
         code = exit_code_of(error)

@@ -58,7 +58,7 @@ async def serve(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Asyn
         yield Server(host, listener.getsockname()[1])
     finally:
         server.should_exit = True
-        await asyncio.shield(_finish(server, running))
+        await asyncio.shield(_finish(running))
         listener.close()
 
 
@@ -83,12 +83,8 @@ async def _run(server: uvicorn.Server, listener: socket.socket) -> None:
         logger.error("an application failed while it started (exit code {})", error.code)
 
 
-async def _finish(server: uvicorn.Server, running: asyncio.Task[None]) -> None:
+async def _finish(running: asyncio.Task[None]) -> None:
     _, unfinished = await asyncio.wait({running}, timeout=STOP_LIMIT_SECONDS)
     for task in unfinished:
         task.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    # uvicorn leaves the connections of answers that it cancelled open, and their clients waiting.
-    for connection in list(server.server_state.connections):
-        connection.transport.abort()
-    await asyncio.sleep(0)

@@ -50,7 +50,7 @@ class Claimer:
 
         Raises `StoreUnavailable` or `WriteOutcomeUnknown`; nothing of that claim is ever executed.
         """
-        await self._hand_back_unknown()
+        await self.hand_back_unknown()
         now = self._contexts.now()
         lease = Lease(token=uuid.uuid4().hex, worker=self._worker_id, expires_at=now + self._length)
         claim = Claim(service=self._service, queues=self._queues, lease=lease, at=now)
@@ -62,17 +62,18 @@ class Claimer:
             raise
         return Claimed(contexts=contexts, lease_ends=lease_ends)
 
-    async def _hand_back_unknown(self) -> None:
+    async def hand_back_unknown(self) -> None:
         """
         Look up what claims took whose answers were lost, and give it back.
 
-        A claim may still be on its way when it is looked up, so it is looked up until its lease has ended.
+        A claim may still be on its way, or take one context after the other, so it is looked up until its
+        lease has ended. Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
         for lease in list(self._unknown):
             given = await self._contexts.hand_back_claim(lease)
             if given:
                 logger.info("{} contexts were handed back after a lost answer", given)
-            if given or lease.expires_at < self._contexts.now():
+            if lease.expires_at < self._contexts.now():
                 self._unknown.remove(lease)
 
 

@@ -67,7 +67,8 @@ class OutcomeWriter:
         lost = await self._apply([outcome for outcome, _ in batch])
         for outcome, written in batch:
             applied = outcome.context.id not in lost
-            if applied and outcome.transition.terminal:
+            if applied:
+                # One that was to be tried again may have ended instead, as its request was cancelled.
                 self._ended.put_nowait(outcome.context.id)
             if not written.done():
                 written.set_result(applied)

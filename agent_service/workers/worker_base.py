@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from contextlib import suppress
 from datetime import timedelta
 from typing import ClassVar
 
@@ -205,6 +206,9 @@ class ClientWorker:
                 if pause > timedelta(0) and not self._stopping.is_set():
                     await bell.wait(jittered(pause))
             self._bell = None
+        # What cannot be handed back now comes back when its lease ends, and has cost a try.
+        with suppress(StoreError):
+            await claimer.hand_back_unknown()
 
     async def _claim(self, claimer: Claimer) -> timedelta:
         """Claim what can start now and start it; returns how long to wait unless the bell rings."""

@@ -171,10 +171,10 @@ async def test_an_attempt_has_no_more_time_than_its_request(store: Store) -> Non
 
 
 async def test_an_input_that_cannot_be_read_now_costs_no_try(store: Store, raw: Raw) -> None:
-    request_id = await submit(store, step(value="{{ vars.word }}"), variables={"word": "hello"})
     namespace = f"{raw.name}.requests"
     async with running(HandlerWorker(store, echo)):
         async with trouble(raw, ["find"], namespace=namespace, errorCode=PASSING_ERROR):
+            request_id = await submit(store, step(value="{{ vars.word }}"), variables={"word": "hello"})
             await when(store, f"{request_id}.draft", lambda found: found.attempt > 1)
         context = by_step(await ended(store, request_id))["draft"]
     assert (context.output, context.tries) == ("hello", 1)

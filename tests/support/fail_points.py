@@ -5,28 +5,30 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient
 
 from agent_service.store import Store
+from agent_service.store.driver import close_client
 from tests.support.explained_commands import Document
 
 
 @asynccontextmanager
 async def fragile_store(
-    uri: str, database: str, **options: Any
+    uri: str, database: str, *, driver: str = "pymongo", **options: Any
 ) -> AsyncIterator[tuple[Store, "FailPoint"]]:
     """A store, and what makes its commands fail and nobody else's; `options` go to the client."""
     name = f"fragile-{uuid.uuid4().hex}"
-    async with (
-        AsyncMongoClient[Document](uri) as admin,
-        AsyncMongoClient[Document](uri, appname=name, **options) as client,
-        Store(client[database]) as store,
-    ):
+    client_class: type[Any] = AsyncIOMotorClient if driver == "motor" else AsyncMongoClient
+    client = client_class(uri, appname=name, **options)
+    async with AsyncMongoClient[Document](uri) as admin, Store(client[database]) as store:
         point = FailPoint(admin, name)
         try:
             yield store, point
         finally:
             await point.off()
+            await store.close()
+            await close_client(client)
             await admin.drop_database(database)
 
 
@@ -35,7 +37,8 @@ class FailPoint:
 
     def __init__(self, admin: AsyncMongoClient[Document], app_name: str) -> None:
         self._admin = admin.admin
-        self._app_name = app_name
+        #: The client's name, by which the server knows its connections.
+        self.app_name = app_name
 
     async def fail(self, *commands: str, times: int | None = None, **how: Any) -> None:
         """
@@ -51,6 +54,6 @@ class FailPoint:
         await self._set("off", (), {})
 
     async def _set(self, mode: str | Document, commands: Sequence[str], how: Document) -> None:
-        data = {"failCommands": list(commands), "appName": self._app_name, **how}
+        data = {"failCommands": list(commands), "appName": self.app_name, **how}
         command = {"configureFailPoint": "failCommand", "mode": mode}
         await self._admin.command(command if mode == "off" else {**command, "data": data})

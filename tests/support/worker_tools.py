@@ -1,6 +1,7 @@
 """What the tests of workers share: handlers as workers, ends and states to wait for, MongoDB in trouble."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -10,11 +11,13 @@ from pymongo import AsyncMongoClient, monitoring
 from pymongo.asynchronous.database import AsyncDatabase
 
 from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
-from agent_service.domain.context import Context, ContextError
+from agent_service.domain.context import Context, ContextError, Lease
+from agent_service.domain.events import Chunk
 from agent_service.domain.request import Caller
 from agent_service.domain.retry_policy import RetryPolicy
 from agent_service.request_service import RequestService, RequestView
 from agent_service.store import Store
+from agent_service.store.claims import Claim
 from agent_service.store.doorbell import Topic
 from agent_service.workers.worker_base import ClientWorker
 from tests.support.base_service_behaviours import Behaviour, RecordedCall, Reply, answer
@@ -88,6 +91,17 @@ async def ended(store: Store, request_id: str) -> RequestView:
     return await requests.get(request_id)
 
 
+async def claim(store: Store, count: int, *, seconds: float = 30, tries: int = 3) -> list[Context]:
+    """So many contexts of a new request, claimed by nobody in particular."""
+    request_id = await submit(store, *(step(f"step_{number:03}") for number in range(count)), tries=tries)
+    now = store.clock.now()
+    lease = Lease(token=uuid.uuid4().hex, worker="test", expires_at=now + timedelta(seconds=seconds))
+    wanted = Claim(service="generation", queues=("default",), lease=lease, at=now)
+    claimed = await store.claims.claim_many(wanted, count)
+    assert {context.request_id for context in claimed} == {request_id}
+    return claimed
+
+
 async def read(store: Store, context_id: str) -> Context:
     """The context as it is stored now."""
     contexts = await store.contexts.of_request(context_id.partition(".")[0])
@@ -102,6 +116,18 @@ async def when(store: Store, context_id: str, condition: Callable[[Context], boo
             while not condition(context := await read(store, context_id)):
                 await bell.wait(timedelta(milliseconds=50))
             return context
+
+
+async def streamed(store: Store, context_id: str, text: str, *, attempt: int = 1) -> list[Chunk]:
+    """The chunks of an attempt as soon as they make up this text; TimeoutError if they do not."""
+    request_id = context_id.partition(".")[0]
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        with store.doorbell.listen(Topic.PROGRESS, request_id) as bell:
+            while True:
+                chunks = await store.chunks.read(context_id, attempt, after=0)
+                if "".join(chunk.delta for chunk in chunks) == text:
+                    return chunks
+                await bell.wait(timedelta(milliseconds=50))
 
 
 def by_step(view: RequestView) -> Mapping[str, Context]:

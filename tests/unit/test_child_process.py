@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from agent_service.local.child_process import LOG_LIMIT_BYTES, ChildProcess, start_child
+from agent_service.local.child_process import LOG_LIMIT_BYTES, start_child
 
 LIMIT = timedelta(seconds=10)
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    "print('ready', flush=True); time.sleep(60)"
+)
 
 
 def python(program: str) -> list[str]:
@@ -28,11 +32,7 @@ async def test_a_started_child_is_found_by_what_it_says_and_stops_when_asked(tmp
 
 
 async def test_a_child_that_ignores_the_request_to_stop_is_killed(tmp_path: Path) -> None:
-    program = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "print('ready', flush=True); time.sleep(60)"
-    )
-    child, _ = await start_child(python(program), log=tmp_path / "log", ready="ready", limit=LIMIT)
+    child, _ = await start_child(python(STUBBORN), log=tmp_path / "log", ready="ready", limit=LIMIT)
     await child.stop(grace=timedelta(milliseconds=50))
     assert child.exit_code == -9
 
@@ -60,7 +60,7 @@ async def test_a_child_that_says_nothing_is_not_waited_for_without_end(tmp_path:
 
 
 async def test_a_cancelled_stop_leaves_no_process(tmp_path: Path) -> None:
-    child = ChildProcess(python("import time; time.sleep(60)"), log=tmp_path / "log")
+    child, _ = await start_child(python(STUBBORN), log=tmp_path / "log", ready="ready", limit=LIMIT)
     stopping = asyncio.create_task(child.stop(grace=LIMIT))
     await asyncio.wait({stopping}, timeout=0)
     stopping.cancel()

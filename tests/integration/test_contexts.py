@@ -1,0 +1,87 @@
+"""Contexts: inserted in order, those that exist left alone, and read as a majority has them."""
+
+from dataclasses import replace
+
+import pytest
+
+from agent_service.domain.context import ContextStatus
+from agent_service.domain.errors import UnstorableValue
+from agent_service.store import Store
+from tests.support.contexts import NOW, a_claim, a_context, ended_context, the_context
+
+
+async def test_contexts_that_exist_are_left_alone_and_all_others_are_inserted(any_store: Store) -> None:
+    contexts = [a_context(step, request_id="r") for step in ("one", "two", "three", "four")]
+    await any_store.contexts.insert([contexts[0], contexts[2]])
+    taken = [await any_store.claims.claim_one(a_claim()) for _ in range(2)]
+    await any_store.contexts.insert(contexts)
+    found = {context.id: context for context in await any_store.contexts.of_request("r")}
+    assert found == {
+        contexts[1].id: contexts[1],
+        contexts[3].id: contexts[3],
+        **{context.id: context for context in taken if context is not None},
+    }
+
+
+async def test_inserting_nothing_sends_nothing(any_store: Store) -> None:
+    await any_store.contexts.insert([])
+
+
+async def test_only_the_contexts_of_the_request_are_read(any_store: Store) -> None:
+    mine = [a_context(step, request_id="r-1") for step in ("a", "z_9")]
+    others = [a_context(request_id=request_id) for request_id in ("r-10", "r-", "r-2", "q-1")]
+    await any_store.contexts.insert([*others, *mine])
+    assert sorted(await any_store.contexts.of_request("r-1"), key=lambda found: found.id) == mine
+
+
+async def test_the_progress_leaves_out_what_is_large(any_store: Store) -> None:
+    context = ended_context(output="large", input="large", metadata={"size": "large"})
+    await any_store.contexts.insert([context])
+    [found] = await any_store.contexts.progress_of_request(context.request_id)
+    assert found == replace(context, output=None, input=None, metadata={})
+
+
+async def test_outputs_are_those_of_the_named_steps_that_completed(any_store: Store) -> None:
+    await any_store.contexts.insert(
+        [
+            ended_context("one", request_id="r", output={"text": "1"}),
+            ended_context("two", request_id="r", output=None),
+            ended_context("three", request_id="r", output="3"),
+            ended_context("four", request_id="r", status=ContextStatus.FAILED),
+            a_context("five", request_id="r"),
+            ended_context("one", request_id="other", output="other"),
+        ]
+    )
+    found = await any_store.contexts.outputs("r", ["one", "two", "four", "five", "six"])
+    assert found == {"one": {"text": "1"}, "two": None}
+
+
+async def test_json_that_looks_like_operators_and_references_comes_back_as_it_was(any_store: Store) -> None:
+    schema = {"$ref": "#/definitions/a", "$id": "b", "type": "object"}
+    value = {"schema": [schema], "$set": {"a.b": 1}, "": {"$": 2**62}, "a.$": -(2**63), "text": "$input"}
+    context = ended_context(input=value, metadata={"m": schema}, output=value, usage={"tokens": schema})
+    await any_store.contexts.insert([context])
+    assert await the_context(any_store, context) == context
+    assert await any_store.contexts.outputs(context.request_id, ["draft"]) == {"draft": value}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param("x" * 17_000_000, id="too large"),
+        pytest.param(2**64, id="an integer over 64 bits"),
+        pytest.param({"a\0b": 1}, id="NUL in a key"),
+        pytest.param("\ud800", id="half a character"),
+    ],
+)
+async def test_a_value_that_cannot_be_stored_is_told(any_store: Store, value: object) -> None:
+    with pytest.raises(UnstorableValue):
+        await any_store.contexts.insert([a_context(input=value)])
+
+
+async def test_dates_come_back_aware_and_exact(any_store: Store) -> None:
+    context = a_context()
+    await any_store.contexts.insert([context])
+    found = await the_context(any_store, context)
+    assert found.created_at == NOW
+    assert found.created_at.utcoffset() == NOW.utcoffset()

@@ -1,0 +1,170 @@
+"""The bridge between the drivers: one behaviour, whichever of them is underneath."""
+
+import asyncio
+from datetime import UTC
+from typing import Any
+
+import pytest
+from mongomock_motor import AsyncMongoMockClient
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import AsyncMongoClient, MongoClient, UpdateMany, UpdateOne
+
+from agent_service.domain.errors import ConfigurationError
+from agent_service.store.driver import (
+    Database,
+    bulk_write,
+    causal_session,
+    change_stream,
+    close_client,
+    durable,
+    is_database,
+    is_mock,
+    open_client,
+    seeds_of,
+)
+from tests.support.contexts import NOW
+from tests.support.explained_commands import CommandRecorder, Document
+
+DRIVERS = ["pymongo", "motor"]
+
+
+@pytest.fixture(params=DRIVERS)
+async def database(request: pytest.FixtureRequest, mongodb_uri: str, database_name: str) -> Any:
+    """A fresh database of each driver."""
+    client = open_client(mongodb_uri, request.param)
+    yield client[database_name]
+    async with AsyncMongoClient[Document](mongodb_uri) as cleaner:
+        await cleaner.drop_database(database_name)
+    await close_client(client)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "http://host",
+        "mongodb://",
+        "mongodb://host:port/",
+        "mongodb://host:99999/",
+        "mongodb+srv://host:1/",
+        "mongodb://user:pass:word@host/",
+        "mongodb://user:50%off@host/",
+    ],
+)
+def test_an_address_that_cannot_be_used_is_a_wrong_setting(driver: str, uri: str) -> None:
+    with pytest.raises(ConfigurationError, match="MONGODB_URI"):
+        open_client(uri, driver)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "mongodb://user:my/secret@host/",
+        "mongodb://user:my/secret@host:1/db",
+        "mongodb://user:mysecret@host:port/",
+        "mongodb://user:my@secret@host/",
+        "mongodb://user:my:secret@host/",
+        "mongodb://user:my%secret@host/",
+        "mongodb://user:my?secret@host/",
+        "mongodb+srv://user:mysecret@host:1/",
+    ],
+)
+def test_no_password_is_quoted_from_a_wrong_address(uri: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        open_client(uri, "pymongo")
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_an_unknown_driver_is_a_wrong_setting() -> None:
+    with pytest.raises(ConfigurationError, match="MONGODB_DRIVER"):
+        open_client("mongodb://host/", "pymotor")
+
+
+async def test_a_database_is_told_from_what_looks_like_one(mongodb_uri: str) -> None:
+    with MongoClient[Document](mongodb_uri) as blocking:
+        motor = AsyncIOMotorClient(mongodb_uri)
+        async with AsyncMongoClient[Document](mongodb_uri) as client:
+            databases = [client["x"], motor["x"], AsyncMongoMockClient()["x"]]
+            others = [client, client["x"]["y"], motor, motor["x"]["y"], blocking, blocking["x"], "x", None]
+            assert all(is_database(candidate) for candidate in databases)
+            assert not any(is_database(candidate) for candidate in others)
+            assert [is_mock(candidate) for candidate in databases] == [False, False, True]
+        motor.close()
+
+
+async def test_the_seeds_are_those_of_the_address(mongodb_uri: str, database: Database) -> None:
+    [(host, port)] = seeds_of(database)
+    assert f"{host}:{port}" in mongodb_uri
+    mock: Any = AsyncMongoMockClient()["x"]
+    assert list(seeds_of(mock)) == []
+
+
+async def test_everything_is_written_to_a_majority_and_read_from_the_primary(
+    mongodb_uri: str, database_name: str, recorder: CommandRecorder
+) -> None:
+    # What the caller's own client says about it does not count.
+    async with AsyncMongoClient[Document](
+        mongodb_uri, w=1, readPreference="secondaryPreferred", event_listeners=[recorder]
+    ) as client:
+        things = durable(client[database_name], "things", read="majority")
+        await things.insert_one({"_id": 1, "at": NOW})
+        found = await things.find_one({"_id": 1})
+        await client.drop_database(database_name)
+    [inserted], [find] = recorder.named("insert"), recorder.named("find")
+    assert inserted["writeConcern"] == {"w": "majority"}
+    assert find["readConcern"] == {"level": "majority"}
+    assert find.get("$readPreference", {"mode": "primary"}) == {"mode": "primary"}
+    assert found == {"_id": 1, "at": NOW}
+    assert found["at"].tzinfo is UTC
+
+
+async def test_a_bulk_says_how_many_documents_it_matched(database: Database) -> None:
+    things = durable(database, "things")
+    await things.insert_many([{"_id": number, "n": number % 2} for number in range(5)])
+    updates = [
+        UpdateOne({"_id": 1}, {"$set": {"a": 1}}),
+        UpdateOne({"_id": 99}, {"$set": {"a": 1}}),
+        UpdateMany({"n": 0}, {"$set": {"a": 2}}),
+    ]
+    for ordered in (True, False):
+        assert await bulk_write(things, updates, ordered=ordered) == 4
+    assert await bulk_write(things, []) == 0
+    assert sorted([document.get("a", 0) async for document in things.find()]) == [0, 1, 2, 2, 2]
+
+
+async def test_a_bulk_on_mongomock_is_applied_one_by_one() -> None:
+    database: Any = AsyncMongoMockClient()["x"]
+    things = durable(database, "things")
+    await things.insert_many([{"_id": number, "n": number % 2} for number in range(5)])
+    updates = [UpdateOne({"_id": 1}, {"$set": {"a": 1}}), UpdateMany({"n": 0}, {"$set": {"a": 2}})]
+    assert await bulk_write(things, updates) == 4
+    assert sorted([document.get("a", 0) async for document in things.find()]) == [0, 1, 2, 2, 2]
+
+
+async def test_reads_in_a_session_follow_one_another(database: Database) -> None:
+    things = durable(database, "things", read="majority")
+    async with causal_session(database) as session:
+        assert session is not None
+        await things.insert_one({"_id": 1}, session=session)
+        assert await things.find_one({"_id": 1}, session=session) == {"_id": 1}
+        assert session.operation_time is not None
+        assert session.options.causal_consistency
+    assert session.has_ended
+
+
+async def test_mongomock_has_no_sessions() -> None:
+    database: Any = AsyncMongoMockClient()["x"]
+    async with causal_session(database) as session:
+        assert session is None
+
+
+async def test_a_stream_shows_what_happens_from_the_moment_it_is_open(database: Database) -> None:
+    things = durable(database, "things")
+    await things.insert_one({"_id": "before"})
+    async with asyncio.timeout(20), change_stream(database, [], max_await_ms=1_000) as stream:
+        await things.insert_one({"_id": "after"})
+        async for change in stream:
+            assert change["documentKey"]["_id"] == "after"
+            break

@@ -1,0 +1,238 @@
+"""Every query that the store runs looks at exactly what it is about: the real commands, explained."""
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from pymongo import AsyncMongoClient, MongoClient
+from pymongo.asynchronous.database import AsyncDatabase
+
+from agent_service.domain.context import Context
+from agent_service.domain.errors import StoreError
+from agent_service.domain.request import RequestStatus
+from agent_service.domain.settling import Consequences
+from agent_service.domain.transitions import lease_lost, released
+from agent_service.store import Store
+from agent_service.store.indexes import INDEXES, create_indexes, missing_indexes
+from agent_service.store.outcomes import Outcome
+from tests.support.explained_commands import CommandRecorder, Document, Plan, explain
+from tests.support.contexts import AN_ERROR, NOW, SECOND, a_claim, a_context, a_request, a_step
+from tests.support.haystack import LEASE, NEEDLES, needle_contexts, needle_id, prepare, restore_needles
+
+ENDED = needle_id("ended")
+ENDED_CONTEXT = f"{ENDED}.draft"
+RUNNING: Context = replace(a_context(request_id=needle_id("running")), lease=LEASE, attempt=1, tries=1)
+RELEASED = released(at=NOW)
+LEASE_LOST = lease_lost(at=NOW, run_at=NOW, tries=1, max_attempts=5)
+FOLLOWS = Consequences(releases=(("draft", "check"),), cancellations={"note": AN_ERROR})
+
+
+async def read_what_settling_needs(store: Store) -> None:
+    async with store.settlement.view() as view:
+        ended = await view.ended(needle_contexts("ended"))
+        plans = await view.plans({context.request_id for context in ended})
+        await view.statuses(plans)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """Something that the store does; for each statement, its index and how many documents it is about."""
+
+    name: str
+    run: Callable[[Store], Awaitable[Any]]
+    statements: tuple[tuple[str, int], ...]
+
+
+def query(name: str, run: Callable[[Store], Awaitable[Any]], *statements: tuple[str, int]) -> Query:
+    return Query(name=name, run=run, statements=statements)
+
+
+ALL = NEEDLES
+QUERIES = [
+    query("a single claim", lambda s: s.claims.claim_one(a_claim()), ("claim", 1)),
+    query(
+        "a batch of claims",
+        lambda s: s.claims.claim_many(a_claim(), 3),
+        ("claim", 3),
+        ("_id_", 3),
+        ("_id_", 3),
+    ),
+    query("the depth of a queue", lambda s: s.claims.depth("generation", "default"), ("claim", ALL)),
+    query("a claim with a lost answer", lambda s: s.claims.find_claimed(LEASE), ("lease", ALL)),
+    query("the next time", lambda s: s.schedule.next_run_at(), ("due", 1)),
+    query("what is due", lambda s: s.schedule.promote(NOW), ("due", ALL), ("_id_", ALL), ("_id_", ALL)),
+    query("expired leases", lambda s: s.leases.expired(NOW, limit=4), ("lease", 4)),
+    query(
+        "a further page of expired leases",
+        lambda s: s.leases.expired(NOW, after=(LEASE.expires_at, needle_contexts("running")[1])),
+        ("lease", ALL - 2),
+        ("lease", 0),
+    ),
+    query(
+        "a renewal",
+        lambda s: s.leases.renew(dict.fromkeys(needle_contexts("running"), LEASE.token), NOW, limit=SECOND),
+        ("_id_", ALL),
+        ("_id_", ALL),
+    ),
+    query("taking back", lambda s: s.leases.take_back(RUNNING, LEASE_LOST), ("_id_", 1)),
+    query("handing back", lambda s: s.leases.hand_back(RUNNING, RELEASED), ("_id_", 1)),
+    query(
+        "an outcome",
+        lambda s: s.outcomes.apply([Outcome(context=RUNNING, transition=RELEASED)]),
+        ("_id_", 1),
+        ("_id_", 1),
+    ),
+    query("unsettled contexts", lambda s: s.settlement.unsettled(NOW, limit=4), ("unsettled", 4)),
+    query(
+        "a further page of unsettled contexts",
+        lambda s: s.settlement.unsettled(NOW, after=(NOW - SECOND, needle_contexts("ended")[1])),
+        ("unsettled", ALL - 2),
+        ("unsettled", 0),
+    ),
+    query("settling", read_what_settling_needs, ("_id_", ALL), ("_id_", ALL), ("_id_", 3 * ALL)),
+    query(
+        "consequences",
+        lambda s: s.settlement.write_consequences({ENDED: FOLLOWS}, at=NOW),
+        *[("_id_", 1)] * 4,
+    ),
+    query(
+        "the end of a request",
+        lambda s: s.settlement.write_statuses({ENDED: RequestStatus.FAILED}, at=NOW, expires_at=NOW),
+        ("_id_", 1),
+        ("_id_", 20),
+        ("_id_", 3),
+    ),
+    query("cancelling", lambda s: s.settlement.cancel_waiting(needle_contexts("due"), at=NOW), ("_id_", ALL)),
+    query("marking", lambda s: s.settlement.mark_settled(needle_contexts("ended")), ("_id_", ALL)),
+    query("unplanned requests", lambda s: s.requests.unplanned(NOW, limit=4), ("unplanned", 4)),
+    query(
+        "a further page of unplanned requests",
+        lambda s: s.requests.unplanned(NOW, after=(NOW - SECOND, needle_id("unplanned", 1))),
+        ("unplanned", ALL - 2),
+        ("unplanned", 0),
+    ),
+    query(
+        "a request by its idempotency key",
+        lambda s: s.requests.by_idempotency_key("default", "key-ended-0"),
+        ("idempotency", 1),
+    ),
+    query("a request", lambda s: s.requests.get(ENDED, organization_id="default"), ("_id_", 1)),
+    query("variables", lambda s: s.requests.variables(ENDED), ("_id_", 1)),
+    query("planned", lambda s: s.requests.mark_planned(needle_id("unplanned")), ("_id_", 1)),
+    query("the contexts of a request", lambda s: s.contexts.of_request(ENDED), ("_id_", 3)),
+    query("the progress of a request", lambda s: s.contexts.progress_of_request(ENDED), ("_id_", 3)),
+    query("outputs", lambda s: s.contexts.outputs(ENDED, ["draft", "note"]), ("_id_", 2)),
+    query("chunks", lambda s: s.chunks.read(ENDED_CONTEXT, 1, after=3), ("_id_", 7)),
+]
+
+
+@pytest.fixture(scope="module")
+def haystack(mongodb_uri: str) -> Iterator[str]:
+    """The name of a database with thousands of documents that no query of these tests is about."""
+    name = f"haystack_{uuid.uuid4().hex}"
+    with MongoClient[Document](mongodb_uri) as client:
+        prepare(client, name)
+        yield name
+        client.drop_database(name)
+
+
+Watch = Callable[[Callable[[Store], Awaitable[Any]]], Awaitable[list[Plan]]]
+
+
+@pytest.fixture
+async def watch(mongodb_uri: str, haystack: str, recorder: CommandRecorder) -> AsyncIterator[Watch]:
+    """Runs something on the haystack, and explains every statement that it sent, on what it found there."""
+
+    async def run_and_explain(run: Callable[[Store], Awaitable[Any]]) -> list[Plan]:
+        async with AsyncMongoClient[Document](mongodb_uri, event_listeners=[recorder]) as client:
+            await run(Store(client[haystack]))
+        with MongoClient[Document](mongodb_uri) as client_for_needles:
+            restore_needles(client_for_needles[haystack])
+        async with AsyncMongoClient[Document](mongodb_uri) as explaining:
+            commands = [command for name, command in recorder.sent if name != "endSessions"]
+            return [plan for command in commands for plan in await explain(explaining[haystack], command)]
+
+    yield run_and_explain
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.name)
+async def test_a_query_looks_at_exactly_the_documents_that_it_is_about(watch: Watch, query: Query) -> None:
+    plans = await watch(query.run)
+    assert [(*plan.indexes, plan.documents) for plan in plans] == list(query.statements)
+    for plan in plans:
+        assert not {"COLLSCAN", "SORT"} & set(plan.stages)
+        # Between two ids of a list the server looks at one further key.
+        listed_ids = plan.indexes == {"_id_"}
+        assert plan.documents <= plan.keys <= plan.documents * (2 if listed_ids else 1)
+
+
+@pytest.mark.parametrize("limit", [1, 4])
+async def test_a_claim_from_several_queues_merges_them_and_sorts_nothing(watch: Watch, limit: int) -> None:
+    claim = a_claim(queues=("default", "fast"))
+
+    async def run(store: Store) -> None:
+        found = await (store.claims.claim_many(claim, limit) if limit > 1 else store.claims.claim_one(claim))
+        assert found
+
+    first = (await watch(run))[0]
+    assert "SORT_MERGE" in first.stages
+    assert not {"COLLSCAN", "SORT"} & set(first.stages)
+    assert first.indexes == {"claim"}
+    # Each queue shows its first, of which one is left over.
+    assert limit <= first.documents <= first.keys <= limit + 1
+
+
+def test_every_index_has_a_query_of_these_tests_or_removes_what_expired() -> None:
+    explained = {index for query in QUERIES for index, _ in query.statements}
+    assert {index.name for index in INDEXES if not index.expires} <= explained
+
+
+async def test_what_has_expired_is_removed_at_its_date(
+    any_store: Store, raw: AsyncDatabase[Document]
+) -> None:
+    for collection in ("contexts", "requests", "events", "workers"):
+        expiry = (await raw[collection].index_information())["expiry"]
+        assert expiry["key"] == [("expires_at", 1)]
+        assert expiry["expireAfterSeconds"] == 0
+
+
+async def test_each_index_is_missing_until_it_is_created(raw: AsyncDatabase[Document]) -> None:
+    assert await missing_indexes(raw) == INDEXES
+    await create_indexes(raw)
+    await create_indexes(raw)
+    assert await missing_indexes(raw) == ()
+    await raw.client.drop_database(raw.name)
+
+
+@pytest.mark.parametrize(
+    "different",
+    [
+        {"keys": ["service", "queue", "_id"], "partialFilterExpression": {"status": "pending"}},
+        {"keys": ["service", "queue", "priority", "rank", "_id"]},
+        {
+            "keys": ["service", "queue", "priority", "rank", "_id"],
+            "partialFilterExpression": {"status": "running"},
+        },
+    ],
+)
+async def test_an_index_of_the_same_name_that_is_different_is_told_and_not_waited_for(
+    store: Store, raw: AsyncDatabase[Document], different: Document
+) -> None:
+    await raw["contexts"].drop_index("claim")
+    options = {key: value for key, value in different.items() if key != "keys"}
+    await raw["contexts"].create_index([(key, 1) for key in different["keys"]], name="claim", **options)
+    assert [index.name for index in await missing_indexes(raw)] == ["claim"]
+    with pytest.raises(StoreError, match="refused"):
+        await create_indexes(raw)
+
+
+async def test_documents_that_a_unique_index_forbids_are_told(
+    store: Store, raw: AsyncDatabase[Document]
+) -> None:
+    await raw["requests"].drop_index("idempotency")
+    for _ in range(2):
+        assert await store.requests.insert(a_request(a_step("draft"), idempotency_key="twice"))
+    with pytest.raises(StoreError, match="requests"):
+        await create_indexes(raw)

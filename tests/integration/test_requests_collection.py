@@ -1,0 +1,119 @@
+"""Requests: one for each idempotency key, and nothing of another organization is ever shown."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+from pymongo import AsyncMongoClient
+
+from agent_service.domain.errors import UnstorableValue, WriteOutcomeUnknown
+from agent_service.domain.request import Caller, RequestStatus, Submission
+from agent_service.store import Store
+from agent_service.store.paging import Place
+from tests.support.contexts import NOW, SECOND, a_request, a_step
+from tests.support.explained_commands import Document
+from tests.support.fail_points import fragile_store
+
+
+async def test_a_request_is_read_as_it_was_inserted(any_store: Store) -> None:
+    request = a_request(
+        a_step("one"),
+        a_step("two", "one", service="analysis"),
+        caller=Caller(organization_id="o", user_id="u", correlation_id="c", traceparent="00-1-2-01"),
+        idempotency_key="key",
+        retry_of="another",
+    )
+    assert await any_store.requests.insert(request)
+    assert await any_store.requests.get(request.id) == request
+    assert await any_store.requests.get(request.id, organization_id="o") == request
+    assert await any_store.requests.get(request.id, organization_id="p") is None
+    assert await any_store.requests.get("gone") is None
+
+
+async def test_of_many_requests_with_one_key_exactly_one_is_taken(any_store: Store) -> None:
+    requests = [a_request(idempotency_key="key") for _ in range(10)]
+    taken = await asyncio.gather(*(any_store.requests.insert(request) for request in requests))
+    assert taken.count(True) == 1
+    first = requests[taken.index(True)]
+    assert await any_store.requests.by_idempotency_key("default", "key") == first
+    assert await any_store.requests.by_idempotency_key("default", "other") is None
+
+
+async def test_a_key_belongs_to_its_organization_and_none_is_no_key(any_store: Store) -> None:
+    for organization in ("one", "two"):
+        caller = Caller(organization_id=organization)
+        assert await any_store.requests.insert(a_request(caller=caller, idempotency_key="key"))
+        for _ in range(2):
+            assert await any_store.requests.insert(a_request(caller=caller))
+        found = await any_store.requests.by_idempotency_key(organization, "key")
+        assert found is not None
+        assert found.caller == caller
+
+
+async def test_planning_is_marked_and_tells_the_status(any_store: Store) -> None:
+    request = a_request(status=RequestStatus.CANCELLED)
+    await any_store.requests.insert(request)
+    for _ in range(2):
+        assert await any_store.requests.mark_planned(request.id) is RequestStatus.CANCELLED
+        assert await any_store.requests.get(request.id) == replace(request, planned=True)
+    assert await any_store.requests.mark_planned("gone") is None
+
+
+async def test_unplanned_requests_are_paged_in_order_past_what_stays(any_store: Store) -> None:
+    times = [NOW - 2 * SECOND, *[NOW - SECOND] * 5, NOW - SECOND / 2]
+    unplanned = [a_request(created_at=at, deadline_at=at + timedelta(days=1)) for at in times]
+    for request in [*reversed(unplanned), a_request(planned=True), a_request(created_at=NOW)]:
+        await any_store.requests.insert(request)
+    seen: list[Place] = []
+    after: Place | None = None
+    while page := await any_store.requests.unplanned(NOW, after=after, limit=2):
+        seen += [(request.created_at, request.id) for request in page]
+        after = seen[-1]
+    assert all(one < other for one, other in pairwise(seen))
+    assert {request_id for _, request_id in seen} == {request.id for request in unplanned}
+
+
+async def test_variables_are_read_alone(any_store: Store) -> None:
+    submission = Submission(steps=(a_step("one"),), variables={"a": {"b": [1]}})
+    request = a_request(submission=submission)
+    await any_store.requests.insert(request)
+    assert await any_store.requests.variables(request.id) == {"a": {"b": [1]}}
+    assert await any_store.requests.variables("gone") == {}
+
+
+async def test_a_request_that_is_too_large_is_told(any_store: Store) -> None:
+    submission = Submission(steps=(a_step("one"),), variables={"a": "x" * 17_000_000})
+    with pytest.raises(UnstorableValue):
+        await any_store.requests.insert(a_request(submission=submission))
+
+
+async def test_what_is_inserted_in_a_transaction_of_the_caller_is_there_after_its_commit(
+    mongodb_uri: str, store: Store, database_name: str
+) -> None:
+    async with AsyncMongoClient[Document](mongodb_uri) as client:
+        mine = Store(client[database_name])
+        kept, dropped = a_request(), a_request()
+        async with client.start_session() as session:
+            async with await session.start_transaction():
+                assert await mine.requests.insert(kept, session=session)
+                assert await store.requests.get(kept.id) is None
+            await session.start_transaction()
+            await mine.requests.insert(dropped, session=session)
+            await session.abort_transaction()
+    assert await store.requests.get(kept.id) == kept
+    assert await store.requests.get(dropped.id) is None
+
+
+async def test_an_insertion_whose_answer_is_lost_is_unknown_and_can_be_repeated(
+    store: Store, mongodb_uri: str, database_name: str
+) -> None:
+    request = a_request(idempotency_key="key")
+    async with fragile_store(mongodb_uri, database_name) as (fragile, point):
+        await point.fail("insert", writeConcernError={"code": 64, "errmsg": "waiting timed out"})
+        with pytest.raises(WriteOutcomeUnknown):
+            await fragile.requests.insert(request)
+        await point.off()
+        assert not await fragile.requests.insert(request)
+        assert await fragile.requests.by_idempotency_key("default", "key") == request

@@ -1,0 +1,49 @@
+"""Workers: the latest sign of life of each."""
+
+from dataclasses import replace
+
+from pymongo.asynchronous.database import AsyncDatabase
+
+from agent_service.store import Store
+from agent_service.store.workers import FORGOTTEN_AFTER, SignOfLife
+from tests.support.contexts import NOW, SECOND
+from tests.support.explained_commands import Document
+
+SIGN = SignOfLife(
+    id="worker-1",
+    service="generation",
+    queues=("default", "fast"),
+    host="host",
+    pid=7,
+    concurrency=10,
+    running=3,
+    started_at=NOW - SECOND,
+    seen_at=NOW,
+)
+
+
+async def test_the_latest_sign_of_each_worker_is_shown(any_store: Store) -> None:
+    other = replace(SIGN, id="worker-2", service="analysis")
+    latest = replace(SIGN, running=4, seen_at=NOW + SECOND)
+    for sign in (SIGN, other, latest):
+        await any_store.workers.report(sign)
+    found = await any_store.workers.seen_since(NOW)
+    assert sorted(found, key=lambda sign: sign.id) == [latest, other]
+    assert await any_store.workers.seen_since(NOW + SECOND) == [latest]
+
+
+async def test_a_worker_that_has_stopped_is_forgotten(any_store: Store) -> None:
+    await any_store.workers.report(SIGN)
+    for _ in range(2):
+        await any_store.workers.remove(SIGN.id)
+        assert await any_store.workers.seen_since(NOW) == []
+
+
+async def test_a_worker_that_falls_silent_is_removed_by_the_server(
+    any_store: Store, raw: AsyncDatabase[Document]
+) -> None:
+    for seen_at in (NOW, NOW + SECOND):
+        await any_store.workers.report(replace(SIGN, seen_at=seen_at))
+        document = await raw["workers"].find_one({"_id": SIGN.id})
+        assert document is not None
+        assert document["expires_at"] == seen_at + FORGOTTEN_AFTER

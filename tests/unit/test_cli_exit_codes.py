@@ -1,0 +1,36 @@
+"""Exit codes of commands."""
+
+import pytest
+
+from agent_service.cli.exit_codes import ExitCode, exit_code_of
+from agent_service.domain.errors import (
+    AgentServiceError,
+    BaseServiceRejected,
+    BaseServiceUnavailable,
+    ConfigurationError,
+    FieldProblem,
+    IdempotencyConflict,
+    InvalidSubmission,
+    LocalPartUnavailable,
+    RequestNotFound,
+    StoreError,
+    StoreUnavailable,
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigurationError("x"), 2),
+        (InvalidSubmission([FieldProblem(pointer="", detail="x")]), 2),
+        (RequestNotFound("x"), 3),
+        (IdempotencyConflict("x"), 4),
+        (BaseServiceUnavailable("c", "x"), 75),
+        (StoreUnavailable("x"), 75),
+        (BaseServiceRejected("c", "x"), 1),
+        (StoreError("x"), 1),
+        (LocalPartUnavailable("x"), 1),
+    ],
+)
+def test_an_error_has_the_exit_code_that_scripts_rely_on(error: AgentServiceError, code: int) -> None:
+    assert exit_code_of(error) == ExitCode(code)
