@@ -108,6 +108,8 @@ class RequestService:
                 submission, services=self._max_attempts, max_deadline=self._deadline
             )
         request = self._new_request(submission, caller or Caller(), idempotency_key)
+        # Without the unique index two requests could have the same idempotency key.
+        await self._store.prepare()
         with at_most(CALLER_LIMIT):
             return await self._store_request(request, session)
 

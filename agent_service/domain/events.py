@@ -165,7 +165,7 @@ def step_events(context: Context, chunks: Iterable[Chunk], cursor: Cursor) -> li
     """
     reader = _StepReader(context, cursor)
     if context.released_at is not None:
-        reader.emit(EventType.STEP_PENDING, STEP_PENDING, at=context.released_at)
+        reader.emit(EventType.STEP_PENDING, STEP_PENDING, at=context.released_at, attempt=0)
     for record in context.history:
         reader.past_attempt(record)
     if context.attempt:

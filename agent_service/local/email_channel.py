@@ -81,6 +81,7 @@ def store_in_maildir(folder: Path, name: str, message: EmailMessage) -> Path:
 
     The file appears whole, under `new`, after it is on the disk; a mail program may have moved it to `cur`.
     """
+    folder.parent.mkdir(parents=True, exist_ok=True)
     mailbox.Maildir(folder, create=True).close()
     host = socket.gethostname().replace("/", "_").replace(":", "_")
     target = folder / "new" / f"{name}.{host}"

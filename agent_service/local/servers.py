@@ -12,9 +12,9 @@ from starlette.types import ASGIApp
 from agent_service.domain.errors import LocalPartUnavailable
 
 #: How long open answers (streams for instance) may go on after the stop; then they are cancelled.
-STOP_GRACE_SECONDS = 1
+STOP_GRACE_SECONDS = 5
 #: The longest that a stop may take in all.
-STOP_LIMIT_SECONDS = 5.0
+STOP_LIMIT_SECONDS = 8.0
 _POLL_SECONDS = 0.005
 
 

@@ -1,6 +1,7 @@
 """Store: the one object that is MongoDB to everything above."""
 
 import asyncio
+import contextvars
 import time
 from datetime import timedelta
 from typing import Self, cast
@@ -36,8 +37,7 @@ class Store:
     def __init__(self, database: object) -> None:
         self._database = _checked(database)
         self._owns_client = False
-        self._prepared = False
-        self._preparing = asyncio.Lock()
+        self._preparing: asyncio.Task[None] | None = None
         self.clock = ServerClock()
         self._primary: str | None = None
         #: When (monotonic seconds) this process first saw a primary that followed another one.
@@ -70,11 +70,19 @@ class Store:
 
         Raises `StoreUnavailable` or `WriteOutcomeUnknown`; it can be called again then.
         """
-        async with self._preparing:
-            if not self._prepared:
-                await self.measure_clock()
-                await create_indexes(self._database)
-                self._prepared = True
+        if self._preparing is None:
+            # One task for all who wait, in a context of its own: the limit of one caller is not that of all.
+            self._preparing = asyncio.create_task(self._prepare(), context=contextvars.Context())
+        # Nobody who stops waiting takes it from the others.
+        await asyncio.shield(self._preparing)
+
+    async def _prepare(self) -> None:
+        try:
+            await self.measure_clock()
+            await create_indexes(self._database)
+        except BaseException:
+            self._preparing = None
+            raise
 
     async def wait_until_ready(self) -> None:
         """
@@ -132,11 +140,13 @@ class Store:
         """Remove the whole database, indexes and all. Raises `StoreUnavailable` or `WriteOutcomeUnknown`."""
         with writing():
             await self._database.client.drop_database(self._database.name)
-        self._prepared = False
+        self._preparing = None
 
     async def close(self) -> None:
         """Stop listening, and close the connections if this store made them."""
         await self.doorbell.close()
+        if self._preparing is not None:
+            await asyncio.gather(self._preparing, return_exceptions=True)
         if self._owns_client:
             await close_client(self._database.client)
 

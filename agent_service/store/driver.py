@@ -172,9 +172,11 @@ async def change_stream(
 
 def seeds_of(database: Database) -> AnyCollection[tuple[str, int]]:
     """The hosts and ports that the database's client was given; empty where it has none."""
+    if is_mock(database):
+        return ()
     client: Any = database.client
     # Motor's client wraps PyMongo's.
-    inner = client if isinstance(client, AsyncMongoClient) else getattr(client, "delegate", None)
+    inner = client if isinstance(client, AsyncMongoClient) else client.delegate
     settings = getattr(inner, "_topology_settings", None)
     return getattr(settings, "seeds", None) or ()
 

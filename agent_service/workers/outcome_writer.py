@@ -16,6 +16,10 @@ from agent_service.store.outcomes import Outcome
 _LARGEST_BULK = 100
 #: Seconds between two tries to write while MongoDB does not answer, at most.
 _LONGEST_PAUSE = 10.0
+#: Why an attempt failed whose output MongoDB refused.
+_UNSTORABLE = ContextError(
+    code="unstorable_output", message="MongoDB cannot store the output", retryable=False
+)
 
 
 class OutcomeWriter:
@@ -74,21 +78,30 @@ class OutcomeWriter:
                 written.set_result(applied)
 
     async def _apply(self, outcomes: Sequence[Outcome]) -> frozenset[str]:
-        """Write until it is acknowledged; repeating it is safe, because each is fenced by its token."""
+        """
+        Write until it is acknowledged; repeating it is safe, because each is fenced by its token.
+
+        What MongoDB cannot take is written by itself, then without its output, and then given up.
+        """
         failures = 0
         while True:
             try:
                 return await self._contexts.finish(outcomes)
-            except UnstorableValue:
-                if len(outcomes) > 1:
-                    return frozenset().union(*[await self._apply([outcome]) for outcome in outcomes])
-                outcomes = [_without_output(outcomes[0])]
             except StoreError as error:
                 failures += 1
                 logger.warning("outcomes could not be written, trying again: {}", error)
                 await asyncio.sleep(
                     random.uniform(0.5, 1) * min(0.2 * 2 ** min(failures, 10), _LONGEST_PAUSE)
                 )
+            except Exception as error:  # noqa: BLE001 - one end must not keep all others from being written
+                if len(outcomes) > 1:
+                    return frozenset().union(*[await self._apply([outcome]) for outcome in outcomes])
+                known = isinstance(error, UnstorableValue)
+                log = logger.opt(exception=None if known else error)
+                log.error("the end of {} cannot be written: {}", outcomes[0].context.id, type(error).__name__)
+                if outcomes[0].transition.error == _UNSTORABLE:
+                    return frozenset({outcomes[0].context.id})
+                outcomes = [_without_output(outcomes[0])]
 
     async def _settle_all(self) -> None:
         """Settle what has ended; what cannot be settled now is left for the rescuer."""
@@ -110,6 +123,5 @@ class OutcomeWriter:
 
 def _without_output(outcome: Outcome) -> Outcome:
     """The end of an attempt whose output MongoDB refused."""
-    error = ContextError(code="unstorable_output", message="MongoDB cannot store the output", retryable=False)
-    transition = failed(at=outcome.transition.at, error=error, chunks=outcome.transition.chunks)
+    transition = failed(at=outcome.transition.at, error=_UNSTORABLE, chunks=outcome.transition.chunks)
     return Outcome(context=outcome.context, transition=transition)

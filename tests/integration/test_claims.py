@@ -12,8 +12,8 @@ from agent_service.domain.context import Context, ContextStatus
 from agent_service.domain.errors import WriteOutcomeUnknown
 from agent_service.store import Store
 from agent_service.store.claims import Claim
-from tests.support.explained_commands import Document
 from tests.support.contexts import NOW, SECOND, a_claim, a_context, a_lease, many_contexts, the_context
+from tests.support.explained_commands import Document
 from tests.support.fail_points import fragile_store
 
 
@@ -74,9 +74,7 @@ async def test_a_claim_writes_its_lease_and_takes_the_next_attempt_and_one_try(
     lease = a_lease()
     at = NOW + SECOND
     claimed = await claim(any_store, a_claim(lease=lease, at=at), limit)
-    expected = replace(
-        context, status=ContextStatus.RUNNING, attempt=7, tries=3, lease=lease, started_at=at
-    )
+    expected = replace(context, status=ContextStatus.RUNNING, attempt=7, tries=3, lease=lease, started_at=at)
     assert claimed == [expected]
     assert await the_context(any_store, context) == expected
 
@@ -157,7 +155,7 @@ async def test_a_batch_that_cannot_be_read_back_is_unknown_and_never_said_to_be_
         finds += 1
         if finds > 1:
             raise ServerSelectionTimeoutError("no primary")
-        return find(collection, *arguments, **options)  # type: ignore[arg-type]  # passed on as they came
+        return find(collection, *arguments, **options)
 
     monkeypatch.setattr(AsyncCollection, "find", find_once)
     lease = a_lease()

@@ -1,4 +1,4 @@
-"""Store: ready when its indexes and its clock are, patient at the start, and quick to say that nobody answers."""
+"""Store: ready when indexes and clock are, patient at the start, and quick to say that nobody answers."""
 
 import asyncio
 import socket
@@ -106,12 +106,13 @@ async def test_a_server_that_does_not_answer_is_told_in_time_and_without_a_secre
 ) -> None:
     uri = f"mongodb://user:secret@127.0.0.1:{free_port}/"
     async with Store.connect(uri, driver=driver) as store:
-        for operation in (store.prepare, store.problems, lambda: store.requests.insert(a_request())):
-            started = time.monotonic()
-            with pytest.raises(StoreUnavailable) as caught:
-                await operation()
-            assert time.monotonic() - started < 5
-            assert "secret" not in str(caught.value)
+        started = time.monotonic()
+        operations = store.prepare(), store.problems(), store.requests.insert(a_request())
+        errors = await asyncio.gather(*operations, return_exceptions=True)
+        assert time.monotonic() - started < 5
+        for error in errors:
+            assert isinstance(error, StoreUnavailable)
+            assert "secret" not in str(error)
         assert store.address == f"127.0.0.1:{free_port}"
 
 
@@ -134,11 +135,10 @@ async def test_waiting_goes_on_until_a_server_appears(
     client = client_class(f"mongodb://{address}/?replicaSet=rs0", serverSelectionTimeoutMS=50)
     async with asyncio.timeout(60), Store(client["appears"]) as store:
         ready = asyncio.create_task(store.wait_until_ready())
-        for _ in range(2):
-            line = await warnings.get()
-            assert address in line
-            assert "next try in" in line
-            assert line.count("\n") == 1
+        line = await warnings.get()
+        assert address in line
+        assert "next try in" in line
+        assert line.count("\n") == 1
         server = await start_mongod(tmp_path, port=free_port)
         try:
             await ready

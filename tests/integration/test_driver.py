@@ -12,6 +12,7 @@ from pymongo import AsyncMongoClient, MongoClient, UpdateMany, UpdateOne
 from agent_service.domain.errors import ConfigurationError
 from agent_service.store.driver import (
     Database,
+    Update,
     bulk_write,
     causal_session,
     change_stream,
@@ -84,9 +85,9 @@ def test_an_unknown_driver_is_a_wrong_setting() -> None:
 
 async def test_a_database_is_told_from_what_looks_like_one(mongodb_uri: str) -> None:
     with MongoClient[Document](mongodb_uri) as blocking:
-        motor = AsyncIOMotorClient(mongodb_uri)
+        motor: Any = AsyncIOMotorClient(mongodb_uri)
         async with AsyncMongoClient[Document](mongodb_uri) as client:
-            databases = [client["x"], motor["x"], AsyncMongoMockClient()["x"]]
+            databases: list[Any] = [client["x"], motor["x"], AsyncMongoMockClient()["x"]]
             others = [client, client["x"]["y"], motor, motor["x"]["y"], blocking, blocking["x"], "x", None]
             assert all(is_database(candidate) for candidate in databases)
             assert not any(is_database(candidate) for candidate in others)
@@ -123,7 +124,7 @@ async def test_everything_is_written_to_a_majority_and_read_from_the_primary(
 async def test_a_bulk_says_how_many_documents_it_matched(database: Database) -> None:
     things = durable(database, "things")
     await things.insert_many([{"_id": number, "n": number % 2} for number in range(5)])
-    updates = [
+    updates: list[Update] = [
         UpdateOne({"_id": 1}, {"$set": {"a": 1}}),
         UpdateOne({"_id": 99}, {"$set": {"a": 1}}),
         UpdateMany({"n": 0}, {"$set": {"a": 2}}),
@@ -138,7 +139,10 @@ async def test_a_bulk_on_mongomock_is_applied_one_by_one() -> None:
     database: Any = AsyncMongoMockClient()["x"]
     things = durable(database, "things")
     await things.insert_many([{"_id": number, "n": number % 2} for number in range(5)])
-    updates = [UpdateOne({"_id": 1}, {"$set": {"a": 1}}), UpdateMany({"n": 0}, {"$set": {"a": 2}})]
+    updates: list[Update] = [
+        UpdateOne({"_id": 1}, {"$set": {"a": 1}}),
+        UpdateMany({"n": 0}, {"$set": {"a": 2}}),
+    ]
     assert await bulk_write(things, updates) == 4
     assert sorted([document.get("a", 0) async for document in things.find()]) == [0, 1, 2, 2, 2]
 

@@ -1,23 +1,30 @@
 """How one attempt ends, whatever its input and its handler are like."""
 
 import asyncio
+import time
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
+from agent_service.context_manager import ContextManager
 from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
 from agent_service.domain.errors import BaseServiceRejected, BaseServiceUnavailable, StoreUnavailable
 from agent_service.domain.events import EventType
 from agent_service.request_service import RequestService
 from agent_service.store import Store
+from agent_service.workers.execution import Execution
+from agent_service.workers.outcome_writer import OutcomeWriter
 from tests.support.worker_tools import (
+    AT_ONCE,
     NO_ERROR,
     PASSING_ERROR,
     HandlerWorker,
     Raw,
     by_step,
+    claim,
     echo,
     ended,
     error_of,
@@ -89,6 +96,37 @@ async def test_what_the_handler_says_of_its_failure_is_kept(store: Store) -> Non
     context = await run_alone(store, rejecting)
     assert (error_of(context), context.tries) == ("no_such_language", 1)
     assert (context.error or NO_ERROR).message == "half a pair ?, and an end"
+
+
+async def test_a_handler_does_not_outlive_its_attempt(store: Store) -> None:
+    called, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def forever(call: BaseServiceCall, on_delta: OnDelta) -> BaseServiceAnswer:
+        called.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        raise AssertionError
+
+    (context,) = await claim(store, 1)
+    contexts = ContextManager(store)
+    execution = Execution(
+        context,
+        contexts=contexts,
+        handler=forever,
+        outcomes=OutcomeWriter(contexts),
+        lease_ends=time.monotonic() + 60,
+        timeout=timedelta(minutes=1),
+        backoff=AT_ONCE,
+    )
+    attempt = asyncio.create_task(execution.run())
+    await called.wait()
+    attempt.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await attempt
+    assert cancelled.is_set()
+    execution.lease.let_go()
 
 
 async def test_an_input_that_cannot_be_filled_in_fails_without_a_call(store: Store) -> None:

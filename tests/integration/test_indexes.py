@@ -1,7 +1,7 @@
 """Every query that the store runs looks at exactly what it is about: the real commands, explained."""
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,8 +17,8 @@ from agent_service.domain.transitions import lease_lost, released
 from agent_service.store import Store
 from agent_service.store.indexes import INDEXES, create_indexes, missing_indexes
 from agent_service.store.outcomes import Outcome
-from tests.support.explained_commands import CommandRecorder, Document, Plan, explain
 from tests.support.contexts import AN_ERROR, NOW, SECOND, a_claim, a_context, a_request, a_step
+from tests.support.explained_commands import CommandRecorder, Document, Plan, explain
 from tests.support.haystack import LEASE, NEEDLES, needle_contexts, needle_id, prepare, restore_needles
 
 ENDED = needle_id("ended")
@@ -142,7 +142,7 @@ Watch = Callable[[Callable[[Store], Awaitable[Any]]], Awaitable[list[Plan]]]
 
 
 @pytest.fixture
-async def watch(mongodb_uri: str, haystack: str, recorder: CommandRecorder) -> AsyncIterator[Watch]:
+def watch(mongodb_uri: str, haystack: str, recorder: CommandRecorder) -> Watch:
     """Runs something on the haystack, and explains every statement that it sent, on what it found there."""
 
     async def run_and_explain(run: Callable[[Store], Awaitable[Any]]) -> list[Plan]:
@@ -154,7 +154,7 @@ async def watch(mongodb_uri: str, haystack: str, recorder: CommandRecorder) -> A
             commands = [command for name, command in recorder.sent if name != "endSessions"]
             return [plan for command in commands for plan in await explain(explaining[haystack], command)]
 
-    yield run_and_explain
+    return run_and_explain
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.name)

@@ -104,7 +104,9 @@ async def test_a_cancellation_ends_the_call_with_the_next_renewal(store: Store, 
         async with running(worker_at(store, stub)):
             request_id = await submit(store)
             call = await stub.wait_for_calls()
-            await raw.contexts.update_one({"_id": f"{request_id}.draft"}, {"$set": {"cancel_requested": True}})
+            await raw.contexts.update_one(
+                {"_id": f"{request_id}.draft"}, {"$set": {"cancel_requested": True}}
+            )
             await call.wait_closed()
             view = await ended(store, request_id)
     context = by_step(view)["draft"]
@@ -119,7 +121,9 @@ async def test_a_failure_after_the_request_was_cancelled_is_not_tried_again(stor
         async with running(worker_at(store, stub, lease=timedelta(minutes=1))):
             request_id = await submit(store)
             await stub.wait_for_calls()
-            await raw.contexts.update_one({"_id": f"{request_id}.draft"}, {"$set": {"cancel_requested": True}})
+            await raw.contexts.update_one(
+                {"_id": f"{request_id}.draft"}, {"$set": {"cancel_requested": True}}
+            )
             go_on.set()
             context = by_step(await ended(store, request_id))["draft"]
     assert (context.status, context.attempt) == (ContextStatus.CANCELLED, 1)

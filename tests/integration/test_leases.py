@@ -11,7 +11,6 @@ from agent_service.domain.transitions import lease_lost, released
 from agent_service.store import Store
 from agent_service.store.leases import LeaseState, place_of
 from agent_service.store.paging import Place
-from tests.support.explained_commands import Document
 from tests.support.contexts import (
     NOW,
     SECOND,
@@ -22,6 +21,7 @@ from tests.support.contexts import (
     many_contexts,
     the_context,
 )
+from tests.support.explained_commands import Document
 
 #: The server's clock is the one of this machine, so this has passed and that has not.
 PAST, FUTURE = NOW - timedelta(minutes=1), NOW + timedelta(hours=1)

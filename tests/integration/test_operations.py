@@ -143,7 +143,7 @@ async def test_a_refusal_that_no_retry_mends_is_told_apart(mongodb_uri: str, dat
 async def test_a_write_that_the_majority_did_not_confirm_is_unknown(
     mongodb_uri: str, database_name: str
 ) -> None:
-    unconfirmed = {"writeConcernError": {"code": 64, "errmsg": "waiting for replication timed out"}}
+    unconfirmed: Document = {"writeConcernError": {"code": 64, "errmsg": "waiting for replication timed out"}}
     async with fragile_store(mongodb_uri, database_name) as (store, point):
         await point.fail("insert", "update", "findAndModify", "delete", **unconfirmed)
         for name, operation in WRITES.items():

@@ -20,8 +20,8 @@ from agent_service.domain.transitions import (
 )
 from agent_service.store import Store
 from agent_service.store.outcomes import HISTORY_LIMIT, Outcome
-from tests.support.explained_commands import Document
 from tests.support.contexts import AN_ERROR, NOW, SECOND, a_claim, a_context, insert_claimed, the_context
+from tests.support.explained_commands import Document
 from tests.support.fail_points import fragile_store
 
 PAST = NOW - timedelta(minutes=1)
@@ -36,7 +36,9 @@ each_transition = pytest.mark.parametrize("transition", EVERY, ids=lambda move: 
 
 
 async def apply(store: Store, *outcomes: tuple[Context, Transition]) -> frozenset[str]:
-    return await store.outcomes.apply([Outcome(context=context, transition=move) for context, move in outcomes])
+    return await store.outcomes.apply(
+        [Outcome(context=context, transition=move) for context, move in outcomes]
+    )
 
 
 @each_transition
@@ -138,11 +140,12 @@ async def test_a_completion_that_comes_with_its_cancellation_stays_completed(
 
 
 async def test_the_history_keeps_the_latest_attempts_only(any_store: Store) -> None:
-    await any_store.contexts.insert([a_context()])
+    context = a_context()
+    await any_store.contexts.insert([context])
     for _ in range(HISTORY_LIMIT + 3):
-        context = await any_store.claims.claim_one(a_claim())
-        assert context is not None
-        await apply(any_store, (context, RELEASED))
+        claimed = await any_store.claims.claim_one(a_claim())
+        assert claimed is not None
+        await apply(any_store, (claimed, RELEASED))
     now = await the_context(any_store, context)
     assert [record.attempt for record in now.history] == list(range(4, HISTORY_LIMIT + 4))
     assert (now.attempt, now.tries) == (HISTORY_LIMIT + 3, 0)

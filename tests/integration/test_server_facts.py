@@ -6,10 +6,7 @@ from typing import Any
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
-from agent_service.domain.errors import StoreUnavailable
 from agent_service.store.server_facts import confirm_majority, read_server_facts
-
-NOBODY = "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=200"
 
 
 @pytest.mark.parametrize("driver", ["pymongo", "motor"])
@@ -25,10 +22,3 @@ async def test_a_confirmed_write_leaves_nothing_behind(
 ) -> None:
     await confirm_majority(mongodb_uri, database=raw.name)
     assert await raw.list_collection_names() == []
-
-
-async def test_a_server_that_is_not_there_is_unavailable() -> None:
-    with pytest.raises(StoreUnavailable):
-        await read_server_facts(NOBODY)
-    with pytest.raises(StoreUnavailable):
-        await confirm_majority(NOBODY, database="agent_service")

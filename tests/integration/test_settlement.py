@@ -7,11 +7,11 @@ import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
 from agent_service.domain.context import Context, ContextError, ContextStatus
+from agent_service.domain.events import Chunk
 from agent_service.domain.request import RequestStatus
 from agent_service.domain.settling import Consequences, RequestPlan
 from agent_service.domain.transitions import CANCELLATION
 from agent_service.store import Store
-from agent_service.store.chunks import Chunk
 from agent_service.store.settlement import OUTLIVES, EndedContext
 from tests.support.contexts import (
     AN_ERROR,
@@ -29,7 +29,7 @@ from tests.support.explained_commands import Document
 #: Not a date of the past, or the server would remove what this test looks at.
 EXPIRES_AT = NOW + timedelta(days=7)
 WAITING = [ContextStatus.BLOCKED, ContextStatus.SCHEDULED, ContextStatus.PENDING]
-OTHERS = [status for status in ContextStatus if status not in WAITING]
+NOT_BLOCKED = [status for status in ContextStatus if status is not ContextStatus.BLOCKED]
 
 
 def blocked(step: str, *waiting_on: str, request_id: str = "r", **changes: object) -> Context:
@@ -84,7 +84,7 @@ async def test_a_released_dependent_that_shall_not_run_any_more_is_cancelled(any
     assert await the_context(any_store, unwanted) == cancelled_at(replace(unwanted, waiting_on=()), NOW)
 
 
-@pytest.mark.parametrize("status", [status for status in ContextStatus if status is not ContextStatus.BLOCKED])
+@pytest.mark.parametrize("status", NOT_BLOCKED)
 async def test_what_is_not_blocked_any_more_is_neither_released_nor_cancelled(
     any_store: Store, status: ContextStatus
 ) -> None:
@@ -120,9 +120,7 @@ async def test_the_end_of_a_request_is_written_once_and_then_it_expires_with_all
     for inserted in (request, other):
         await any_store.requests.insert(inserted)
     await any_store.contexts.insert(contexts)
-    chunks = [
-        Chunk(context_id=context.id, attempt=1, seq=1, delta="text", at=NOW) for context in contexts
-    ]
+    chunks = [Chunk(context_id=context.id, attempt=1, seq=1, delta="text", at=NOW) for context in contexts]
     for chunk in chunks:
         await any_store.chunks.append(chunk)
 

@@ -134,7 +134,18 @@ async def test_a_context_fails_when_its_tries_are_used_up(store: Store) -> None:
         (events({"delta": "half "}), "incomplete_answer"),
         (events({"delta": "half "}, {"error": {"message": "out of memory"}}), "server_error"),
     ],
-    ids=["no JSON", "no output", "HTML", "HTML 502", "redirect", "huge", "bomb", "cut", "no end", "error event"],
+    ids=[
+        "no JSON",
+        "no output",
+        "HTML",
+        "HTML 502",
+        "redirect",
+        "huge",
+        "bomb",
+        "cut",
+        "no end",
+        "error event",
+    ],
 )
 async def test_whatever_a_service_answers_the_worker_says_what_is_wrong_and_lives_on(
     store: Store, behaviour: Behaviour, code: str

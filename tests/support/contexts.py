@@ -11,9 +11,10 @@ from agent_service.domain.request import Caller, Request, RequestStatus, Step, S
 from agent_service.store import Store
 from agent_service.store.claims import Claim
 
-#: When the tests began, in whole milliseconds, which is what MongoDB keeps. Not a date of the past: the server
-#: removes what has expired.
-NOW = datetime.now(UTC).replace(microsecond=678_000)
+_STARTED = datetime.now(UTC)
+#: When the tests began, in whole milliseconds, which is what MongoDB keeps. Not a date of long ago, because
+#: the server removes what has expired.
+NOW = _STARTED.replace(microsecond=_STARTED.microsecond // 1_000 * 1_000)
 SECOND = timedelta(seconds=1)
 AN_ERROR = ContextError(code="no_answer", message="nobody answered", retryable=True)
 
@@ -99,9 +100,7 @@ async def insert_claimed(
     await store.contexts.insert(contexts)
     claimed = {}
     for service in [context.service for context in contexts]:
-        context = await store.claims.claim_one(
-            a_claim(service=service, lease=a_lease(expires_at=expires_at))
-        )
+        context = await store.claims.claim_one(a_claim(service=service, lease=a_lease(expires_at=expires_at)))
         assert context is not None
         claimed[context.id] = context
     return [claimed[context.id] for context in contexts]

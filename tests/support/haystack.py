@@ -13,8 +13,8 @@ from agent_service.domain.request import Caller, RequestStatus
 from agent_service.store.chunks import chunk_id
 from agent_service.store.documents import context_document, request_document
 from agent_service.store.indexes import INDEXES
-from tests.support.explained_commands import Document
 from tests.support.contexts import NOW, SECOND, a_context, a_request, a_step
+from tests.support.explained_commands import Document
 
 COLLECTIONS = ("contexts", "requests", "events")
 #: One lease for all needles that run, as after a claim of a batch.
@@ -76,9 +76,9 @@ def _needle_context_documents() -> Iterable[Document]:
         yield _context("fast", number, status=ContextStatus.PENDING, queue="fast", rank=number)
         yield _context("due", number, status=ContextStatus.SCHEDULED, run_at=NOW - SECOND)
         yield _context("running", number, status=ContextStatus.RUNNING) | {"lease": _stored(LEASE)}
-        ended = {"status": ContextStatus.COMPLETED, "settled": False, "finished_at": NOW - SECOND}
-        yield _context("ended", number, **ended)
-        waiting = {"status": ContextStatus.BLOCKED, "waiting_on": ("draft",)}
+        ended: dict[str, Any] = {"settled": False, "finished_at": NOW - SECOND}
+        yield _context("ended", number, status=ContextStatus.COMPLETED, **ended)
+        waiting: dict[str, Any] = {"status": ContextStatus.BLOCKED, "waiting_on": ("draft",)}
         yield _context("ended", number, step="check", **waiting)
         yield _context("ended", number, step="note", **waiting)
 

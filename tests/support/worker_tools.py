@@ -150,7 +150,9 @@ def for_steps(**behaviours: Behaviour) -> Behaviour:
 
 
 @asynccontextmanager
-async def trouble(raw: Raw, commands: list[str], *, mode: Any = "alwaysOn", **data: Any) -> AsyncIterator[None]:
+async def trouble(
+    raw: Raw, commands: list[str], *, mode: Any = "alwaysOn", **data: Any
+) -> AsyncIterator[None]:
     """
     MongoDB treats these commands of agent_service as `data` says (the fail point `failCommand`).
 

@@ -42,9 +42,9 @@ json = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4)
 )
 json_objects = st.dictionaries(keys, json, max_size=4)
-dates = st.datetimes(
-    min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1)  # noqa: DTZ001  # made aware below
-).map(lambda date: date.replace(microsecond=date.microsecond // 1000 * 1000, tzinfo=UTC))
+dates = st.integers(-(10**12), 4 * 10**12).map(
+    lambda milliseconds: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+)
 maybe_dates = st.none() | dates
 callers = st.builds(
     Caller,

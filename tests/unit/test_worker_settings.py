@@ -71,9 +71,7 @@ def test_each_service_reads_its_own_variables(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("length", [timedelta(seconds=1.5), 1.5])
 def test_a_length_of_time_is_a_timedelta_or_seconds(length: timedelta | float) -> None:
     found = settings(poll_interval=length, timeout=length, lease_seconds=length, shutdown_grace=length)
-    assert {found.poll_interval, found.timeout, found.lease, found.shutdown_grace} == {
-        timedelta(seconds=1.5)
-    }
+    assert {found.poll_interval, found.timeout, found.lease, found.shutdown_grace} == {timedelta(seconds=1.5)}
 
 
 def test_a_batch_that_was_not_asked_for_is_never_larger_than_the_concurrency(

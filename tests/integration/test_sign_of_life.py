@@ -1,0 +1,89 @@
+"""What a worker says of itself while it lives."""
+
+import asyncio
+import os
+from datetime import timedelta
+
+import pytest
+
+from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
+from agent_service.store import Store
+from agent_service.store.workers import SignOfLife
+from agent_service.workers import sign_of_life
+from agent_service.workers.sign_of_life import LifeSigns
+from tests.support.worker_tools import (
+    DEADLINE_SECONDS,
+    PASSING_ERROR,
+    HandlerWorker,
+    Raw,
+    ended,
+    running,
+    submit,
+    trouble,
+)
+
+SOON = timedelta(milliseconds=20)
+
+
+async def signs_of(store: Store) -> list[SignOfLife]:
+    return await store.workers.seen_since(store.clock.now() - timedelta(minutes=1))
+
+
+async def sign_with(store: Store, *, calls: int) -> SignOfLife:
+    """The sign of the only worker, once it says that so many calls are running."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            for sign in await signs_of(store):
+                if sign.running == calls:
+                    return sign
+
+
+async def test_a_worker_says_what_it_is_while_it_runs_and_nothing_afterwards(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sign_of_life, "EVERY", SOON)
+    go_on = asyncio.Event()
+
+    async def wait(call: BaseServiceCall, on_delta: OnDelta) -> BaseServiceAnswer:
+        await go_on.wait()
+        return BaseServiceAnswer(output=1)
+
+    worker = HandlerWorker(store, wait, queues=("default", "night"), concurrency=7)
+    async with running(worker):
+        first = await sign_with(store, calls=0)
+        assert (first.id, first.service, first.pid) == (worker.id, "generation", os.getpid())
+        assert (first.queues, first.concurrency) == (("default", "night"), 7)
+        request_id = await submit(store)
+        busy = await sign_with(store, calls=1)
+        assert (busy.id, busy.started_at) == (first.id, first.started_at)
+        assert busy.seen_at > first.seen_at
+        go_on.set()
+        await ended(store, request_id)
+    assert await signs_of(store) == []
+
+
+async def test_every_worker_has_an_id_of_its_own(store: Store) -> None:
+    first, second = (HandlerWorker(store, lambda call, on_delta: asyncio.Future()) for _ in range(2))
+    assert first.id != second.id
+
+
+async def test_trouble_of_mongodb_only_delays_the_next_sign(
+    store: Store, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sign_of_life, "EVERY", SOON)
+    signs = LifeSigns(
+        store,
+        worker_id="worker",
+        service="generation",
+        queues=("default",),
+        concurrency=1,
+        running=lambda: 0,
+    )
+    stopping = asyncio.Event()
+    namespace = f"{raw.name}.workers"
+    async with trouble(raw, ["update"], mode={"times": 3}, namespace=namespace, errorCode=PASSING_ERROR):
+        task = asyncio.create_task(signs.run(stopping))
+        assert (await sign_with(store, calls=0)).id == "worker"
+    async with trouble(raw, ["delete"], namespace=namespace, errorCode=PASSING_ERROR):
+        stopping.set()
+        await task
