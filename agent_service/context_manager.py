@@ -1,5 +1,6 @@
 """ContextManager: the one door to stored contexts, from planning to settling."""
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -17,7 +18,8 @@ from agent_service.store.doorbell import Topic
 from agent_service.store.driver import Session
 from agent_service.store.leases import LeaseState
 from agent_service.store.outcomes import Outcome
-from agent_service.store.settlement import SettlementView
+from agent_service.store.settlement import OUTLIVES, SettlementView
+from agent_service.store.sizes import check_answer_size
 
 #: How long an ended request is kept where nothing else is configured.
 DEFAULT_RETENTION = timedelta(days=7)
@@ -50,8 +52,13 @@ class ContextManager:
         status = await self.store.requests.mark_planned(request.id, session=session)
         if status is None or status.ended:
             # It ended while its contexts were being inserted, so nobody else cancels them.
+            # Where the request itself is gone, nothing else would ever let them expire.
+            now = self.now()
             await self.store.settlement.cancel_waiting(
-                [context.id for context in contexts], at=self.now(), session=session
+                [context.id for context in contexts],
+                at=now,
+                expires_at=now + OUTLIVES if status is None else None,
+                session=session,
             )
             return
         for context in contexts:
@@ -76,12 +83,13 @@ class ContextManager:
 
     async def hand_back(self, contexts: Collection[Context]) -> int:
         """Give back, refunded, what was claimed and never started; returns how many were still held."""
-        given = 0
-        for context in contexts:
-            given += await self.store.leases.hand_back(context, released(at=self.now()))
-        if given:
-            self._ring(None)
-        return given
+        if not contexts:
+            return 0
+        now = self.now()
+        outcomes = [Outcome(context=context, transition=released(at=now)) for context in contexts]
+        lost = await self.store.outcomes.apply(outcomes)
+        self._ring(None)
+        return len(outcomes) - len(lost)
 
     async def renew(self, tokens: Mapping[str, str], lease: timedelta) -> Mapping[str, LeaseState]:
         """Renew leases, given as context id → token, and read how they stand."""
@@ -111,8 +119,14 @@ class ContextManager:
         """
         return await self.store.outcomes.apply(outcomes)
 
+    def check_size(self, context: Context, answer: Mapping[str, JsonValue]) -> None:
+        """Raise `UnstorableValue` if the context would be too large with this answer."""
+        check_answer_size(context, answer)
+
     async def take_back(self, context: Context, transition: Transition) -> bool:
         """Take a context from a worker whose lease has ended; says whether it still had."""
+        stored = await self.store.chunks.count(context.id, context.attempt)
+        transition = dataclasses.replace(transition, chunks=stored)
         return await self.store.leases.take_back(context, transition)
 
     async def settle(self, context_ids: Collection[str]) -> None:
@@ -149,7 +163,7 @@ class ContextManager:
     ) -> None:
         """Write the consequences, then the statuses of the requests."""
         at = self.now()
-        await self.store.settlement.write_consequences(follows, at=at)
+        await self.store.settlement.write_consequences(follows, at=at, session=view.session)
         if any(what.releases for what in follows.values()):
             self._ring(None)
         if any(what.cancellations for what in follows.values()):

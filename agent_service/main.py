@@ -33,16 +33,22 @@ except ImportError:
 else:
     new_event_loop = uvloop.new_event_loop
 
-#: Where the parts of the roles are; a service that is not named here has the worker of `worker`.
+#: Where the parts of the roles are.
 _HOMES = {
     "create_app": "agent_service.api.app",
     "serve": "agent_service.local.servers",
     "start_local_default": "agent_service.local.local_default",
     "hold_data_folder": "agent_service.local.data_folder",
-    "generation": "agent_service.workers.generative_worker:GenerativeWorker",
-    "analysis": "agent_service.workers.analysis_worker:AnalysisWorker",
-    "communication": "agent_service.workers.communication_worker:CommunicationWorker",
-    "worker": "agent_service.workers.worker_base:ClientWorker",
+    "ClientWorker": "agent_service.workers.worker_base",
+    "GenerativeWorker": "agent_service.workers.generative_worker",
+    "AnalysisWorker": "agent_service.workers.analysis_worker",
+    "CommunicationWorker": "agent_service.workers.communication_worker",
+}
+#: The workers of the standard services; any other service has a plain `ClientWorker`.
+_WORKERS = {
+    "generation": "GenerativeWorker",
+    "analysis": "AnalysisWorker",
+    "communication": "CommunicationWorker",
 }
 
 
@@ -198,7 +204,9 @@ async def working(
             await each.start()
         yield
     finally:
-        await asyncio.gather(*(each.stop() for each in workers))
+        ends = await asyncio.gather(*(each.stop() for each in workers), return_exceptions=True)
+        for error in (end for end in ends if isinstance(end, BaseException)):
+            logger.opt(exception=error).error("a worker did not stop cleanly")
 
 
 async def _until_signal(role: Coroutine[Any, Any, None], when_stopped: int) -> int:
@@ -230,7 +238,7 @@ async def _forever() -> None:
 
 def _make_worker(settings: Settings, store: Store, service: str, queues: Sequence[str]) -> Worker:
     found = settings.services[service]
-    make = _load(service if service in _HOMES else "worker")
+    make = _load(_WORKERS.get(service, "ClientWorker"))
     made: Worker = make(
         store,
         service=service,
@@ -278,5 +286,4 @@ def _longest_lease(settings: Settings) -> timedelta:
 
 # What is loaded by name has no type here; each caller gives it the one that it needs.
 def _load(name: str) -> Callable[..., Any]:
-    module, _, attribute = _HOMES[name].partition(":")
-    return cast("Callable[..., Any]", getattr(import_module(module), attribute or name))
+    return cast("Callable[..., Any]", getattr(import_module(_HOMES[name]), name))

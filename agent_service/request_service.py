@@ -31,6 +31,7 @@ from agent_service.store import Store
 from agent_service.store.doorbell import Bell, Topic
 from agent_service.store.driver import Session
 from agent_service.store.operations import CALLER_LIMIT, at_most
+from agent_service.store.sizes import check_request_size
 
 #: How long a request may take where nothing else is configured.
 DEFAULT_DEADLINE = timedelta(days=1)
@@ -101,15 +102,17 @@ class RequestService:
 
         With `session`, a session of PyMongo in a transaction, everything is part of that transaction and
         nothing is claimed before it commits. Raises `InvalidSubmission`, `IdempotencyConflict`,
-        `NotDurableYet`, `StoreUnavailable`, or `WriteOutcomeUnknown`; then the same key tells the rest.
+        `UnstorableValue`, `NotDurableYet`, `StoreUnavailable`, or `WriteOutcomeUnknown`; then the same key
+        tells the rest.
         """
         if not isinstance(submission, Submission):
             submission = parse_submission(
                 submission, services=self._max_attempts, max_deadline=self._deadline
             )
-        request = self._new_request(submission, caller or Caller(), idempotency_key)
         # Without the unique index two requests could have the same idempotency key.
-        await self._store.prepare()
+        await self._store.prepare_within(CALLER_LIMIT)
+        request = self._new_request(submission, caller or Caller(), idempotency_key)
+        check_request_size(request)
         with at_most(CALLER_LIMIT):
             return await self._store_request(request, session)
 
@@ -173,7 +176,9 @@ class RequestService:
 
     async def _unseen(self, request_id: str, cursor: Cursor) -> tuple[Request, list[Event]]:
         """The request, read before its steps, and what a reader at `cursor` has not seen of it."""
-        request = await self._request(request_id, None)
+        request = await self._store.requests.progress(request_id)
+        if request is None:
+            raise RequestNotFound(request_id)
         contexts = await self._store.contexts.progress_of_request(request_id)
         fresh: list[Event] = []
         if not cursor.accepted:

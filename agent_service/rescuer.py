@@ -7,33 +7,42 @@ nothing bad at the front starves what stands behind it.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from typing import TypeVar
 
 from loguru import logger
 
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context
-from agent_service.domain.errors import AgentServiceError, StoreError
+from agent_service.domain.errors import (
+    AgentServiceError,
+    StoreError,
+    StoreUnavailable,
+    WriteOutcomeUnknown,
+)
 from agent_service.domain.retry_policy import RetryPolicy
 from agent_service.domain.transitions import lease_lost
 from agent_service.store import Store
-from agent_service.store.leases import place_of
-from agent_service.store.paging import Place
+from agent_service.store.paging import Page
 
 #: How long whoever wrote an end, or inserted a request, has to finish the job before somebody else does.
 GRACE = timedelta(seconds=5)
 _PAGE = 100
+#: After so many unanswered writes in a row it is MongoDB, not what was written.
+_MOST_UNANSWERED = 3
+
+T = TypeVar("T")
 
 
 class Rescuer:
     """
     Takes back contexts whose worker fell silent, and finishes planning and settling that was interrupted.
 
-    `lease` is the length of the longest lease: for so long after a change of the primary nothing is taken
-    back, because workers may not have had a chance to renew. `every` is the mean time between two sweeps.
+    `lease` is the length of the leases here: for so long after a change of the primary nothing is taken back,
+    because workers may not have had a chance to renew. `every` is the mean time between two sweeps.
     """
 
     def __init__(
@@ -52,9 +61,16 @@ class Rescuer:
         self._every = every or min(lease / 3, timedelta(seconds=10))
         self._grace = grace
         self._backoff = backoff or RetryPolicy()
+        self._stopping = asyncio.Event()
+
+    def cover(self, lease: timedelta) -> None:
+        """There are leases of this length too: wait as long as the longest, look as often as the shortest."""
+        self._lease = max(self._lease, lease)
+        self._every = min(self._every, lease / 3)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Sweep, jittered, until `stopping` is set; outlives every trouble of MongoDB."""
+        self._stopping = stopping
         while not stopping.is_set():
             await self.sweep()
             pause = self._every.total_seconds() * random.uniform(0.5, 1.5)
@@ -79,14 +95,14 @@ class Rescuer:
         """Take back contexts whose lease has ended."""
         if self._store.primary_is_new(self._lease):
             return
-        after: Place | None = None
-        while page := await self._store.leases.expired(self._store.clock.now(), after=after, limit=_PAGE):
+        now = self._store.clock.now()
+        repairs = _Repairs(self._stopping)
+        async for page in _pages(partial(self._store.leases.expired, now, limit=_PAGE), self._stopping):
             ended: list[str] = []
             for context in page:
-                await _carefully(partial(self._take_back, context, ended), context.id)
+                await repairs.attempt(partial(self._take_back, context, ended), context.id)
             if ended:
                 await self._contexts.settle(ended)
-            after = place_of(page[-1])
 
     async def _take_back(self, context: Context, ended: list[str]) -> None:
         now = self._store.clock.now()
@@ -106,30 +122,64 @@ class Rescuer:
     async def _replan(self) -> None:
         """Insert the contexts of requests whose planner was interrupted."""
         before = self._store.clock.now() - self._grace
-        after: Place | None = None
-        while page := await self._store.requests.unplanned(before, after=after, limit=_PAGE):
+        repairs = _Repairs(self._stopping)
+        async for page in _pages(
+            partial(self._store.requests.unplanned, before, limit=_PAGE), self._stopping
+        ):
             for request in page:
-                await _carefully(partial(self._contexts.plan, request), request.id)
-            after = (page[-1].created_at, page[-1].id)
+                await repairs.attempt(partial(self._contexts.plan, request), request.id)
 
     async def _settle(self) -> None:
         """Write what follows from ends whose settler was interrupted."""
         before = self._store.clock.now() - self._grace
-        after: Place | None = None
-        while page := await self._store.settlement.unsettled(before, after=after, limit=_PAGE):
+        repairs = _Repairs(self._stopping)
+        async for page in _pages(
+            partial(self._store.settlement.unsettled, before, limit=_PAGE), self._stopping
+        ):
             ids = [context_id for _, context_id in page]
-            try:
-                await self._contexts.settle(ids)
-            except StoreError:
+            if not await repairs.attempt(partial(self._contexts.settle, ids), "a page of ends"):
                 # One of them may be what cannot be settled; the others must not wait for it.
                 for context_id in ids:
-                    await _carefully(partial(self._contexts.settle, [context_id]), context_id)
-            after = page[-1]
+                    await repairs.attempt(partial(self._contexts.settle, [context_id]), context_id)
 
 
-async def _carefully(repair: Callable[[], Awaitable[None]], what: str) -> None:
-    """Try one repair; what cannot be repaired now is told and passed over."""
-    try:
-        await repair()
-    except AgentServiceError as error:
-        logger.bind(id=what).warning("could not be repaired now: {}", error)
+class _Repairs:
+    """
+    Tries one repair after the other; what cannot be repaired now is told and passed over.
+
+    Where it is not one of them but MongoDB that gives no answers, nothing more is tried.
+    """
+
+    def __init__(self, stopping: asyncio.Event) -> None:
+        self._stopping = stopping
+        self._unanswered = 0
+
+    async def attempt(self, repair: Callable[[], Awaitable[None]], what: str) -> bool:
+        """Try one; says whether it went well. Raises `StoreUnavailable` or `WriteOutcomeUnknown`."""
+        if self._stopping.is_set():
+            return True
+        try:
+            await repair()
+        except StoreUnavailable:
+            raise
+        except WriteOutcomeUnknown:
+            self._unanswered += 1
+            if self._unanswered >= _MOST_UNANSWERED:
+                raise
+            logger.bind(id=what).warning("could not be repaired now: no answer")
+        except Exception as error:  # noqa: BLE001 - one odd context must not keep the others waiting
+            logger.opt(exception=not isinstance(error, AgentServiceError)).bind(id=what).warning(
+                "could not be repaired now: {}", error
+            )
+        else:
+            self._unanswered = 0
+            return True
+        return False
+
+
+async def _pages(read: Callable[..., Awaitable[Page[T]]], stopping: asyncio.Event) -> AsyncIterator[Page[T]]:
+    """Page after page, each behind the last one, whatever became of what stood there."""
+    page = await read()
+    while page.end is not None and not stopping.is_set():
+        yield page
+        page = await read(after=page.end)

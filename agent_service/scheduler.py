@@ -13,6 +13,7 @@ from agent_service.store.doorbell import Topic
 #: The longest sleep: what other processes schedule rings the bell, and this is the net below it.
 _LONGEST_SLEEP = timedelta(seconds=30)
 _LONGEST_SLEEP_WITHOUT_BELL = timedelta(seconds=1)
+_AFTER_TROUBLE = timedelta(seconds=3)
 #: How many contexts are promoted at once.
 _PAGE = 500
 
@@ -45,7 +46,10 @@ class Scheduler:
             next_run_at = await self._store.schedule.next_run_at()
         except StoreError as error:
             logger.warning("cannot look for due work now: {}", error)
-            return longest
+            return _AFTER_TROUBLE * random.uniform(0.8, 1.2)
+        except Exception:
+            logger.exception("the scheduler met something unforeseen and goes on")
+            return _AFTER_TROUBLE * random.uniform(0.8, 1.2)
         if next_run_at is None:
             return longest
         # A millisecond more than needed: MongoDB's dates have no finer steps.

@@ -1,14 +1,20 @@
 """Upkeep: what every process does besides its work, once however many workers it has."""
 
 import asyncio
+from collections.abc import Collection
 from datetime import timedelta
 from typing import ClassVar, Self
 from weakref import WeakKeyDictionary
+
+from loguru import logger
 
 from agent_service.context_manager import DEFAULT_RETENTION, ContextManager
 from agent_service.rescuer import Rescuer
 from agent_service.scheduler import Scheduler
 from agent_service.store import Store
+
+#: How long whoever stops waits for last writes.
+LAST_WRITES = timedelta(seconds=10)
 
 
 class Upkeep:
@@ -21,6 +27,7 @@ class Upkeep:
     _of_store: ClassVar[WeakKeyDictionary[Store, Self]] = WeakKeyDictionary()
 
     def __init__(self, store: Store, *, lease: timedelta, retention: timedelta) -> None:
+        self._store = store
         self._rescuer = Rescuer(store, ContextManager(store, retention=retention), lease=lease)
         self._scheduler = Scheduler(store)
         self._users = 0
@@ -35,10 +42,10 @@ class Upkeep:
         lease: timedelta = timedelta(seconds=30),
         retention: timedelta = DEFAULT_RETENTION,
     ) -> Self:
-        """The upkeep of this store; the first one to ask decides its settings."""
-        if store not in cls._of_store:
-            cls._of_store[store] = cls(store, lease=lease, retention=retention)
-        return cls._of_store[store]
+        """The upkeep of this store; the first one to ask decides the retention, and it covers all leases."""
+        upkeep = cls._of_store.setdefault(store, cls(store, lease=lease, retention=retention))
+        upkeep._rescuer.cover(lease)
+        return upkeep
 
     def start(self) -> None:
         """Begin, if nobody has yet."""
@@ -52,8 +59,23 @@ class Upkeep:
 
     async def stop(self) -> None:
         """End, if nobody needs it any more; what is being written is written first."""
+        if self._users == 0:
+            return
         self._users -= 1
         if self._users == 0:
             self._stopping.set()
-            await asyncio.gather(*self._tasks)
-            self._tasks = []
+            tasks, self._tasks = self._tasks, []
+            # What holds the store is let go with it.
+            type(self)._of_store.pop(self._store, None)
+            await end_tasks(tasks)
+
+
+async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Let tasks write what is left to write; without MongoDB, recovery is left to the leases."""
+    if not tasks:
+        return
+    _, late = await asyncio.wait(tasks, timeout=LAST_WRITES.total_seconds())
+    for task in late:
+        logger.warning("MongoDB does not answer, so {} ends unfinished", task.get_name())
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -90,13 +90,17 @@ def cancelled(*, at: datetime, chunks: int = 0) -> Transition:
     )
 
 
-def released(*, at: datetime, chunks: int = 0) -> Transition:
-    """The worker hands the context back unfinished; it is claimable at once and the try is refunded."""
+def released(*, at: datetime, chunks: int = 0, run_at: datetime | None = None) -> Transition:
+    """
+    The worker hands the context back unfinished, and the try is refunded.
+
+    It is claimable at once, or from `run_at` on.
+    """
     return Transition(
         outcome=AttemptOutcome.RELEASED,
-        status=ContextStatus.PENDING,
+        status=ContextStatus.PENDING if run_at is None else ContextStatus.SCHEDULED,
         at=at,
-        run_at=at,
+        run_at=run_at or at,
         chunks=chunks,
         refund=True,
     )

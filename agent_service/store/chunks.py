@@ -1,11 +1,11 @@
 """Chunks: pieces of streamed output, in the collection `events` (DESIGN §4 rule 13)."""
 
-from pymongo import ASCENDING
+from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import DuplicateKeyError
 
 from agent_service.domain.events import Chunk
 from agent_service.store.documents import SCHEMA
-from agent_service.store.driver import Database, durable
+from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import reading, writing
 
 
@@ -39,6 +39,14 @@ class ChunkCollection:
         except DuplicateKeyError:
             return
 
+    async def count(self, context_id: str, attempt: int) -> int:
+        """How many chunks one attempt has stored: the number of the last one. Raises `StoreUnavailable`."""
+        with reading():
+            last = await self._committed.find_one(
+                _of_attempt(context_id, attempt), {"seq": 1}, sort=[("_id", DESCENDING)]
+            )
+        return 0 if last is None else int(last["seq"])
+
     async def read(self, context_id: str, attempt: int, *, after: int, limit: int = 500) -> list[Chunk]:
         """
         The chunks of one attempt after number `after`, in order, at most `limit`.
@@ -47,12 +55,7 @@ class ChunkCollection:
         """
         with reading():
             found = self._committed.find(
-                {
-                    "_id": {
-                        "$gt": chunk_id(context_id, attempt, after),
-                        "$lt": chunk_id(context_id, attempt + 1, 0),
-                    }
-                },
+                _of_attempt(context_id, attempt, after=after),
                 sort=[("_id", ASCENDING)],
                 limit=limit,
             )
@@ -66,6 +69,12 @@ class ChunkCollection:
                 )
                 async for document in found
             ]
+
+
+def _of_attempt(context_id: str, attempt: int, *, after: int = 0) -> Document:
+    """The chunks of one attempt behind number `after`: a range of ids."""
+    bounds = {"$gt": chunk_id(context_id, attempt, after), "$lt": chunk_id(context_id, attempt + 1, 0)}
+    return {"_id": bounds}
 
 
 def chunk_id(context_id: str, attempt: int, seq: int) -> str:

@@ -1,5 +1,6 @@
 """Claims: how a pending context becomes the work of exactly one worker (DESIGN §3 and §4 rule 2)."""
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,12 +13,13 @@ from agent_service.domain.errors import StoreUnavailable, WriteOutcomeUnknown
 from agent_service.store.documents import context_of
 from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import reading, writing
+from agent_service.store.paging import decode_all
 
 #: The order in which contexts are claimed: that of the index `claim`, so nothing is ever sorted in memory.
 CLAIM_ORDER = [("priority", ASCENDING), ("rank", ASCENDING), ("_id", ASCENDING)]
 
 #: How often a batch is tried whose candidates all went to competitors.
-_ROUNDS = 3
+_ROUNDS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +47,8 @@ class ClaimCollection:
         """
         with writing():
             document = await self._contexts.find_one_and_update(
-                waiting(claim),
-                claimed(claim),
+                claim_filter(claim),
+                claim_update(claim),
                 sort=CLAIM_ORDER,
                 return_document=ReturnDocument.AFTER,
             )
@@ -56,31 +58,43 @@ class ClaimCollection:
         """
         Claim up to `limit` of the best pending contexts, beginning `skip` places down the line.
 
-        Three round trips whatever the number, and next to no write conflicts between competitors. Raises like
-        `claim_one`.
+        Three round trips whatever the number, and next to no write conflicts between competitors. Where
+        others were quicker it looks further down the line, and at last claims one the way that cannot
+        lose. Raises like `claim_one`.
         """
         for _ in range(_ROUNDS):
-            with reading():
-                candidates = self._contexts.find(
-                    waiting(claim), {"_id": 1}, sort=CLAIM_ORDER, skip=skip, limit=limit
-                )
-                ids = [document["_id"] async for document in candidates]
-            if not ids:
-                break
-            with writing():
-                won = await self._contexts.update_many(
-                    {"_id": {"$in": ids}, "status": "pending"}, claimed(claim)
-                )
-            if won.modified_count:
+            ids = await self._candidates(claim, limit, skip)
+            if not ids and not skip:
+                return []
+            if await self._take(claim, ids):
                 return await self._read_back(claim, ids)
-        return []
+            skip = random.randrange(1, 4 * limit) if ids else 0
+        one = await self.claim_one(claim)
+        return [] if one is None else [one]
+
+    async def _candidates(self, claim: Claim, limit: int, skip: int) -> list[str]:
+        with reading():
+            found = self._contexts.find(
+                claim_filter(claim), {"_id": 1}, sort=CLAIM_ORDER, skip=skip, limit=limit
+            )
+            return [document["_id"] async for document in found]
+
+    async def _take(self, claim: Claim, ids: Sequence[str]) -> int:
+        """Claim those of the candidates that are still pending; returns how many that were."""
+        if not ids:
+            return 0
+        with writing():
+            won = await self._contexts.update_many(
+                {"_id": {"$in": ids}, "status": "pending"}, claim_update(claim)
+            )
+        return won.modified_count
 
     async def _read_back(self, claim: Claim, ids: Sequence[str]) -> list[Context]:
         """Which of the candidates the update won, in the order of the candidates."""
         try:
             with reading():
                 mine = self._contexts.find({"_id": {"$in": ids}, "lease.token": claim.lease.token})
-                won = {document["_id"]: context_of(document) async for document in mine}
+                won = {context.id: context for context in decode_all(await mine.to_list(None), context_of)}
         except StoreUnavailable as error:
             raise WriteOutcomeUnknown(f"what a claim took could not be read: {error}") from error
         return [won[context_id] for context_id in ids if context_id in won]
@@ -99,7 +113,7 @@ class ClaimCollection:
                     "lease.token": lease.token,
                 }
             )
-            return [context_of(document) async for document in found]
+            return decode_all(await found.to_list(None), context_of)
 
     async def depth(self, service: str, queue: str) -> int:
         """How many contexts wait to be claimed. Raises `StoreUnavailable`."""
@@ -109,13 +123,13 @@ class ClaimCollection:
             )
 
 
-def waiting(claim: Claim) -> Document:
+def claim_filter(claim: Claim) -> Document:
     """The filter of every claim: equalities only, so that the index gives the order for nothing."""
     queues: Any = claim.queues[0] if len(claim.queues) == 1 else {"$in": list(claim.queues)}
     return {"service": claim.service, "queue": queues, "status": "pending"}
 
 
-def claimed(claim: Claim) -> Mapping[str, Document]:
+def claim_update(claim: Claim) -> Mapping[str, Document]:
     """What a claim writes: the lease, the next attempt, one try taken."""
     return {
         "$set": {

@@ -25,6 +25,9 @@ from agent_service.store.schedule import ScheduleCollection
 from agent_service.store.settlement import SettlementCollection
 from agent_service.store.workers import WorkerCollection
 
+#: Where nobody else measures the clock, a measurement serves this long.
+_CLOCK_AGE = timedelta(seconds=60)
+
 
 class Store:
     """
@@ -38,6 +41,7 @@ class Store:
         self._database = _checked(database)
         self._owns_client = False
         self._preparing: asyncio.Task[None] | None = None
+        self._measured = self._measured_wall = 0.0
         self.clock = ServerClock()
         self._primary: str | None = None
         #: When (monotonic seconds) this process first saw a primary that followed another one.
@@ -75,6 +79,25 @@ class Store:
             self._preparing = asyncio.create_task(self._prepare(), context=contextvars.Context())
         # Nobody who stops waiting takes it from the others.
         await asyncio.shield(self._preparing)
+
+    async def prepare_within(self, limit: timedelta) -> None:
+        """
+        Like `prepare`, and make sure that the clock was compared a short while ago.
+
+        Raises `StoreUnavailable` where that takes longer, for instance because an index is being built.
+        """
+        try:
+            async with asyncio.timeout(limit.total_seconds()):
+                await self.prepare()
+                await self._keep_clock_fresh()
+        except TimeoutError:
+            raise StoreUnavailable("MongoDB is being prepared; ask again in a moment") from None
+
+    async def _keep_clock_fresh(self) -> None:
+        """Measure again now and then, and after the machine slept, which the monotonic clock does not see."""
+        oldest = _CLOCK_AGE.total_seconds()
+        if time.monotonic() - self._measured > oldest or time.time() - self._measured_wall > oldest:
+            await self.measure_clock()
 
     async def _prepare(self) -> None:
         try:
@@ -117,6 +140,7 @@ class Store:
                 self.clock.reset()
                 logger.info("MongoDB has a new primary: {}", hello.get("me"))
             self._primary = primary
+        self._measured, self._measured_wall = received, time.time()
         self.clock.observe(server_time=hello["localTime"], sent=sent, received=received)
 
     def primary_is_new(self, within: timedelta) -> bool:

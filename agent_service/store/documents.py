@@ -108,9 +108,10 @@ def json_of(value: Any) -> JsonValue:
     return cast("JsonValue", value)
 
 
-def json_object_of(value: Mapping[str, Any] | None) -> JsonObject:
+def json_object_of(value: Any) -> JsonObject:
     """A stored JSON object as it was; empty if there is none."""
-    return {key: json_of(child) for key, child in (value or {}).items()}
+    found = json_of(value)
+    return found if isinstance(found, Mapping) else {}
 
 
 def error_document(error: ContextError | None) -> Document | None:
@@ -201,7 +202,7 @@ def request_of(document: Mapping[str, Any]) -> Request:
             name=step["name"],
             service=step["service"],
             queue=step["queue"],
-            input=json_of(step["input"]),
+            input=json_of(step.get("input")),
             after=tuple(step["after"]),
             max_attempts=step["max_attempts"],
         )
@@ -212,8 +213,8 @@ def request_of(document: Mapping[str, Any]) -> Request:
         caller=_caller_of(document),
         submission=Submission(
             steps=steps,
-            variables=json_object_of(document["variables"]),
-            metadata=json_object_of(document["metadata"]),
+            variables=json_object_of(document.get("variables")),
+            metadata=json_object_of(document.get("metadata")),
             priority=document["priority"],
             deadline=document["deadline_at"] - document["created_at"],
         ),

@@ -8,6 +8,7 @@ rings every bell once, so that everybody takes one full look. Everybody who wait
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from enum import Enum, auto
@@ -23,6 +24,8 @@ from agent_service.store.driver import Database, Document, change_stream, is_moc
 _MAX_AWAIT = timedelta(seconds=20)
 #: The pause before a broken stream is opened again, at most.
 _REOPEN_WITHIN = timedelta(seconds=5)
+#: A stream that stayed open for so long was not broken from the start.
+_STEADY = timedelta(seconds=10)
 #: $changeStream is only supported on replica sets.
 _NO_CHANGE_STREAMS = 40573
 
@@ -128,6 +131,7 @@ class Doorbell:
         """Keep a stream open until cancelled or until the server says that it has none."""
         failures = 0
         while self.available:
+            opened = time.monotonic()
             try:
                 async with change_stream(
                     self._database,
@@ -135,7 +139,7 @@ class Doorbell:
                     max_await_ms=int(_MAX_AWAIT / timedelta(milliseconds=1)),
                 ) as stream:
                     # What happened before the stream was open is found by looking once.
-                    failures = 0
+                    opened = time.monotonic()
                     self._opened.set()
                     self._ring_all()
                     async for change in stream:
@@ -151,6 +155,11 @@ class Doorbell:
             except PyMongoError as error:
                 failures += 1
                 logger.bind(error=type(error).__name__).debug("the change stream broke; opening it again")
+            except Exception:
+                failures += 1
+                logger.exception("the doorbell met something unforeseen; opening the change stream again")
+            if time.monotonic() - opened > _STEADY.total_seconds():
+                failures = 0
             await asyncio.sleep(_pause(failures))
 
     def _announce(self, change: Document) -> None:

@@ -1,6 +1,7 @@
 """Indexes: every index there is, each with the query that it serves; created idempotently."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from pymongo import ASCENDING, IndexModel
@@ -9,6 +10,9 @@ from pymongo.errors import DuplicateKeyError
 from agent_service.domain.errors import StoreError
 from agent_service.store.driver import Database, Document, is_mock
 from agent_service.store.operations import reading, writing
+
+#: A new index on a large collection takes its time, and a limit that is too short would never let it end.
+_BUILD_LIMIT = timedelta(minutes=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +129,7 @@ async def create_indexes(database: Database) -> None:
     for collection in dict.fromkeys(index.collection for index in INDEXES):
         models = [index.model() for index in INDEXES if index.collection == collection]
         try:
-            with writing():
+            with writing(_BUILD_LIMIT):
                 await database[collection].create_indexes(models)
         except DuplicateKeyError as error:
             raise StoreError(f"two documents of {collection} have the same unique key: {error}") from error

@@ -10,7 +10,7 @@ from agent_service.store.documents import context_of
 from agent_service.store.driver import Database, Document, durable, is_mock
 from agent_service.store.operations import reading, writing
 from agent_service.store.outcomes import leaving_running
-from agent_service.store.paging import Place, read_page
+from agent_service.store.paging import Page, Place, decode_page, read_page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class LeaseCollection:
             )
             return {document["_id"]: _state(document) async for document in found}
 
-    async def expired(self, now: datetime, *, after: Place | None = None, limit: int = 100) -> list[Context]:
+    async def expired(self, now: datetime, *, after: Place | None = None, limit: int = 100) -> Page[Context]:
         """
         A page of running contexts whose lease ended before `now`, those that ended first, first.
 
@@ -73,7 +73,7 @@ class LeaseCollection:
                 limit=limit,
                 projection={"input": 0, "output": 0},
             )
-        return [context_of(document) for document in page]
+        return decode_page(page, context_of, lambda last: (last["lease"]["expires_at"], last["_id"]))
 
     async def take_back(self, context: Context, transition: Transition) -> bool:
         """
@@ -88,19 +88,6 @@ class LeaseCollection:
         with writing():
             for update in leaving_running(context, transition):
                 done = await self._contexts.update_one({**update.filter, **still_ended}, update.change)
-                if done.matched_count:
-                    return True
-        return False
-
-    async def hand_back(self, context: Context, transition: Transition) -> bool:
-        """
-        Give up what this process itself claimed and never started; says whether it was still ours.
-
-        Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
-        """
-        with writing():
-            for update in leaving_running(context, transition):
-                done = await self._contexts.update_one(update.filter, update.change)
                 if done.matched_count:
                     return True
         return False

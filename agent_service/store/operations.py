@@ -35,7 +35,7 @@ CALLER_LIMIT = timedelta(seconds=4)
 #: of the same name with other options or keys.
 _REFUSED = frozenset({13, 18, 8000, 85, 86})
 #: The document is over 16 MB, or nested too deeply.
-_UNSTORABLE = frozenset({15, 10334, 17280})
+_UNSTORABLE = frozenset({15, 10334, 17280, 17419, 17420})
 
 
 @contextmanager
@@ -56,6 +56,8 @@ def reading(limit: timedelta = READ_LIMIT) -> Iterator[None]:
         with pymongo.timeout(limit.total_seconds()):
             yield
     except PyMongoError as error:
+        if _is_of_transaction(error):
+            raise
         raise _refusal(error) or StoreUnavailable(_describe(error)) from error
 
 
@@ -81,6 +83,8 @@ def writing(limit: timedelta = WRITE_LIMIT) -> Iterator[None]:
     except ServerSelectionTimeoutError as error:
         raise StoreUnavailable(_describe(error)) from error
     except PyMongoError as error:
+        if _is_of_transaction(error):
+            raise
         raise _refusal(error) or WriteOutcomeUnknown(_describe(error)) from error
 
 
@@ -89,6 +93,15 @@ def is_duplicate(error: BulkWriteError) -> bool:
     errors = error.details.get("writeErrors", [])
     concerns = error.details.get("writeConcernErrors", [])
     return bool(errors) and not concerns and all(item.get("code") == 11000 for item in errors)
+
+
+def _is_of_transaction(error: PyMongoError) -> bool:
+    """
+    Whether the caller's own transaction is to be run again.
+
+    PyMongo's `with_transaction` does that, and needs the error as it is.
+    """
+    return error.has_error_label("TransientTransactionError")
 
 
 def _bulk_failure(error: BulkWriteError) -> StoreError | UnstorableValue:

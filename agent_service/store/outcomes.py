@@ -93,15 +93,17 @@ def leaving_running(context: Context, transition: Transition) -> tuple[FencedUpd
     record = record_of(context, transition)
     fence = {"_id": context.id, "status": ContextStatus.RUNNING.value, "lease.token": record.token}
     if transition.terminal:
-        return (FencedUpdate(filter=fence, change=moved(context, transition)),)
+        return (FencedUpdate(filter=fence, change=ending_update(context, transition)),)
     ended = cancelled(at=transition.at, chunks=transition.chunks)
     return (
-        FencedUpdate(filter={**fence, "cancel_requested": {"$ne": True}}, change=moved(context, transition)),
-        FencedUpdate(filter={**fence, "cancel_requested": True}, change=moved(context, ended)),
+        FencedUpdate(
+            filter={**fence, "cancel_requested": {"$ne": True}}, change=ending_update(context, transition)
+        ),
+        FencedUpdate(filter={**fence, "cancel_requested": True}, change=ending_update(context, ended)),
     )
 
 
-def moved(context: Context, transition: Transition) -> Document:
+def ending_update(context: Context, transition: Transition) -> Document:
     """What a transition writes; the token goes into the history and the lease is cleared."""
     fields: Document = {"status": transition.status.value, "lease": None}
     if transition.error is not None or transition.terminal:

@@ -11,7 +11,7 @@ from agent_service.domain.request import Request, RequestStatus
 from agent_service.store.documents import json_object_of, request_document, request_of
 from agent_service.store.driver import Database, Document, Session, durable
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
-from agent_service.store.paging import Place, read_page
+from agent_service.store.paging import Page, Place, decode_page, read_page
 
 
 class RequestCollection:
@@ -39,6 +39,14 @@ class RequestCollection:
         """A request, of this organization if one is named. Raises `StoreUnavailable`."""
         with reading(CALLER_LIMIT):
             document = await self._committed.find_one(_owned(request_id, organization_id))
+        return None if document is None else request_of(document)
+
+    async def progress(self, request_id: str, *, organization_id: str | None = None) -> Request | None:
+        """Like `get`, without variables, metadata and the inputs of the steps."""
+        with reading(CALLER_LIMIT):
+            document = await self._committed.find_one(
+                _owned(request_id, organization_id), {"variables": 0, "metadata": 0, "steps.input": 0}
+            )
         return None if document is None else request_of(document)
 
     async def by_idempotency_key(
@@ -71,7 +79,7 @@ class RequestCollection:
 
     async def unplanned(
         self, before: datetime, *, after: Place | None = None, limit: int = 100
-    ) -> list[Request]:
+    ) -> Page[Request]:
         """
         A page of requests from before `before` whose contexts may be missing, oldest first.
 
@@ -86,7 +94,7 @@ class RequestCollection:
                 after=after,
                 limit=limit,
             )
-        return [request_of(document) for document in page]
+        return decode_page(page, request_of, lambda last: (last["created_at"], last["_id"]))
 
     async def variables(self, request_id: str) -> Mapping[str, JsonValue]:
         """The variables of a request; empty if it is gone. Raises `StoreUnavailable`."""

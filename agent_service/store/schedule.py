@@ -42,7 +42,12 @@ class ScheduleCollection:
             ids = [document["_id"] async for document in due]
         if not ids:
             return 0
-        waiting = {"_id": {"$in": ids}, "status": ContextStatus.SCHEDULED.value}
+        # Due still, because another process may have promoted it, and its worker scheduled it anew.
+        waiting = {
+            "_id": {"$in": ids},
+            "status": ContextStatus.SCHEDULED.value,
+            "run_at": {"$lte": now},
+        }
         cancellation = {
             "status": ContextStatus.CANCELLED.value,
             "error": error_document(CANCELLATION),

@@ -16,7 +16,7 @@ from agent_service.store.documents import error_document
 from agent_service.store.driver import Collection as Documents
 from agent_service.store.driver import Database, Document, Session, bulk_write, causal_session, durable
 from agent_service.store.operations import reading, writing
-from agent_service.store.paging import Place, read_page
+from agent_service.store.paging import Page, Place, decode_page, read_page
 
 #: Contexts and events outlive their request by this much (DESIGN §4 rule 16).
 OUTLIVES = timedelta(hours=1)
@@ -56,7 +56,7 @@ class SettlementCollection:
 
     async def unsettled(
         self, before: datetime, *, after: Place | None = None, limit: int = 100
-    ) -> list[Place]:
+    ) -> Page[Place]:
         """
         A page of the places, (end, id), of contexts that ended before a time and are not settled.
 
@@ -72,11 +72,19 @@ class SettlementCollection:
                 limit=limit,
                 projection={"finished_at": 1},
             )
-        return [(document["finished_at"], document["_id"]) for document in page]
+        return decode_page(page, _end_of, _end_of)
 
-    async def write_consequences(self, consequences: Mapping[str, Consequences], *, at: datetime) -> None:
+    async def write_consequences(
+        self,
+        consequences: Mapping[str, Consequences],
+        *,
+        at: datetime,
+        session: Session | None = None,
+    ) -> None:
         """
         Release and cancel dependents, given by request id; repeating it changes nothing.
+
+        With the session of a view, what is read in that view afterwards is not older than these writes.
 
         Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
@@ -89,7 +97,7 @@ class SettlementCollection:
                 for step, error in follows.cancellations.items()
             ]
         with writing():
-            await bulk_write(self._contexts, updates)
+            await bulk_write(self._contexts, updates, session=session)
 
     async def write_statuses(
         self, statuses: Mapping[str, RequestStatus], *, at: datetime, expires_at: datetime
@@ -125,10 +133,15 @@ class SettlementCollection:
             await bulk_write(self._contexts, updates)
 
     async def cancel_waiting(
-        self, context_ids: Sequence[str], *, at: datetime, session: Session | None = None
+        self,
+        context_ids: Sequence[str],
+        *,
+        at: datetime,
+        expires_at: datetime | None = None,
+        session: Session | None = None,
     ) -> None:
         """
-        Cancel those of these contexts that no worker holds.
+        Cancel those of these contexts that no worker holds, and let them expire if a time is given.
 
         Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
@@ -140,7 +153,7 @@ class SettlementCollection:
         with writing():
             await self._contexts.update_many(
                 {"_id": {"$in": list(context_ids)}, "status": {"$in": waiting}},
-                _cancellation(CANCELLATION, at),
+                _cancellation(CANCELLATION, at, expires_at),
                 session=session,
             )
 
@@ -162,7 +175,7 @@ class SettlementView:
     def __init__(self, contexts: Documents, requests: Documents, session: Session | None) -> None:
         self._contexts = contexts
         self._requests = requests
-        self._session = session
+        self.session = session
 
     async def ended(self, context_ids: Collection[str]) -> list[EndedContext]:
         """Which of these contexts have ended and are not settled. Raises `StoreUnavailable`."""
@@ -170,7 +183,7 @@ class SettlementView:
             found = self._contexts.find(
                 {"_id": {"$in": list(context_ids)}, "settled": False},
                 {"request_id": 1, "step": 1, "status": 1},
-                session=self._session,
+                session=self.session,
             )
             return [
                 EndedContext(
@@ -188,7 +201,7 @@ class SettlementView:
             found = self._requests.find(
                 {"_id": {"$in": list(request_ids)}},
                 {"steps.name": 1, "steps.after": 1, "steps.service": 1, "status": 1},
-                session=self._session,
+                session=self.session,
             )
             return [_plan(document) async for document in found]
 
@@ -202,7 +215,7 @@ class SettlementView:
         ids = [context_id(plan.id, step.name) for plan in plans for step in plan.steps]
         with reading():
             found = self._contexts.find(
-                {"_id": {"$in": ids}}, {"request_id": 1, "step": 1, "status": 1}, session=self._session
+                {"_id": {"$in": ids}}, {"request_id": 1, "step": 1, "status": 1}, session=self.session
             )
             async for document in found:
                 statuses[document["request_id"]][document["step"]] = ContextStatus(document["status"])
@@ -223,20 +236,23 @@ def _releases(dependent_id: str, step: str, at: datetime) -> list[UpdateOne]:
     ]
 
 
+def _end_of(document: Document) -> Place:
+    return document["finished_at"], document["_id"]
+
+
 def _blocked(context_id: str) -> Document:
     return {"_id": context_id, "status": ContextStatus.BLOCKED.value}
 
 
-def _cancellation(error: ContextError, at: datetime) -> Document:
+def _cancellation(error: ContextError, at: datetime, expires_at: datetime | None = None) -> Document:
     """The end of a context that never ran."""
-    return {
-        "$set": {
-            "status": ContextStatus.CANCELLED.value,
-            "error": error_document(error),
-            "finished_at": at,
-            "settled": False,
-        }
+    fields: Document = {
+        "status": ContextStatus.CANCELLED.value,
+        "error": error_document(error),
+        "finished_at": at,
+        "settled": False,
     }
+    return {"$set": fields if expires_at is None else {**fields, "expires_at": expires_at}}
 
 
 def _plan(document: Document) -> RequestPlan:

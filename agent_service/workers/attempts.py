@@ -1,17 +1,15 @@
 """Attempts: those of one worker that are alive, one for each slot that is taken."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 
 from loguru import logger
 
+from agent_service.upkeep import end_tasks
 from agent_service.workers.execution import Execution, StopReason
 from agent_service.workers.lease_keeper import KeptLease, LeaseKeeper
-
-#: How long whoever stops waits for last writes.
-LAST_WRITES = timedelta(seconds=20)
 
 
 class Attempts:
@@ -47,14 +45,3 @@ class Attempts:
         if not task.cancelled() and task.exception() is not None:
             logger.opt(exception=task.exception()).error("an attempt broke off; its lease will end")
         self._on_free()
-
-
-async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
-    """Let tasks write what is left to write; without MongoDB, recovery is left to the leases."""
-    if not tasks:
-        return
-    _, late = await asyncio.wait(tasks, timeout=LAST_WRITES.total_seconds())
-    for task in late:
-        logger.warning("MongoDB does not answer, so {} ends unfinished", task.get_name())
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

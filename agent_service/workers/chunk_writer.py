@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context
-from agent_service.domain.errors import LeaseLost, StoreError
+from agent_service.domain.errors import LeaseLost, StoreUnavailable, WriteOutcomeUnknown
 from agent_service.domain.events import Chunk
 from agent_service.workers.held_lease import HeldLease
 
@@ -36,7 +36,7 @@ class ChunkWriter:
         self._room = asyncio.Event()
         self._room.set()
         self._writer: asyncio.Task[None] | None = None
-        self._closing = False
+        self._closing = self._abandoned = False
         #: How many chunks are stored.
         self.stored = 0
 
@@ -44,8 +44,10 @@ class ChunkWriter:
         """
         Take one piece of streamed text; waits while too much is waiting to be stored.
 
-        Raises `LeaseLost` or `UnstorableValue` if an earlier piece could not be stored.
+        Raises `LeaseLost`, `StoreError` or `UnstorableValue` if an earlier piece could not be stored.
         """
+        if self._closing:
+            raise LeaseLost(f"the attempt of {self._context.id} has ended; nothing more may be streamed")
         if not delta:
             return
         self._waiting.append(delta)
@@ -64,7 +66,7 @@ class ChunkWriter:
         """
         Store what is left; returns how many chunks the attempt has.
 
-        Raises `LeaseLost` or `UnstorableValue`.
+        Raises `LeaseLost`, `StoreError` or `UnstorableValue`.
         """
         self._closing = True
         self._full.set()
@@ -81,7 +83,7 @@ class ChunkWriter:
         A database call is never cancelled, because then nobody would know whether it was applied.
         """
         self._waiting.clear()
-        self._closing = True
+        self._closing = self._abandoned = True
         self._full.set()
         if self._writer is not None:
             # Its failure, if any, is that of the attempt, which is known by now.
@@ -126,7 +128,9 @@ class ChunkWriter:
             self._lease.check(margin=_MARGIN.total_seconds())
             try:
                 await self._contexts.store_chunk(chunk)
-            except StoreError:
+            except (StoreUnavailable, WriteOutcomeUnknown):
+                if self._abandoned:
+                    raise
                 await asyncio.sleep(_RETRY_PAUSE.total_seconds())
             else:
                 self.stored += 1

@@ -11,7 +11,7 @@ from loguru import logger
 
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context, Lease
-from agent_service.domain.errors import WriteOutcomeUnknown
+from agent_service.domain.errors import StoreUnavailable
 from agent_service.store.claims import Claim
 
 
@@ -40,7 +40,7 @@ class Claimer:
         self._service = service
         self._queues = queues
         self._worker_id = worker_id
-        self._length = lease
+        self._lease = lease
         #: Leases of claims whose answers were lost.
         self._unknown: list[Lease] = []
 
@@ -52,12 +52,15 @@ class Claimer:
         """
         await self.hand_back_unknown()
         now = self._contexts.now()
-        lease = Lease(token=uuid.uuid4().hex, worker=self._worker_id, expires_at=now + self._length)
+        lease = Lease(token=uuid.uuid4().hex, worker=self._worker_id, expires_at=now + self._lease)
         claim = Claim(service=self._service, queues=self._queues, lease=lease, at=now)
-        lease_ends = time.monotonic() + self._length.total_seconds()
+        lease_ends = time.monotonic() + self._lease.total_seconds()
         try:
             contexts = await self._contexts.claim(claim, limit)
-        except WriteOutcomeUnknown:
+        except StoreUnavailable:
+            raise
+        except Exception:
+            # Whatever went wrong after it was sent, the claim may have been applied.
             self._unknown.append(lease)
             raise
         return Claimed(contexts=contexts, lease_ends=lease_ends)

@@ -33,6 +33,11 @@ from agent_service.workers.outcome_writer import OutcomeWriter
 #: What does the work of an attempt: calls the base service, or is a worker's own code.
 Handler: TypeAlias = Callable[[BaseServiceCall, OnDelta], Awaitable[BaseServiceAnswer]]
 
+#: How much later than its limit a call is given up from outside.
+_LATE = timedelta(seconds=1)
+#: How long a context waits whose input could not be read.
+_UNREADABLE_PAUSE = timedelta(seconds=2)
+
 
 class StopReason(Enum):
     """Why an attempt is stopped before its work is done."""
@@ -127,7 +132,8 @@ class Execution:
             return await self._stopped()
         except _InputUnreadableError as error:
             self._log.warning("the input could not be read: {}", error)
-            return released(at=self._contexts.now(), chunks=await self._chunks.abandon())
+            now = self._contexts.now()
+            return released(at=now, run_at=now + _UNREADABLE_PAUSE)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises ends the attempt, and is logged
             return await self._failed(error)
         return completed(at=self._contexts.now(), output=answer.output, usage=answer.usage, chunks=chunks)
@@ -153,7 +159,13 @@ class Execution:
             raise _StoppedError
         self._calling = asyncio.ensure_future(self._handler(call, self._chunks.add))
         try:
-            return await self._calling
+            # The client of a base service ends in time by itself; a handler of somebody else's may not.
+            limit = (call.timeout + _LATE).total_seconds()
+            done, _ = await asyncio.wait({self._calling}, timeout=limit)
+            if not done:
+                self._calling.cancel()
+                raise self._out_of_time(call)
+            return self._calling.result()
         except asyncio.CancelledError:
             attempt = asyncio.current_task()
             if attempt is not None and attempt.cancelling():
@@ -170,6 +182,12 @@ class Execution:
             raise
         finally:
             self._calling = None
+
+    def _out_of_time(self, call: BaseServiceCall) -> Exception:
+        if call.timeout < self._timeout:
+            return _DeadlineExceededError()
+        seconds = call.timeout.total_seconds()
+        return BaseServiceUnavailable("timeout", f"the handler did not end within {seconds:.3g} s")
 
     def _new_call(self, rendered: JsonValue) -> BaseServiceCall:
         context = self.context
@@ -192,6 +210,7 @@ class Execution:
         """Find what MongoDB cannot hold before it is written. Raises `UnstorableValue`."""
         for problem in find_unstorable({"output": answer.output, "usage": answer.usage}):
             raise UnstorableValue(f"the answer cannot be stored: {problem.pointer}: {problem.detail}")
+        self._contexts.check_size(self.context, {"output": answer.output, "usage": answer.usage})
 
     async def _stopped(self) -> Transition:
         """How an attempt ends that was stopped from outside. Raises `LeaseLost`."""

@@ -2,13 +2,13 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from loguru import logger
 
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import ContextError
-from agent_service.domain.errors import StoreError, UnstorableValue
+from agent_service.domain.errors import AgentServiceError, StoreError, StoreUnavailable
 from agent_service.domain.transitions import failed
 from agent_service.store.outcomes import Outcome
 
@@ -22,6 +22,15 @@ _UNSTORABLE = ContextError(
 )
 
 
+@dataclass(slots=True)
+class _Unwritten:
+    """An outcome on its way; `written` gets whether it was applied."""
+
+    outcome: Outcome
+    written: asyncio.Future[bool]
+    failures: int = 0
+
+
 class OutcomeWriter:
     """
     One writer for all attempts of a worker.
@@ -32,22 +41,27 @@ class OutcomeWriter:
 
     def __init__(self, contexts: ContextManager) -> None:
         self._contexts = contexts
-        self._outcomes: asyncio.Queue[tuple[Outcome, asyncio.Future[bool]] | None] = asyncio.Queue()
+        self._outcomes: asyncio.Queue[_Unwritten | None] = asyncio.Queue()
         self._ended: asyncio.Queue[str | None] = asyncio.Queue()
 
     async def write(self, outcome: Outcome) -> bool:
         """Write how an attempt ended; False if its lease was lost, and then nothing was written."""
-        written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._outcomes.put_nowait((outcome, written))
-        return await asyncio.shield(written)
+        unwritten = _Unwritten(outcome, asyncio.get_running_loop().create_future())
+        self._outcomes.put_nowait(unwritten)
+        return await asyncio.shield(unwritten.written)
 
     async def run(self) -> None:
         """Write and settle until `stop`, then what is left."""
         settler = asyncio.create_task(self._settle_all(), name="settler")
+        rounds = 0
+        again: list[_Unwritten] = []
         try:
-            while (first := await self._outcomes.get()) is not None:
-                batch = [first, *self._more()]
-                await self._write_batch(batch)
+            while batch := again or await self._first():
+                again = await self._write([*batch, *self._more(_LARGEST_BULK - len(batch))])
+                rounds = rounds + 1 if again else 0
+                if again:
+                    pause = min(0.2 * 2 ** min(rounds, 10), _LONGEST_PAUSE)
+                    await asyncio.sleep(random.uniform(0.5, 1) * pause)
         finally:
             self._ended.put_nowait(None)
             await settler
@@ -56,10 +70,15 @@ class OutcomeWriter:
         """End `run` once everything that was handed in before is written."""
         self._outcomes.put_nowait(None)
 
-    def _more(self) -> list[tuple[Outcome, asyncio.Future[bool]]]:
+    async def _first(self) -> list[_Unwritten]:
+        """Wait for an outcome; nothing if there will be no more."""
+        first = await self._outcomes.get()
+        return [] if first is None else [first]
+
+    def _more(self, limit: int) -> list[_Unwritten]:
         """What else has arrived."""
-        more: list[tuple[Outcome, asyncio.Future[bool]]] = []
-        while len(more) < _LARGEST_BULK - 1 and not self._outcomes.empty():
+        more: list[_Unwritten] = []
+        while len(more) < limit and not self._outcomes.empty():
             item = self._outcomes.get_nowait()
             if item is None:
                 self._outcomes.put_nowait(None)
@@ -67,41 +86,49 @@ class OutcomeWriter:
             more.append(item)
         return more
 
-    async def _write_batch(self, batch: Sequence[tuple[Outcome, asyncio.Future[bool]]]) -> None:
-        lost = await self._apply([outcome for outcome, _ in batch])
-        for outcome, written in batch:
-            applied = outcome.context.id not in lost
-            if applied:
-                # One that was to be tried again may have ended instead, as its request was cancelled.
-                self._ended.put_nowait(outcome.context.id)
-            if not written.done():
-                written.set_result(applied)
-
-    async def _apply(self, outcomes: Sequence[Outcome]) -> frozenset[str]:
+    async def _write(self, batch: list[_Unwritten]) -> list[_Unwritten]:
         """
-        Write until it is acknowledged; repeating it is safe, because each is fenced by its token.
+        Write a batch; returns what has to be written again.
 
-        What MongoDB cannot take is written by itself, then without its output, and then given up.
+        Repeating is safe, because each is fenced by its token. A batch that fails twice is written one by
+        one, so that nothing that MongoDB refuses takes its neighbours with it.
         """
-        failures = 0
-        while True:
-            try:
-                return await self._contexts.finish(outcomes)
-            except StoreError as error:
-                failures += 1
-                logger.warning("outcomes could not be written, trying again: {}", error)
-                await asyncio.sleep(
-                    random.uniform(0.5, 1) * min(0.2 * 2 ** min(failures, 10), _LONGEST_PAUSE)
-                )
-            except Exception as error:  # noqa: BLE001 - one end must not keep all others from being written
-                if len(outcomes) > 1:
-                    return frozenset().union(*[await self._apply([outcome]) for outcome in outcomes])
-                known = isinstance(error, UnstorableValue)
-                log = logger.opt(exception=None if known else error)
-                log.error("the end of {} cannot be written: {}", outcomes[0].context.id, type(error).__name__)
-                if outcomes[0].transition.error == _UNSTORABLE:
-                    return frozenset({outcomes[0].context.id})
-                outcomes = [_without_output(outcomes[0])]
+        try:
+            lost = await self._contexts.finish([item.outcome for item in batch])
+        except Exception as error:  # noqa: BLE001 - one end must not keep all others from being written
+            for item in batch:
+                item.failures += 1
+            logger.opt(exception=not isinstance(error, AgentServiceError)).warning(
+                "{} outcomes could not be written: {}", len(batch), error
+            )
+            if isinstance(error, StoreError) and max(item.failures for item in batch) <= 1:
+                return batch
+            if isinstance(error, StoreUnavailable):
+                return batch
+            if len(batch) > 1:
+                return [left for item in batch for left in await self._write([item])]
+            return batch if isinstance(error, StoreError) else self._without_output(batch[0])
+        for item in batch:
+            self._acknowledge(item, applied=item.outcome.context.id not in lost)
+        return []
+
+    def _acknowledge(self, item: _Unwritten, *, applied: bool) -> None:
+        if applied:
+            # One that was to be tried again may have ended instead, as its request was cancelled.
+            self._ended.put_nowait(item.outcome.context.id)
+        if not item.written.done():
+            item.written.set_result(applied)
+
+    def _without_output(self, item: _Unwritten) -> list[_Unwritten]:
+        """What MongoDB cannot take is written without its output, and given up if that is refused too."""
+        outcome = item.outcome
+        if outcome.transition.error == _UNSTORABLE:
+            logger.error("the end of {} cannot be written", outcome.context.id)
+            self._acknowledge(item, applied=False)
+            return []
+        transition = failed(at=outcome.transition.at, error=_UNSTORABLE, chunks=outcome.transition.chunks)
+        item.outcome = Outcome(context=outcome.context, transition=transition)
+        return [item]
 
     async def _settle_all(self) -> None:
         """Settle what has ended; what cannot be settled now is left for the rescuer."""
@@ -119,9 +146,3 @@ class OutcomeWriter:
                 logger.warning("settling goes on later: {}", error)
             except Exception:
                 logger.exception("settling met something unforeseen; the rescuer tries again")
-
-
-def _without_output(outcome: Outcome) -> Outcome:
-    """The end of an attempt whose output MongoDB refused."""
-    transition = failed(at=outcome.transition.at, error=_UNSTORABLE, chunks=outcome.transition.chunks)
-    return Outcome(context=outcome.context, transition=transition)

@@ -65,3 +65,5 @@ class LifeSigns:
             )
         except StoreError as error:
             logger.debug("the sign of life could not be written: {}", error)
+        except Exception:
+            logger.exception("the sign of life met something unforeseen")

@@ -2,7 +2,6 @@
 
 import asyncio
 import uuid
-from contextlib import suppress
 from datetime import timedelta
 from typing import ClassVar
 
@@ -18,8 +17,8 @@ from agent_service.domain.request import DEFAULT_QUEUE
 from agent_service.domain.retry_policy import RetryPolicy
 from agent_service.store import Store
 from agent_service.store.doorbell import Bell, Topic
-from agent_service.upkeep import Upkeep
-from agent_service.workers.attempts import Attempts, end_tasks
+from agent_service.upkeep import Upkeep, end_tasks
+from agent_service.workers.attempts import Attempts
 from agent_service.workers.claimer import Claimed, Claimer, jittered
 from agent_service.workers.execution import Execution
 from agent_service.workers.lease_keeper import LeaseKeeper
@@ -93,7 +92,8 @@ class ClientWorker:
         self._http_client = http_client
         self._contexts = ContextManager(store, retention=self._settings.retention)
         self._client: BaseServiceClient | None = None
-        self._starting = False
+        self._starting: asyncio.Task[None] | None = None
+        self._lifecycle = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._bell: Bell | None = None
         #: Whether the last claim found something.
@@ -117,17 +117,23 @@ class ClientWorker:
 
         Waits for MongoDB as long as it takes. Raises `ConfigurationError` if there is nothing to call.
         """
-        if self._tasks or self._starting:
+        if self._tasks or self._starting is not None:
             raise ConfigurationError(f"the {self._service} worker runs already")
         self._client = self._new_client()
-        self._starting = True
+        self._starting = asyncio.create_task(self._store.wait_until_ready())
         try:
-            await self._store.wait_until_ready()
+            await asyncio.wait({self._starting})
+            if self._starting.cancelled():
+                logger.info("{} worker stopped before it had started", self._service)
+                await self._close_client()
+                return
+            self._starting.result()
         except BaseException:
+            self._starting.cancel()
             await self._close_client()
             raise
         finally:
-            self._starting = False
+            self._starting = None
         self._begin_tasks()
         logger.info(
             "{} worker started: {} at a time, queues {}",
@@ -162,21 +168,25 @@ class ClientWorker:
         """
         Stop claiming at once, let attempts end within the grace time, then hand the rest back.
 
-        Leases are renewed until the last attempt has ended. Does nothing for a worker that does not run.
+        Leases are renewed until the last attempt has ended. A `start` that still waits for MongoDB returns.
+        Does nothing for a worker that does not run.
         """
-        if not self._tasks:
-            return
-        claiming, *others = self._tasks
-        self._stopping.set()
-        self._wake()
-        await claiming
-        await self._attempts.end(self._settings.shutdown_grace)
-        self._keeper.stop()
-        self._outcomes.stop()
-        await end_tasks(others)
-        self._tasks = []
-        await self._upkeep.stop()
-        await self._close_client()
+        if self._starting is not None:
+            self._starting.cancel()
+        async with self._lifecycle:
+            if not self._tasks:
+                return
+            claiming, *others = self._tasks
+            self._stopping.set()
+            self._wake()
+            await end_tasks([claiming])
+            await self._attempts.end(self._settings.shutdown_grace)
+            self._keeper.stop()
+            self._outcomes.stop()
+            await end_tasks(others)
+            await self._upkeep.stop()
+            await self._close_client()
+            self._tasks = []
         logger.info("{} worker stopped", self._service)
 
     async def _claim_until_stopped(self) -> None:
@@ -206,9 +216,10 @@ class ClientWorker:
                 if pause > timedelta(0) and not self._stopping.is_set():
                     await bell.wait(jittered(pause))
             self._bell = None
-        # What cannot be handed back now comes back when its lease ends, and has cost a try.
-        with suppress(StoreError):
+        try:
             await claimer.hand_back_unknown()
+        except Exception as error:  # noqa: BLE001 - what is not handed back comes back when its lease ends
+            logger.warning("a claim whose answer was lost is left to its lease: {}", error)
 
     async def _claim(self, claimer: Claimer) -> timedelta:
         """Claim what can start now and start it; returns how long to wait unless the bell rings."""

@@ -7,13 +7,13 @@ from datetime import timedelta
 import pytest
 from loguru import logger
 
+from agent_service import upkeep
 from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import ContextStatus
 from agent_service.domain.errors import StoreUnavailable
 from agent_service.store import Store
 from agent_service.store.outcomes import Outcome
-from agent_service.workers import attempts
 from agent_service.workers.execution import Execution
 from tests.support.worker_tools import HandlerWorker, by_step, echo, ended, running, step, submit, when
 
@@ -55,7 +55,7 @@ async def test_without_mongodb_a_stop_ends_all_the_same(
     async def away(self: ContextManager, outcomes: Sequence[Outcome]) -> frozenset[str]:
         raise StoreUnavailable("away")
 
-    monkeypatch.setattr(attempts, "LAST_WRITES", timedelta(milliseconds=100))
+    monkeypatch.setattr(upkeep, "LAST_WRITES", timedelta(milliseconds=100))
     worker = HandlerWorker(store, until_stopped)
     await worker.start()
     request_id = await submit(store, step())

@@ -198,9 +198,11 @@ async def test_a_lost_claim_is_looked_up_no_longer_than_its_lease(
 async def test_a_worker_that_cannot_claim_goes_on_when_it_can(store: Store, raw: Raw) -> None:
     commands = ["find", "findAndModify"]
     namespace = f"{raw.name}.contexts"
-    async with trouble(raw, commands, mode={"times": 1}, namespace=namespace, errorCode=PASSING_ERROR):
-        async with running(HandlerWorker(store, echo)):
-            view = await ended(store, await submit(store))
+    async with (
+        trouble(raw, commands, mode={"times": 1}, namespace=namespace, errorCode=PASSING_ERROR),
+        running(HandlerWorker(store, echo)),
+    ):
+        view = await ended(store, await submit(store))
     assert by_step(view)["draft"].output == "hello"
 
 

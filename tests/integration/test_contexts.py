@@ -59,7 +59,7 @@ async def test_outputs_are_those_of_the_named_steps_that_completed(any_store: St
 async def test_json_that_looks_like_operators_and_references_comes_back_as_it_was(any_store: Store) -> None:
     schema = {"$ref": "#/definitions/a", "$id": "b", "type": "object"}
     value = {"schema": [schema], "$set": {"a.b": 1}, "": {"$": 2**62}, "a.$": -(2**63), "text": "$input"}
-    context = ended_context(input=value, metadata={"m": schema}, output=value, usage={"tokens": schema})
+    context = ended_context(input=value, metadata=schema, output=value, usage=schema)
     await any_store.contexts.insert([context])
     assert await the_context(any_store, context) == context
     assert await any_store.contexts.outputs(context.request_id, ["draft"]) == {"draft": value}

@@ -115,7 +115,14 @@ async def test_progress_rings_for_its_request_and_for_no_other(any_store: Store)
 async def test_whoever_comes_with_another_topic_takes_nothing_from_those_who_wait(any_store: Store) -> None:
     with any_store.doorbell.listen(Topic.WORK, "generation") as first:
         # The stream is opened anew for the second topic while somebody waits for the first to be open.
-        opened = asyncio.create_task(any_store.doorbell.opened(LIMIT))
+        waiting = asyncio.Event()
+
+        async def wait() -> bool:
+            waiting.set()
+            return await any_store.doorbell.opened(LIMIT)
+
+        opened = asyncio.create_task(wait())
+        await waiting.wait()
         async with listening(any_store, (Topic.SCHEDULE, None)) as [second]:
             assert await opened
             assert await first.wait(LIMIT)

@@ -77,7 +77,6 @@ QUERIES = [
         ("_id_", ALL),
     ),
     query("taking back", lambda s: s.leases.take_back(RUNNING, LEASE_LOST), ("_id_", 1)),
-    query("handing back", lambda s: s.leases.hand_back(RUNNING, RELEASED), ("_id_", 1)),
     query(
         "an outcome",
         lambda s: s.outcomes.apply([Outcome(context=RUNNING, transition=RELEASED)]),

@@ -7,7 +7,7 @@ import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
 from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
-from agent_service.domain.transitions import lease_lost, released
+from agent_service.domain.transitions import lease_lost
 from agent_service.store import Store
 from agent_service.store.leases import LeaseState, place_of
 from agent_service.store.paging import Place
@@ -150,20 +150,3 @@ async def test_what_was_cancelled_is_taken_back_as_cancelled(
     assert await any_store.leases.take_back(context, transition)
     now = await the_context(any_store, context)
     assert (now.status, now.settled) == (ContextStatus.CANCELLED, False)
-
-
-async def test_handing_back_refunds_the_try_before_the_lease_has_ended(any_store: Store) -> None:
-    [context] = await insert_claimed(any_store, [a_context()], expires_at=FUTURE)
-    assert await any_store.leases.hand_back(context, released(at=NOW))
-    now = await the_context(any_store, context)
-    assert (now.status, now.attempt, now.tries) == (ContextStatus.PENDING, 1, 0)
-    assert not await any_store.leases.hand_back(context, released(at=NOW))
-
-
-async def test_handing_back_what_another_worker_holds_changes_nothing(any_store: Store) -> None:
-    [context] = await insert_claimed(any_store, [a_context()])
-    assert await any_store.leases.hand_back(context, released(at=NOW))
-    other = await any_store.claims.claim_one(a_claim())
-    assert other is not None
-    assert not await any_store.leases.hand_back(context, released(at=NOW))
-    assert await the_context(any_store, context) == other

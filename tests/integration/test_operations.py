@@ -60,7 +60,6 @@ WRITES: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "claims.claim_one": lambda s: s.claims.claim_one(a_claim()),
     "leases.renew": lambda s: s.leases.renew({RUNNING.id: "token"}, NOW, limit=SECOND),
     "leases.take_back": lambda s: s.leases.take_back(RUNNING, RELEASED),
-    "leases.hand_back": lambda s: s.leases.hand_back(RUNNING, RELEASED),
     "outcomes.apply": lambda s: s.outcomes.apply([Outcome(context=RUNNING, transition=RELEASED)]),
     "settlement.write_consequences": lambda s: s.settlement.write_consequences({"r": FOLLOWS}, at=NOW),
     "settlement.write_statuses": lambda s: s.settlement.write_statuses(

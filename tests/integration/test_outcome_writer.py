@@ -96,9 +96,11 @@ async def test_a_write_whose_answer_was_lost_is_sent_again_and_recognised(store:
 async def test_an_unconfirmed_write_is_sent_again(store: Store, raw: Raw) -> None:
     (context,) = await claim(store, 1)
     concern = {"code": 64, "errmsg": "waiting for replication timed out"}
-    async with writing(ContextManager(store)) as writer:
-        async with trouble(raw, ["update"], mode={"times": 2}, writeConcernError=concern):
-            assert await writer.write(done(store, context))
+    async with (
+        writing(ContextManager(store)) as writer,
+        trouble(raw, ["update"], mode={"times": 2}, writeConcernError=concern),
+    ):
+        assert await writer.write(done(store, context))
     assert len((await read(store, context.id)).history) == 1
 
 

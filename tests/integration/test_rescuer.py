@@ -10,12 +10,13 @@ from loguru import logger
 
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import ContextStatus
-from agent_service.domain.errors import StoreUnavailable
+from agent_service.domain.errors import StoreError
 from agent_service.domain.request import RequestStatus
 from agent_service.request_service import RequestService
 from agent_service.rescuer import Rescuer
 from agent_service.store import Store
 from agent_service.store.outcomes import Outcome
+from agent_service.store.paging import Page
 from tests.support.hand_worker import claim, success, work_off
 
 LEASE = timedelta(seconds=30)
@@ -143,7 +144,7 @@ async def test_more_than_a_page_that_cannot_be_repaired_does_not_starve_what_fol
 
     async def fails_for_all_but_one(context: Any, transition: Any) -> bool:
         if context.request_id != good:
-            raise StoreUnavailable("this one cannot be taken back")
+            raise StoreError("this one cannot be taken back")
         return await take_back(context, transition)
 
     monkeypatch.setattr("agent_service.rescuer._PAGE", 1)
@@ -216,12 +217,12 @@ async def test_it_outlives_trouble_and_stops_when_asked(
     rescuer = Rescuer(store, contexts, lease=LEASE, every=timedelta(milliseconds=1))
     troubled, calm, stopping = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    async def expired(*_: object, **__: object) -> list[Any]:
+    async def expired(*_: object, **__: object) -> Page[Any]:
         if not troubled.is_set():
             troubled.set()
             raise RuntimeError("unforeseen")
         calm.set()
-        return []
+        return Page([], None)
 
     monkeypatch.setattr(store.leases, "expired", expired)
     running = asyncio.create_task(rescuer.run(stopping))

@@ -225,8 +225,10 @@ async def test_a_worker_waits_for_a_database_that_comes_up_late(
     mongodb_uri: str, database_name: str, raw: Raw
 ) -> None:
     async with Store.connect(mongodb_uri, database=database_name) as store:
-        async with trouble(raw, ["createIndexes"], mode={"times": 1}, errorCode=PASSING_ERROR):
-            async with running(HandlerWorker(store, echo)):
-                view = await ended(store, await submit(store))
+        async with (
+            trouble(raw, ["createIndexes"], mode={"times": 1}, errorCode=PASSING_ERROR),
+            running(HandlerWorker(store, echo)),
+        ):
+            view = await ended(store, await submit(store))
         await store.drop()
     assert view.status is RequestStatus.COMPLETED

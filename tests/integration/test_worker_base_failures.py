@@ -1,5 +1,7 @@
 """What a worker makes of base services that fail, and what that means for the rest of the request."""
 
+import asyncio
+import socket
 from datetime import timedelta
 
 import pytest
@@ -161,13 +163,21 @@ async def test_whatever_a_service_answers_the_worker_says_what_is_wrong_and_live
 
 
 async def test_a_service_that_is_down_is_called_again_until_it_is_there(store: Store) -> None:
-    async with BaseServiceStub() as stub:
-        url = stub.url
-    async with running(GenerativeWorker(store, base_url=url, backoff=AT_ONCE)):
-        request_id = await submit(store, tries=100_000)
-        await when(store, f"{request_id}.draft", lambda found: found.attempt > 2)
-        async with stub:
-            view = await ended(store, request_id)
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 18\r\nConnection: close\r\n\r\n{"output": "done"}')
+        await writer.drain()
+        writer.close()
+
+    # Bound and not listening: nobody else can take the port, and whoever connects is refused.
+    with socket.socket() as address:
+        address.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{address.getsockname()[1]}"
+        async with running(GenerativeWorker(store, base_url=url, backoff=AT_ONCE)):
+            request_id = await submit(store, tries=100_000)
+            await when(store, f"{request_id}.draft", lambda found: found.attempt > 2)
+            async with await asyncio.start_server(serve, sock=address):
+                view = await ended(store, request_id)
     context = by_step(view)["draft"]
     assert context.output == "done"
     assert {record.error.code for record in context.history if record.error} == {"connect_failed"}

@@ -8,6 +8,7 @@ import pytest
 from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
+from agent_service.domain.errors import WriteOutcomeUnknown
 from agent_service.store import Store
 from agent_service.store.claims import Claim
 from agent_service.workers.generative_worker import GenerativeWorker
@@ -127,8 +128,6 @@ async def test_what_was_claimed_when_the_stop_came_is_handed_back(store: Store) 
 async def test_a_claim_without_an_answer_is_handed_back_by_the_stop(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from agent_service.domain.errors import WriteOutcomeUnknown
-
     lost = asyncio.Event()
     genuine = ContextManager.claim
 

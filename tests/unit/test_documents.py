@@ -37,11 +37,13 @@ names = words.filter(lambda text: "\0" not in text)
 small = st.integers(0, 100)
 integers = st.integers(-(2**63), 2**63 - 1)
 keys = names | st.sampled_from(["$ref", "$id", "$set", "a.b", "", "_id"])
+#: What a BSON decoder takes for something else.
+references = st.fixed_dictionaries({"$ref": words, "$id": words | st.none()}, optional={"type": words})
 scalars = st.none() | st.booleans() | integers | st.floats(allow_nan=False, allow_infinity=False) | words
 json = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4)
+    scalars | references, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4)
 )
-json_objects = st.dictionaries(keys, json, max_size=4)
+json_objects = st.dictionaries(keys, json, max_size=4) | references
 dates = st.integers(-(10**12), 4 * 10**12).map(
     lambda milliseconds: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
 )

@@ -17,7 +17,7 @@ def no_env_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def settings(service: str = "generation", **given: Any) -> WorkerSettings:
+def settings(service: str = "generation", /, **given: Any) -> WorkerSettings:
     return resolve(service, WorkerArguments(**{**dict.fromkeys(NAMES), **given}))
 
 

@@ -1,0 +1,42 @@
+"""Sizes: finding what would be too large for MongoDB before it is written (DESIGN §4 rule 15)."""
+
+from collections.abc import Mapping
+
+import bson
+from bson.errors import BSONError
+
+from agent_service.domain.context import Context
+from agent_service.domain.errors import UnstorableValue
+from agent_service.domain.json_value import JsonValue
+from agent_service.domain.request import Request
+from agent_service.store.documents import record_document, request_document
+
+#: Bytes of what users put into one document, at most; MongoDB holds 16 MiB, the rest is room for our fields.
+MAX_BYTES = 15 * 1024 * 1024
+
+
+def check_request_size(request: Request) -> None:
+    """Raise `UnstorableValue` if the request is too large."""
+    size = _size(request_document(request))
+    if size > MAX_BYTES:
+        raise UnstorableValue(f"the request has {size} bytes; at most {MAX_BYTES} can be stored")
+
+
+def check_answer_size(context: Context, answer: Mapping[str, JsonValue]) -> None:
+    """Raise `UnstorableValue` if the context would be too large with this answer."""
+    size = _size(answer)
+    if size > MAX_BYTES:
+        raise UnstorableValue(f"the answer has {size} bytes; at most {MAX_BYTES} can be stored")
+    history = [record_document(record) for record in context.history]
+    size += _size({"input": context.input, "history": history})
+    if size > MAX_BYTES:
+        raise UnstorableValue(
+            f"input, answer and history have {size} bytes together; at most {MAX_BYTES} can be stored"
+        )
+
+
+def _size(document: Mapping[str, object]) -> int:
+    try:
+        return len(bson.encode(document))
+    except (BSONError, OverflowError, RecursionError) as error:
+        raise UnstorableValue(f"{type(error).__name__}: the value cannot be stored") from error
