@@ -38,5 +38,5 @@ def check_answer_size(context: Context, answer: Mapping[str, JsonValue]) -> None
 def _size(document: Mapping[str, object]) -> int:
     try:
         return len(bson.encode(document))
-    except (BSONError, OverflowError, RecursionError) as error:
+    except (BSONError, OverflowError, RecursionError, UnicodeEncodeError) as error:
         raise UnstorableValue(f"{type(error).__name__}: the value cannot be stored") from error

@@ -6,7 +6,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from agent_service.store import Store
 from agent_service.store.driver import Document
 from agent_service.store.paging import Place, read_page
-from tests.support.contexts import NOW, SECOND
+from tests.support.contexts import NOW, SECOND, a_context, insert_claimed
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 7, 100])
@@ -43,3 +43,19 @@ async def test_what_went_away_meanwhile_is_not_missed_and_hides_nothing(
     await things.delete_many({"_id": {"$in": ["a", "b"]}})
     rest = await read_page(things, {}, "at", before=NOW + SECOND, after=(NOW, "b"), limit=2)
     assert [document["_id"] for document in rest] == ["c", "d"]
+
+
+async def test_documents_that_cannot_be_decoded_are_passed_over_and_end_no_walk(
+    any_store: Store, raw: AsyncDatabase[Document]
+) -> None:
+    contexts = [a_context(request_id=name, service=name) for name in "abcd"]
+    await insert_claimed(any_store, contexts, expires_at=NOW - SECOND)
+    # By hand, or by another version: one in the midst of a page, then a whole page of them.
+    await raw["contexts"].update_one({"_id": "a.draft"}, {"$unset": {"service": 1}})
+    await raw["contexts"].update_many({"_id": {"$in": ["c.draft", "d.draft"]}}, {"$set": {"history": [1]}})
+    first = await any_store.leases.expired(NOW, limit=2)
+    assert ([context.id for context in first], first.end) == (["b.draft"], (NOW - SECOND, "b.draft"))
+    second = await any_store.leases.expired(NOW, after=first.end, limit=2)
+    assert (list(second), second.end) == ([], (NOW - SECOND, "d.draft"))
+    last = await any_store.leases.expired(NOW, after=second.end, limit=2)
+    assert (list(last), last.end) == ([], None)
