@@ -40,7 +40,7 @@ class ClaimCollection:
 
     async def claim_one(self, claim: Claim) -> Context | None:
         """
-        Claim the best pending context, or none, in one round trip.
+        Claim the best pending context, or none, in one round trip; none, too, if it cannot be decoded.
 
         Raises `StoreUnavailable`, or `WriteOutcomeUnknown`, after which nothing may be executed:
         `find_claimed` tells later what the lost answer was.
@@ -52,7 +52,8 @@ class ClaimCollection:
                 sort=CLAIM_ORDER,
                 return_document=ReturnDocument.AFTER,
             )
-        return None if document is None else context_of(document)
+        found = decode_all([] if document is None else [document], context_of)
+        return found[0] if found else None
 
     async def claim_many(self, claim: Claim, limit: int, *, skip: int = 0) -> list[Context]:
         """

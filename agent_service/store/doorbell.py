@@ -26,6 +26,10 @@ _MAX_AWAIT = timedelta(seconds=20)
 _REOPEN_WITHIN = timedelta(seconds=5)
 #: A stream that stayed open for so long was not broken from the start.
 _STEADY = timedelta(seconds=10)
+#: How long a cancelled stream has to end before it is cancelled again.
+_CANCEL_AGAIN = timedelta(seconds=1)
+#: How long a stream that is no longer needed may take to open before it is cancelled all the same.
+_CONNECTS_WITHIN = timedelta(seconds=5)
 #: $changeStream is only supported on replica sets.
 _NO_CHANGE_STREAMS = 40573
 
@@ -78,6 +82,8 @@ class Doorbell:
         #: Whether the server can ring at all; if not, waiters poll every second at most.
         self.available = not is_mock(database)
         self._opened = asyncio.Event()
+        #: Set while the listening task is not connecting.
+        self._settled = asyncio.Event()
 
     @contextlib.contextmanager
     def listen(self, topic: Topic, key: str | None = None) -> Iterator[Bell]:
@@ -118,16 +124,17 @@ class Doorbell:
         self._end_task()
         self._watching = wanted
         self._opened.clear()
-        self._task = asyncio.create_task(self._listen_for(wanted), name="doorbell")
+        self._settled = asyncio.Event()
+        self._task = asyncio.create_task(self._listen_for(wanted, self._settled), name="doorbell")
 
     def _end_task(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            self._ending.add(self._task)
-            self._task.add_done_callback(self._ending.discard)
+            ending = asyncio.create_task(_end(self._task, self._settled), name="doorbell ending")
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
             self._task = None
 
-    async def _listen_for(self, topics: frozenset[Topic]) -> None:
+    async def _listen_for(self, topics: frozenset[Topic], settled: asyncio.Event) -> None:
         """Keep a stream open until cancelled or until the server says that it has none."""
         failures = 0
         while self.available:
@@ -141,6 +148,7 @@ class Doorbell:
                     # What happened before the stream was open is found by looking once.
                     opened = time.monotonic()
                     self._opened.set()
+                    settled.set()
                     self._ring_all()
                     async for change in stream:
                         self._announce(change)
@@ -160,7 +168,9 @@ class Doorbell:
                 logger.exception("the doorbell met something unforeseen; opening the change stream again")
             if time.monotonic() - opened > _STEADY.total_seconds():
                 failures = 0
+            settled.set()
             await asyncio.sleep(_pause(failures))
+            settled.clear()
 
     def _announce(self, change: Document) -> None:
         document_id = str(change["documentKey"]["_id"])
@@ -179,6 +189,23 @@ class Doorbell:
     def _ring_all(self) -> None:
         for bell in self._bells:
             bell.ring()
+
+
+async def _end(task: asyncio.Task[None], settled: asyncio.Event) -> None:
+    """
+    End a task that listens.
+
+    Cancelled while it connects, PyMongo leaves a socket open; and its network layer now and then loses a
+    cancellation, so it is repeated.
+    """
+    waiting = asyncio.create_task(settled.wait())
+    await asyncio.wait(
+        {waiting, task}, timeout=_CONNECTS_WITHIN.total_seconds(), return_when=asyncio.FIRST_COMPLETED
+    )
+    waiting.cancel()
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=_CANCEL_AGAIN.total_seconds())
 
 
 def pipeline_for(topics: frozenset[Topic]) -> Sequence[Document]:

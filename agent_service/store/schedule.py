@@ -1,6 +1,6 @@
 """Schedule: contexts that wait for a time, and making those claimable that are due."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pymongo import ASCENDING, UpdateMany
 
@@ -9,6 +9,9 @@ from agent_service.domain.transitions import CANCELLATION
 from agent_service.store.documents import error_document
 from agent_service.store.driver import Database, bulk_write, durable
 from agent_service.store.operations import reading, writing
+
+#: Before all times; a comparison with it leaves out what is no time at all.
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 class ScheduleCollection:
@@ -20,8 +23,11 @@ class ScheduleCollection:
     async def next_run_at(self) -> datetime | None:
         """When the next scheduled context is due, or None. Raises `StoreUnavailable`."""
         with reading():
+            # Whatever else stands there would sort first and hide what is due.
             first = await self._contexts.find_one(
-                {"status": ContextStatus.SCHEDULED.value}, {"run_at": 1}, sort=[("run_at", ASCENDING)]
+                {"status": ContextStatus.SCHEDULED.value, "run_at": {"$gte": _BEGINNING}},
+                {"run_at": 1},
+                sort=[("run_at", ASCENDING)],
             )
         return None if first is None else first["run_at"]
 
