@@ -122,19 +122,21 @@ class ClientWorker:
         self._client = self._new_client()
         self._starting = asyncio.create_task(self._store.wait_until_ready())
         try:
-            await asyncio.wait({self._starting})
-            if self._starting.cancelled():
-                logger.info("{} worker stopped before it had started", self._service)
-                await self._close_client()
-                return
-            self._starting.result()
+            # A stop that comes too late to end the waiting finds what begins here, and ends that.
+            async with self._lifecycle:
+                await asyncio.wait({self._starting})
+                if self._starting.cancelled():
+                    logger.info("{} worker stopped before it had started", self._service)
+                    await self._close_client()
+                    return
+                self._starting.result()
+                self._begin_tasks()
         except BaseException:
             self._starting.cancel()
             await self._close_client()
             raise
         finally:
             self._starting = None
-        self._begin_tasks()
         logger.info(
             "{} worker started: {} at a time, queues {}",
             self._service,

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -45,6 +46,11 @@ async def stored(raw: Raw, ids: Sequence[str]) -> list[dict[str, Any]]:
     return await raw.contexts.find({"_id": {"$in": list(ids)}}, sort=[("_id", 1)]).to_list()
 
 
+async def pending(raw: Raw) -> int | None:
+    """How many contexts can be claimed."""
+    return await raw.contexts.count_documents({"status": "pending"})
+
+
 @ODD_AND_PAGE
 async def test_an_odd_running_context_does_not_keep_others_from_being_taken_back(
     store: Store, raw: Raw, rescuer: Rescuer, monkeypatch: pytest.MonkeyPatch, odd: int, page: int
@@ -53,9 +59,7 @@ async def test_an_odd_running_context_does_not_keep_others_from_being_taken_back
     await store.contexts.insert([a_context() for _ in range(odd + 2)])
     claimed = await hand_worker.claim(ContextManager(store), "generation", limit=odd + 2)
     ids = [context.id for context in claimed]
-    await raw.contexts.update_many(
-        {}, [{"$set": {"lease.expires_at": {"$subtract": ["$$NOW", 60_000]}}}]
-    )
+    await raw.contexts.update_many({}, [{"$set": {"lease.expires_at": {"$subtract": ["$$NOW", 60_000]}}}])
     await damage(raw.contexts, ids[:odd], "deadline_at", date="lease.expires_at")
     before = await stored(raw, ids[:odd])
     await rescuer.sweep()
@@ -126,21 +130,18 @@ async def test_an_odd_scheduled_context_does_not_keep_others_from_being_promoted
     store: Store, raw: Raw, run_at: object
 ) -> None:
     now = store.clock.now()
-    scheduled = {"status": ContextStatus.SCHEDULED, "released_at": None}
+    scheduled: dict[str, Any] = {"status": ContextStatus.SCHEDULED, "released_at": None}
     odd, due = a_context(**scheduled), a_context(**scheduled, run_at=now + SECOND)
     await store.contexts.insert([odd, due])
     await raw.contexts.update_one({"_id": odd.id}, {"$set": {"run_at": run_at}})
     assert await store.schedule.next_run_at() == due.run_at
     stopping = asyncio.Event()
     scheduler = asyncio.create_task(Scheduler(store).run(stopping))
-
-    async def promoted() -> bool:
-        return await raw.contexts.count_documents({"_id": due.id, "status": "pending"}) == 1
-
-    await until(promoted)
+    assert await until(lambda: pending(raw))
     stopping.set()
     await scheduler
-    assert (await stored(raw, [odd.id]))[0]["status"] == "scheduled"
+    statuses = {document["_id"]: document["status"] for document in await stored(raw, [odd.id, due.id])}
+    assert statuses == {odd.id: "scheduled", due.id: "pending"}
 
 
 async def test_the_scheduler_outlives_what_it_cannot_foresee(
@@ -159,7 +160,7 @@ async def test_the_scheduler_outlives_what_it_cannot_foresee(
     await store.contexts.insert([a_context(status=ContextStatus.SCHEDULED, released_at=None)])
     stopping = asyncio.Event()
     scheduler = asyncio.create_task(Scheduler(store).run(stopping))
-    await until(lambda: raw.contexts.count_documents({"status": "pending"}), seconds=5)
+    assert await until(lambda: pending(raw), seconds=5)
     stopping.set()
     await scheduler
     assert failed.is_set()

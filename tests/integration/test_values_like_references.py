@@ -32,7 +32,9 @@ async def test_what_looks_like_a_reference_goes_through_a_request_as_it_is(
         step("copy", value={"copied": "{{ steps.draft.output }}", "v": "{{ vars.v }}"}, after=("draft",)),
     )
     async with running(HandlerWorker(store, generate)):
-        view = await ended(store, await submit(store, *steps, variables={"v": value, **value}, metadata=value))
+        view = await ended(
+            store, await submit(store, *steps, variables={"v": value, **value}, metadata=value)
+        )
     assert view.status is RequestStatus.COMPLETED
     assert (calls["draft"].input, calls["draft"].metadata) == (value, value)
     assert calls["copy"].input == {"copied": value, "v": value}

@@ -111,9 +111,9 @@ def test_placeholders_tell_their_paths_and_places_in_document_order() -> None:
 
 
 def test_find_strings_leaves_out_keys_and_other_values() -> None:
-    assert list(find_strings({"k": ["a", 1, {"m~": "b"}], "n": None}, "/root")) == [
-        ("/root/k/0", "a"),
-        ("/root/k/2/m~0", "b"),
+    assert list(find_strings({"k": ["a", 1, {"m~": "b"}], "n": None}, "/base")) == [
+        ("/base/k/0", "a"),
+        ("/base/k/2/m~0", "b"),
     ]
 
 
