@@ -8,6 +8,8 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 PYTEST_ARGUMENTS ?=
+# Each of them starts a MongoDB of its own.
+TEST_PROCESSES ?= 2
 
 python := .venv/bin/python
 installed := .venv/.installed
@@ -46,7 +48,7 @@ dev: install ## Serve everything in one process until Ctrl-C
 
 .PHONY: test
 test: install ## Run all tests
-	@$(python) -m pytest $(PYTEST_ARGUMENTS)
+	@$(python) -m pytest -n $(TEST_PROCESSES) $(PYTEST_ARGUMENTS)
 
 .PHONY: check
 check: format-check lint types imports layout lock-check test ## All of it: run this before every commit

@@ -145,10 +145,13 @@ class Doorbell:
                     pipeline_for(topics),
                     max_await_ms=int(_MAX_AWAIT / timedelta(milliseconds=1)),
                 ) as stream:
-                    # What happened before the stream was open is found by looking once.
                     opened = time.monotonic()
-                    self._opened.set()
                     settled.set()
+                    if settled is not self._settled:
+                        # Another stream took over while this one was connecting.
+                        return
+                    # What happened before the stream was open is found by looking once.
+                    self._opened.set()
                     self._ring_all()
                     async for change in stream:
                         self._announce(change)
