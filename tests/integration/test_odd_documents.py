@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import pytest
@@ -137,7 +136,8 @@ async def test_an_odd_scheduled_context_does_not_keep_others_from_being_promoted
     assert await store.schedule.next_run_at() == due.run_at
     stopping = asyncio.Event()
     scheduler = asyncio.create_task(Scheduler(store).run(stopping))
-    assert await until(lambda: pending(raw))
+    promoted: int = await until(lambda: pending(raw))
+    assert promoted == 1
     stopping.set()
     await scheduler
     statuses = {document["_id"]: document["status"] for document in await stored(raw, [odd.id, due.id])}
@@ -160,7 +160,8 @@ async def test_the_scheduler_outlives_what_it_cannot_foresee(
     await store.contexts.insert([a_context(status=ContextStatus.SCHEDULED, released_at=None)])
     stopping = asyncio.Event()
     scheduler = asyncio.create_task(Scheduler(store).run(stopping))
-    assert await until(lambda: pending(raw), seconds=5)
+    promoted: int = await until(lambda: pending(raw), seconds=5)
+    assert promoted == 1
     stopping.set()
     await scheduler
     assert failed.is_set()

@@ -1,5 +1,7 @@
 """What is too large for one document is found before it is written."""
 
+from typing import Any
+
 import pytest
 
 from agent_service.domain.errors import UnstorableValue
@@ -48,6 +50,8 @@ def test_all_parts_of_a_request_count_together() -> None:
 
 
 @pytest.mark.parametrize("value", [{"a\0b": 1}, 2**70, "\ud83d"])
-def test_what_cannot_be_written_at_all_is_refused_too(value: object) -> None:
+def test_what_cannot_be_written_at_all_is_refused_too(value: Any) -> None:
     with pytest.raises(UnstorableValue, match="cannot be stored"):
-        check_answer_size(a_context(), {"output": value})  # type: ignore[dict-item]  # it is no JSON
+        check_answer_size(a_context(), {"output": value})
+    with pytest.raises(UnstorableValue, match="cannot be stored"):
+        check_request_size(a_request(Step(name="draft", service="generation", input=value)))
