@@ -50,7 +50,9 @@ def text_of(chunks: list[Any]) -> str:
 async def test_the_model_answers_as_its_contract_says(model: LanguageModel) -> None:
     validate(json.loads(CONTRACT.read_text()))
     url = f"{model.base_url}/chat/completions"
-    async with httpx2.AsyncClient(timeout=60) as client:
+    # The server closes a connection after a stream, and a client that used it again could come too late.
+    fresh = httpx2.Limits(max_keepalive_connections=0)
+    async with httpx2.AsyncClient(timeout=60, limits=fresh) as client:
         answers = await asyncio.gather(
             stream(client, url, question("What is the capital of France?", max_tokens=24, temperature=0)),
             stream(client, url, question("Name three colours.", max_tokens=24)),
