@@ -88,6 +88,7 @@ async def api(settings: Settings) -> None:
 
     Raises ConfigurationError that names the variable to set.
     """
+    _mongodb_uri(settings)
     check_listening(settings.api)
     async with connected(settings) as store, serving_api(settings, store):
         await store.wait_until_ready()
