@@ -7,6 +7,7 @@ stdout is one JSON object: request_id, status, model, message_path, seconds.
 
 import asyncio
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
@@ -192,9 +193,18 @@ def _tell_where_things_are(result: JsonObject, ended: JsonObject, folder: Path) 
     for step in steps_of(ended):
         _say(f"  {step['name']!s:<28} {duration_of(step):.2f} s")
     _say(f"\nThe message:   {result['message_path']}")
-    _say(f"The documents: AGENT_SERVICE_DATA={folder} agent-service dev   serves them again; it says where,")
-    _say(f"               and agent-service requests get {result['request_id']}   shows this request then")
-    _say(f"The log:       {folder / LOG}\n")
+    _say(f"The log:       {folder / LOG}")
+    command = f"AGENT_SERVICE_DATA={shlex.quote(str(folder))} {_command()}"
+    _say("The documents: serve them again with")
+    _say(f"  {command} dev")
+    _say("which says where MongoDB is, and look at this request meanwhile with")
+    _say(f"  {command} requests get {result['request_id']}\n")
+
+
+def _command() -> str:
+    """How this installation's command is called from here."""
+    beside = Path(sys.executable).with_name("agent-service")
+    return shlex.quote(str(beside)) if beside.exists() else "agent-service"
 
 
 def duration_of(step: JsonObject) -> float:
