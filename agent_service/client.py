@@ -3,10 +3,12 @@
 import asyncio
 import json
 import random
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from types import TracebackType
 from typing import Self, cast
 from urllib.parse import quote, urlsplit
@@ -22,7 +24,8 @@ from agent_service.domain.errors import (
     InvalidSubmission,
     RequestNotFound,
 )
-from agent_service.domain.json_value import JsonObject
+from agent_service.domain.json_value import JsonObject, find_unstorable
+from agent_service.domain.planning import MAX_PROBLEMS
 
 #: How long one answer may take; a stream may be silent for longer than the server's ping interval.
 ANSWER_LIMIT = timedelta(seconds=30)
@@ -32,6 +35,8 @@ REOPEN_LIMIT = 8
 
 _ENDS = frozenset({"request.completed", "request.failed", "request.cancelled"})
 _DRAINING = "server.draining"
+#: What the API takes as an idempotency key.
+_KEY = re.compile(r"[!-~]{1,255}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +90,7 @@ class AgentClient:
 
         Raises `InvalidSubmission` or `IdempotencyConflict` besides.
         """
+        _check_sendable(submission, idempotency_key)
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         with _translated():
             answer = await self._http.post(f"{self._base_url}/v1/requests", json=submission, headers=headers)
@@ -156,6 +162,16 @@ class AgentClient:
 
     def _address_of(self, request_id: str) -> str:
         return f"{self._base_url}/v1/requests/{quote(request_id, safe='')}"
+
+
+def _check_sendable(submission: JsonObject, idempotency_key: str | None) -> None:
+    """Find what HTTP or JSON could not carry. Raises `InvalidSubmission`."""
+    problems = list(islice(find_unstorable(submission), MAX_PROBLEMS))
+    if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
+        detail = "the idempotency key must be 1 to 255 visible ASCII characters"
+        problems.append(FieldProblem(pointer="", detail=detail))
+    if problems:
+        raise InvalidSubmission(problems)
 
 
 @contextmanager

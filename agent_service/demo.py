@@ -9,7 +9,7 @@ import asyncio
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from importlib.resources import files
@@ -62,9 +62,9 @@ async def watch() -> None:
         configure_logging(level="INFO", format="console", stream=log)
         _say_what_is_ignored(configured)
         _say(f"Starting MongoDB, a language model, three services, three workers and the API in {folder} …")
-        async with development(_settings(configured, folder)) as (addresses, _):
+        async with development(_settings(configured, folder)) as (addresses, local):
             _say(f"Everything runs after {monotonic() - began:.1f} s. The API is at {addresses.api_url}.")
-            ended = await _follow(addresses, log=folder / LOG)
+            ended = await _unless_broken(_follow(addresses, log=folder / LOG), local.wait_until_broken())
         _say("Everything that was started has stopped.")
         result = summarise(ended, seconds=monotonic() - began)
         _tell_where_things_are(result, ended, folder)
@@ -181,6 +181,22 @@ async def _follow(addresses: Addresses, *, log: Path) -> JsonObject:
         raise AgentServiceError(
             f"the request did not end within {LIMIT_SECONDS:g} s; the log is {log}"
         ) from late
+
+
+async def _unless_broken(
+    following: Coroutine[None, None, JsonObject], broken: Coroutine[None, None, None]
+) -> JsonObject:
+    """What `following` returns; raises what `broken` raises if a part ends by itself before that."""
+    tasks = asyncio.create_task(following), asyncio.create_task(broken)
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[1].done():
+            await tasks[1]
+        return await tasks[0]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _tell_where_things_are(result: JsonObject, ended: JsonObject, folder: Path) -> None:

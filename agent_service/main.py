@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 
 from loguru import logger
 
-from agent_service.api.listening import address_of, check_listening, is_loopback
+from agent_service.api.listening import LOOPBACK_HOSTS, address_of, check_listening, is_loopback
 from agent_service.domain.errors import ConfigurationError
 from agent_service.domain.request import DEFAULT_QUEUE
 from agent_service.local.addresses import Addresses, published
@@ -176,7 +176,13 @@ async def serving_api(settings: Settings, store: Store) -> AsyncIterator[str]:
         deadline=settings.request_deadline,
         retention=settings.retention,
     )
-    app = _load("create_app")(store, requests, max_body_bytes=settings.api.max_body_bytes)
+    anonymous = settings.api.allow_anonymous
+    app = _load("create_app")(
+        store,
+        requests,
+        max_body_bytes=settings.api.max_body_bytes,
+        hosts=None if anonymous else LOOPBACK_HOSTS | {settings.api.host},
+    )
     if not is_loopback(settings.api.host):
         logger.warning(
             "ANYONE who reaches {}:{} can submit and read requests: API_ALLOW_ANONYMOUS is true and there are"

@@ -10,6 +10,7 @@ From then on a step may say `"service": "translation"`, wherever SERVICES names 
 import asyncio
 import os
 import signal
+import sys
 
 from agent_service import ClientWorker, Store
 
@@ -26,7 +27,8 @@ async def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     database = os.environ.get("MONGODB_DATABASE", "agent_service")
-    async with Store.connect(os.environ["MONGODB_URI"], database=database) as store:
+    uri = os.environ.get("MONGODB_URI") or sys.exit("set MONGODB_URI to the address of a replica set")
+    async with Store.connect(uri, database=database) as store:
         worker = TranslationWorker(store)
         await worker.start()
         await stop.wait()

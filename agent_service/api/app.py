@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from datetime import timedelta
 
 from fastapi import FastAPI
@@ -13,6 +13,7 @@ from agent_service.api.error_handlers import install_error_handlers
 from agent_service.api.event_routes import event_routes
 from agent_service.api.event_stream import PING_EVERY
 from agent_service.api.health_routes import health_routes
+from agent_service.api.host_guard import HostGuard
 from agent_service.api.openapi_document import PROBLEM_RESPONSES, DocumentedApi
 from agent_service.api.request_routes import request_routes
 from agent_service.request_service import RequestService
@@ -27,13 +28,15 @@ def create_app(
     requests: RequestService,
     *,
     max_body_bytes: int,
+    hosts: Collection[str] | None = None,
     ping_every: timedelta = PING_EVERY,
     answer_within: timedelta = ANSWER_WITHIN,
 ) -> FastAPI:
     """
     The API over a store and the service that works on it; the caller opens and closes both.
 
-    `app.state.draining` is an `asyncio.Event`: once set, open event streams say so and end.
+    `hosts`, if given, are the only names under which it answers. `app.state.draining` is an
+    `asyncio.Event`: once set, open event streams say so and end.
     """
     calls = BoundedCalls(answer_within)
     draining = asyncio.Event()
@@ -54,6 +57,8 @@ def create_app(
         responses=PROBLEM_RESPONSES,
     )
     app.state.draining = draining
+    if hosts is not None:
+        app.add_middleware(HostGuard, hosts=hosts)
     app.add_middleware(Boundary)
     install_error_handlers(app)
     app.include_router(request_routes(requests, calls, max_body_bytes=max_body_bytes))

@@ -1,14 +1,18 @@
 """The JSON body of a call: counted while it is read, and decoded without losing or inventing anything."""
 
+import asyncio
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from datetime import timedelta
 from http import HTTPStatus
 from itertools import islice
 
 from fastapi import Request as HttpRequest
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 
 from agent_service.api.problems import HttpProblem, refuse
 from agent_service.domain.errors import FieldProblem, InvalidSubmission
@@ -18,6 +22,11 @@ from agent_service.domain.planning import MAX_PROBLEMS
 _JSON_TYPE = re.compile(r"application/(?:[\w.!#$&^-]+\+)?json", re.ASCII)
 #: No integer of 64 bits has more characters, its sign included.
 _LONGEST_INTEGER = 20
+#: A body that takes longer to arrive is given up.
+_READ_WITHIN = timedelta(seconds=30)
+#: How much, and how long, is read on of a body that is too large.
+_DROP_BYTES = 64 * 1024 * 1024
+_DROP_WITHIN = timedelta(seconds=2)
 
 
 async def read_json(call: HttpRequest, *, max_bytes: int) -> object:
@@ -100,13 +109,46 @@ def _check_type(headers: Headers) -> None:
 async def _read(call: HttpRequest, max_bytes: int) -> bytes:
     declared = call.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > max_bytes):
+        # Whoever expects 100-continue has not sent it yet, and reading would ask for it.
+        if call.headers.get("expect", "").lower() != "100-continue":
+            await _drop_rest(call.stream())
         raise _too_large(max_bytes)
+    try:
+        async with asyncio.timeout(_READ_WITHIN.total_seconds()):
+            return await _read_all(call.stream(), max_bytes)
+    except TimeoutError:
+        seconds = _READ_WITHIN.total_seconds()
+        raise refuse(
+            HTTPStatus.REQUEST_TIMEOUT,
+            "body_too_slow",
+            f"the body did not arrive within {seconds:g} s",
+            headers={"Connection": "close"},
+        ) from None
+
+
+async def _read_all(pieces: AsyncIterator[bytes], max_bytes: int) -> bytes:
     body = bytearray()
-    async for piece in call.stream():
+    async for piece in pieces:
         body += piece
         if len(body) > max_bytes:
+            await _drop_rest(pieces)
             raise _too_large(max_bytes)
     return bytes(body)
+
+
+async def _drop_rest(pieces: AsyncIterator[bytes]) -> None:
+    """
+    Read on for a moment and keep nothing.
+
+    A connection that is closed while the caller still sends is reset, and then the answer may never be seen.
+    """
+    dropped = 0
+    with suppress(TimeoutError, ClientDisconnect):
+        async with asyncio.timeout(_DROP_WITHIN.total_seconds()):
+            async for piece in pieces:
+                dropped += len(piece)
+                if dropped > _DROP_BYTES:
+                    return
 
 
 def _too_large(max_bytes: int) -> HttpProblem:

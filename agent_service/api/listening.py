@@ -6,6 +6,9 @@ import socket
 from agent_service.domain.errors import ConfigurationError
 from agent_service.settings import ApiSettings
 
+#: What this machine calls itself.
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+
 
 def check_listening(settings: ApiSettings) -> None:
     """Raise ConfigurationError when the API may not, or cannot, be served as configured."""

@@ -114,6 +114,9 @@ def _bulk_failure(error: BulkWriteError) -> StoreError | UnstorableValue:
 def _refusal(error: PyMongoError) -> StoreError | SettingError | UnstorableValue | None:
     """What no retry mends, or None."""
     if isinstance(error, InvalidURI | ConfigurationError):
+        # An address that cannot be resolved now (mongodb+srv) may be in a moment.
+        if type(error.__cause__ or error.__context__).__module__.startswith("dns."):
+            return StoreUnavailable(_describe(error))
         return SettingError(f"MONGODB_URI cannot be used: {error}")
     if isinstance(error, OperationFailure):
         if error.code in _REFUSED:

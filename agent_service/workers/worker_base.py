@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import ClassVar
 
@@ -51,7 +52,7 @@ class ClientWorker:
         store: Store,
         *,
         service: str | None = None,
-        queues: tuple[str, ...] = (DEFAULT_QUEUE,),
+        queues: Sequence[str] = (DEFAULT_QUEUE,),
         base_url: str | None = None,
         api_key: str | None = None,
         poll_interval: timedelta | float | None = None,
@@ -69,8 +70,8 @@ class ClientWorker:
         self._service = service or self.service
         if not self._service:
             raise ConfigurationError("a worker needs the name of its service: set `service` in the subclass")
-        if not queues:
-            raise ConfigurationError("a worker needs at least one queue")
+        if not queues or isinstance(queues, str):
+            raise ConfigurationError("a worker needs at least one queue, such as queues=('default',)")
         arguments = WorkerArguments(
             base_url=base_url,
             api_key=api_key,
@@ -87,7 +88,7 @@ class ClientWorker:
         self._settings: WorkerSettings = resolve(self._service, arguments)
         self.id = str(uuid.uuid4())
         self._store = store
-        self._queues = queues
+        self._queues = tuple(queues)
         self._backoff = backoff or RetryPolicy()
         self._http_client = http_client
         self._contexts = ContextManager(store, retention=self._settings.retention)

@@ -76,6 +76,8 @@ async def test_a_client_library_that_sends_too_much_reads_the_problem(server: Se
         for _ in range(20):
             refused = await client.post("/v1/requests", content=b" " * (20 * MAX_BODY_BYTES), headers=headers)
             assert_problem(refused, 413, "body_too_large")
+        refused = await client.post("/v1/requests", content=b" " * 30_000_000, headers=headers)
+        assert_problem(refused, 413, "body_too_large")
 
 
 async def test_a_caller_that_hangs_up_in_its_body_disturbs_nobody(server: Server) -> None:

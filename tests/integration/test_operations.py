@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
+import dns.resolver
 import pymongo
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
@@ -221,3 +222,10 @@ def test_a_wrong_setting_is_told_as_one(border: Callable[[], Any]) -> None:
 def test_what_is_not_of_the_database_is_left_alone(border: Callable[[], Any]) -> None:
     with pytest.raises(KeyError), border():
         raise KeyError("a mistake of our own")
+
+
+async def test_an_address_that_cannot_be_resolved_now_may_be_in_a_moment() -> None:
+    with pytest.raises(StoreUnavailable), reading():
+        raise ConfigurationError("the DNS query name does not exist") from dns.resolver.NXDOMAIN()  # type: ignore[no-untyped-call]  # dnspython leaves it untyped
+    with pytest.raises(SettingError), reading():
+        raise ConfigurationError("a member of the set is too old")

@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -141,3 +142,18 @@ async def test_waiting_ends_with_the_request_as_it_ended() -> None:
 
     async with answering(answer) as client:
         assert (await client.wait("r1"))["status"] == "failed"
+
+
+@pytest.mark.parametrize("key", ["", "ü", "a\nb", "a b", "x" * 256])
+async def test_a_key_that_no_header_can_carry_is_refused_before_anything_is_sent(key: str) -> None:
+    async with AgentClient("http://127.0.0.1:9") as client:
+        with pytest.raises(InvalidSubmission, match="idempotency key"):
+            await client.submit({"service": "analysis", "input": 1}, idempotency_key=key)
+
+
+@pytest.mark.parametrize("value", [float("nan"), "\ud800", 2**70])
+async def test_a_value_that_no_json_can_carry_is_refused_with_its_place(value: Any) -> None:
+    async with AgentClient("http://127.0.0.1:9") as client:
+        with pytest.raises(InvalidSubmission) as caught:
+            await client.submit({"service": "analysis", "input": value})
+    assert caught.value.problems[0].pointer == "/input"

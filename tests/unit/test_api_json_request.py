@@ -1,5 +1,7 @@
+import asyncio
 import contextlib
 import json
+from datetime import timedelta
 
 import pytest
 from fastapi import Request as HttpRequest
@@ -7,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message
 
+from agent_service.api import json_request
 from agent_service.api.json_request import parse_json, read_json
 from agent_service.api.problems import HttpProblem
 from agent_service.domain.errors import InvalidSubmission
@@ -94,18 +97,40 @@ async def test_other_types_are_refused_unread(headers: dict[str, str]) -> None:
     assert left
 
 
-async def test_a_declared_length_over_the_limit_is_refused_unread() -> None:
-    for length in ("101", "9" * 5000):
-        request, left = call([b"{}"], content_type="application/json", content_length=length)
-        with pytest.raises(HttpProblem) as caught:
-            await read_json(request, max_bytes=100)
-        assert code_of(caught.value) == (413, "body_too_large")
-        assert left
+@pytest.mark.parametrize("length", ["101", "9" * 5000])
+async def test_a_declared_length_over_the_limit_is_refused_unread(length: str) -> None:
+    fields = {"content_type": "application/json", "content_length": length, "expect": "100-continue"}
+    request, left = call([b"{}"], **fields)
+    with pytest.raises(HttpProblem) as caught:
+        await read_json(request, max_bytes=100)
+    assert code_of(caught.value) == (413, "body_too_large")
+    assert left
 
 
-async def test_reading_stops_with_the_piece_that_is_over_the_limit() -> None:
+async def test_what_is_sent_beyond_the_limit_is_dropped_so_that_the_answer_arrives() -> None:
+    request, left = call([b"x"] * 200, content_type="application/json", content_length="200")
+    with pytest.raises(HttpProblem) as caught:
+        await read_json(request, max_bytes=100)
+    assert code_of(caught.value) == (413, "body_too_large")
+    assert left == []
+
+
+async def test_reading_goes_on_only_to_drop_what_is_over_the_limit() -> None:
     request, left = call([b"x" * 60] * 10, content_type="application/json")
     with pytest.raises(HttpProblem) as caught:
         await read_json(request, max_bytes=100)
     assert code_of(caught.value) == (413, "body_too_large")
-    assert len(left) == 8
+    assert left == []
+
+
+async def test_a_body_that_does_not_arrive_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets that event")
+
+    monkeypatch.setattr(json_request, "_READ_WITHIN", timedelta(milliseconds=20))
+    headers = [(b"content-type", b"application/json")]
+    request = HttpRequest({"type": "http", "method": "POST", "headers": headers}, receive)
+    with pytest.raises(HttpProblem) as caught:
+        await read_json(request, max_bytes=100)
+    assert code_of(caught.value) == (408, "body_too_slow")

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from agent_service.domain.errors import ConfigurationError
+from agent_service.store import Store
+from agent_service.workers.worker_base import ClientWorker
 from agent_service.workers.worker_settings import WorkerArguments, WorkerSettings, resolve
 
 NAMES = tuple(WorkerArguments.__slots__)
@@ -95,3 +97,9 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GENERATION_CONCURRENCY", "many")
     with pytest.raises(ConfigurationError, match="GENERATION_CONCURRENCY"):
         settings()
+
+
+async def test_one_queue_is_not_mistaken_for_the_queues_that_are_its_letters() -> None:
+    async with Store.connect("mongodb://127.0.0.1:9") as store:
+        with pytest.raises(ConfigurationError, match="queues"):
+            ClientWorker(store, service="generation", queues="urgent")
