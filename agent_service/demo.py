@@ -11,7 +11,7 @@ import shlex
 import sys
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import aclosing
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 from time import monotonic
@@ -162,6 +162,8 @@ def _settings(configured: Settings, folder: Path) -> Settings:
         mongodb=MongoSettings(mongod_binary=configured.mongodb.mongod_binary),
         api=ApiSettings(port=0),
         data_folder=folder,
+        # Nothing runs any more when all went well; when it did not, nobody wants to wait.
+        shutdown_grace=timedelta(seconds=1),
     )
 
 
