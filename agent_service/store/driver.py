@@ -82,13 +82,12 @@ def is_database(candidate: object) -> bool:
     )
 
 
-def is_mock(database: Database) -> bool:
-    """Whether this is mongomock-motor's database, which knows no server, time, sessions or streams."""
-    return _comes_from_mock(database)
+def is_mock(thing: Database | Collection) -> bool:
+    """
+    Whether this is of mongomock-motor, which knows no server, time, sessions or streams.
 
-
-def _comes_from_mock(thing: object) -> bool:
-    """mongomock-motor's classes pass themselves off as Motor's; only what they inherit from tells."""
+    Its classes pass themselves off as Motor's; only what they inherit from tells.
+    """
     return any(kind.__module__.startswith("mongomock_motor") for kind in type(thing).__mro__)
 
 
@@ -120,7 +119,7 @@ async def bulk_write(
     """Apply all updates in one round trip; returns how many documents they matched."""
     if not updates:
         return 0
-    if _comes_from_mock(collection):
+    if is_mock(collection):
         return await _one_by_one(collection, updates)
     result = await collection.bulk_write(updates, ordered=ordered, session=session)
     return result.matched_count

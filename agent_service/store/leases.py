@@ -93,13 +93,6 @@ class LeaseCollection:
         return False
 
 
-def place_of(context: Context) -> Place:
-    """The place of an expired context in the order of `expired`."""
-    if context.lease is None:
-        raise ValueError(f"context {context.id} holds no lease")
-    return context.lease.expires_at, context.id
-
-
 def _state(document: Document) -> LeaseState:
     lease = document.get("lease") or {}
     running = document["status"] == "running"

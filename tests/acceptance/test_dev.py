@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from tests.support.commands import RunningModule, processes_of, run_module, running_module, wait_until
@@ -68,6 +69,12 @@ def check_commands(folder: Path) -> None:
     assert "problem" not in command(folder, "doctor")
 
 
+def ask_under_another_name(api_url: str) -> None:
+    """A page whose name was made to point here is refused, because there are no keys."""
+    assert httpx2.get(f"{api_url}/healthz").status_code == 200
+    assert httpx2.get(f"{api_url}/healthz", headers={"Host": "evil.example.com"}).status_code == 421
+
+
 def start_again(folder: Path) -> None:
     """A second `dev` on the same data folder is refused while the first one runs."""
     result = run_module("agent_service", ["dev"], folder=folder, values=VALUES)
@@ -89,6 +96,7 @@ def test_dev_serves_the_commands_until_it_is_stopped_and_leaves_nothing_running(
         assert found["pid"] == dev.process.pid
         assert found["base_urls"].keys() == {"generation", "analysis", "communication"}
         check_commands(tmp_path)
+        ask_under_another_name(found["api_url"])
         start_again(tmp_path)
         dev.process.send_signal(signal.SIGTERM)
         assert dev.end() == 0, "".join(dev.errors)

@@ -3,13 +3,12 @@
 from dataclasses import replace
 from datetime import timedelta
 
-import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
 from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
 from agent_service.domain.transitions import lease_lost
 from agent_service.store import Store
-from agent_service.store.leases import LeaseState, place_of
+from agent_service.store.leases import LeaseState
 from agent_service.store.paging import Place
 from tests.support.contexts import (
     NOW,
@@ -86,7 +85,7 @@ async def test_ended_leases_are_paged_in_order_past_what_stays(any_store: Store)
     after: Place | None = None
     while page := await any_store.leases.expired(NOW, after=after, limit=3):
         seen += [context.id for context in page]
-        after = place_of(page[-1])
+        after = page.end
     assert seen == [first.id, *sorted(context.id for context in together), last.id]
 
 
@@ -94,11 +93,6 @@ async def test_a_lease_that_ends_now_has_not_ended(any_store: Store) -> None:
     await insert_claimed(any_store, [a_context()], expires_at=PAST)
     assert await any_store.leases.expired(PAST) == []
     assert len(await any_store.leases.expired(PAST + timedelta(milliseconds=1))) == 1
-
-
-async def test_a_context_without_a_lease_has_no_place_among_the_ended_ones() -> None:
-    with pytest.raises(ValueError, match="no lease"):
-        place_of(a_context())
 
 
 async def test_taking_back_costs_a_try_and_keeps_the_token_in_the_history(any_store: Store) -> None:
