@@ -1,8 +1,7 @@
 """RequestService: how a request comes in, and how its state and events are read."""
 
 import dataclasses
-import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,32 +11,19 @@ from agent_service.domain.errors import (
     IdempotencyConflict,
     NotDurableYet,
     RequestNotFound,
-    StoreUnavailable,
 )
-from agent_service.domain.events import (
-    STEP_END,
-    Chunk,
-    Cursor,
-    Event,
-    attempt_to_read,
-    request_accepted,
-    request_ended,
-    step_events,
-)
+from agent_service.domain.events import Cursor, Event
 from agent_service.domain.request import Caller, Request, RequestStatus, Submission, new_request_id
 from agent_service.domain.submission import fingerprint, parse_submission
+from agent_service.event_reader import EventReader, in_order
 from agent_service.settings import load_settings
 from agent_service.store import Store
-from agent_service.store.doorbell import Bell, Topic
 from agent_service.store.driver import Session
 from agent_service.store.operations import CALLER_LIMIT, at_most
 from agent_service.store.sizes import check_request_size
 
 #: How long a request may take where nothing else is configured.
 DEFAULT_DEADLINE = timedelta(days=1)
-#: How long a reader of events waits for a ring before it looks by itself, with and without change streams.
-_LOOK_AFTER = timedelta(seconds=5)
-_LOOK_AFTER_WITHOUT_BELL = timedelta(milliseconds=250)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +74,7 @@ class RequestService:
         self._max_attempts = dict(max_attempts)
         self._deadline = deadline
         self._contexts = ContextManager(store, retention=retention)
+        self._events = EventReader(store)
 
     async def submit(
         self,
@@ -139,9 +126,9 @@ class RequestService:
         with at_most(CALLER_LIMIT):
             request = await self._request(request_id, organization_id)
             contexts = await self._store.contexts.of_request(request.id)
-        return RequestView(request=request, contexts=_in_order(request, contexts))
+        return RequestView(request=request, contexts=in_order(request, contexts))
 
-    async def events(
+    def events(
         self, request_id: str, *, organization_id: str | None = None, after: Cursor | None = None
     ) -> AsyncIterator[Event]:
         """
@@ -150,64 +137,7 @@ class RequestService:
         While MongoDB does not answer the stream is silent and goes on later. Raises `RequestNotFound`, or
         `StoreUnavailable` if MongoDB does not answer at the beginning.
         """
-        cursor = after or Cursor()
-        if cursor.ended:
-            return
-        # Listen first and read then, so that nothing can happen unheard in between.
-        with self._store.doorbell.listen(Topic.PROGRESS, request_id) as bell:
-            await self._request(request_id, organization_id)
-            while True:
-                try:
-                    request, fresh = await self._unseen(request_id, cursor)
-                except StoreUnavailable:
-                    await self._pause(bell)
-                    continue
-                for event in fresh:
-                    cursor = event.cursor
-                    yield event
-                if cursor.ended:
-                    return
-                if request.status.ended and all(
-                    cursor.steps.get(name) == STEP_END for name in request.step_names
-                ):
-                    yield request_ended(request, cursor)
-                    return
-                await self._pause(bell)
-
-    async def _unseen(self, request_id: str, cursor: Cursor) -> tuple[Request, list[Event]]:
-        """The request, read before its steps, and what a reader at `cursor` has not seen of it."""
-        request = await self._store.requests.progress(request_id)
-        if request is None:
-            raise RequestNotFound(request_id)
-        contexts = await self._store.contexts.progress_of_request(request_id)
-        fresh: list[Event] = []
-        if not cursor.accepted:
-            fresh.append(request_accepted(request))
-            cursor = fresh[0].cursor
-        for context in _in_order(request, contexts):
-            events = step_events(context, await self._chunks(context, cursor), cursor)
-            if events:
-                cursor = events[-1].cursor
-                fresh += events
-        return request, fresh
-
-    async def _chunks(self, context: Context, cursor: Cursor) -> list[Chunk]:
-        wanted = attempt_to_read(context, cursor)
-        if wanted is None:
-            return []
-        attempt, after = wanted
-        chunks: list[Chunk] = []
-        while True:
-            page = await self._store.chunks.read(context.id, attempt, after=after)
-            chunks += page
-            if not page:
-                return chunks
-            after = page[-1].seq
-
-    async def _pause(self, bell: Bell) -> None:
-        """Wait for news, or look by itself after a while; without a doorbell, soon."""
-        limit = _LOOK_AFTER if self._store.doorbell.available else _LOOK_AFTER_WITHOUT_BELL
-        await bell.wait(limit * random.uniform(0.8, 1.2))
+        return self._events.read(request_id, organization_id=organization_id, after=after)
 
     async def _request(self, request_id: str, organization_id: str | None) -> Request:
         request = await self._store.requests.get(request_id, organization_id=organization_id)
@@ -252,8 +182,3 @@ class RequestService:
             idempotency_key=idempotency_key,
             fingerprint=fingerprint(submission),
         )
-
-
-def _in_order(request: Request, contexts: Sequence[Context]) -> tuple[Context, ...]:
-    by_step = {context.step: context for context in contexts}
-    return tuple(by_step[name] for name in request.step_names if name in by_step)

@@ -5,7 +5,6 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -16,8 +15,9 @@ from agent_service import main as composition
 from agent_service.cli.doctor import examine
 from agent_service.cli.exit_codes import ExitCode, exit_code_of
 from agent_service.cli.health import find_api_problem, find_worker_problem
+from agent_service.cli.request_commands import print_document, print_events, requests
 from agent_service.cli.running_service import find_api
-from agent_service.client import AgentClient, StreamEvent
+from agent_service.client import AgentClient
 from agent_service.domain.errors import AgentServiceError, ConfigurationError
 from agent_service.domain.json_value import JsonObject
 from agent_service.domain.request import RequestStatus
@@ -30,7 +30,6 @@ app = App(
     version_flags=[],
     result_action="return_value",
 )
-requests = App(name="requests", help="Look at requests.")
 config = App(name="config", help="Look at the settings.")
 app.command(requests)
 app.command(config)
@@ -108,18 +107,6 @@ def submit(
     return asyncio.run(_submit(submission, wait=wait, stream=stream, idempotency_key=idempotency_key))
 
 
-@requests.command
-def get(request_id: str) -> int:
-    """Print a request with its steps."""
-    return asyncio.run(_get(request_id))
-
-
-@requests.command
-def events(request_id: str) -> int:
-    """Print what happens to a request, each event as one line of JSON, until it has ended."""
-    return asyncio.run(_events(request_id))
-
-
 @app.command
 def health(*, role: Literal["api", "worker"] | None = None) -> int:
     """
@@ -181,33 +168,15 @@ async def _submit(submission: JsonObject, *, wait: bool, stream: bool, idempoten
         accepted = await client.submit(submission, idempotency_key=idempotency_key)
         request_id = str(accepted.get("id"))
         if not wait and not stream:
-            _print_document(accepted)
+            print_document(accepted)
             return ExitCode.DONE
         print(f"request {request_id} was accepted", file=sys.stderr)
         if stream:
-            await _print_events(client, request_id)
+            await print_events(client, request_id)
         ended = await client.wait(request_id)
     if wait:
-        _print_document(ended)
+        print_document(ended)
     return ExitCode.DONE if ended.get("status") == RequestStatus.COMPLETED else ExitCode.FAILED
-
-
-async def _get(request_id: str) -> int:
-    async with AgentClient(find_api(load_settings())) as client:
-        _print_document(await client.get(request_id))
-    return ExitCode.DONE
-
-
-async def _events(request_id: str) -> int:
-    async with AgentClient(find_api(load_settings())) as client:
-        await _print_events(client, request_id)
-    return ExitCode.DONE
-
-
-async def _print_events(client: AgentClient, request_id: str) -> None:
-    async with aclosing(client.events(request_id)) as stream:
-        async for event in stream:
-            print(_one_line(event), flush=True)
 
 
 async def _doctor(*, fix: bool) -> int:
@@ -243,11 +212,3 @@ def _read_submission(file: str) -> JsonObject:
     if not isinstance(submission, Mapping):
         raise ConfigurationError(f"{name} must hold a submission: a JSON object")
     return submission
-
-
-def _print_document(document: JsonObject) -> None:
-    print(json.dumps(document, indent=2, ensure_ascii=False))
-
-
-def _one_line(event: StreamEvent) -> str:
-    return json.dumps({"id": event.id, **event.data}, ensure_ascii=False)

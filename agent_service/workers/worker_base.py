@@ -13,27 +13,18 @@ from agent_service.base_services.client import BaseServiceClient
 from agent_service.base_services.http_client import HttpClient
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context
-from agent_service.domain.errors import ConfigurationError, StoreError
+from agent_service.domain.errors import ConfigurationError
 from agent_service.domain.request import DEFAULT_QUEUE
 from agent_service.domain.retry_policy import RetryPolicy
 from agent_service.store import Store
-from agent_service.store.doorbell import Bell, Topic
 from agent_service.upkeep import Upkeep, end_tasks
 from agent_service.workers.attempts import Attempts
-from agent_service.workers.claimer import Claimed, Claimer, jittered
+from agent_service.workers.claim_loop import ClaimLoop
 from agent_service.workers.execution import Execution
 from agent_service.workers.lease_keeper import LeaseKeeper
 from agent_service.workers.outcome_writer import OutcomeWriter
 from agent_service.workers.sign_of_life import LifeSigns
-from agent_service.workers.worker_settings import (
-    LONGEST_POLL_WITHOUT_BELL,
-    WorkerArguments,
-    WorkerSettings,
-    resolve,
-)
-
-#: The pause after MongoDB did not answer, at most.
-_LONGEST_PAUSE = timedelta(seconds=15)
+from agent_service.workers.worker_settings import WorkerArguments, WorkerSettings, resolve
 
 
 class ClientWorker:
@@ -96,9 +87,6 @@ class ClientWorker:
         self._starting: asyncio.Task[None] | None = None
         self._lifecycle = asyncio.Lock()
         self._stopping = asyncio.Event()
-        self._bell: Bell | None = None
-        #: Whether the last claim found something.
-        self._found_work = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def handle(self, call: BaseServiceCall, on_delta: OnDelta) -> BaseServiceAnswer:
@@ -151,7 +139,16 @@ class ClientWorker:
         self._upkeep.start()
         self._outcomes = OutcomeWriter(self._contexts)
         self._keeper = LeaseKeeper(self._contexts, lease=self._settings.lease)
-        self._attempts = Attempts(self._keeper, on_free=self._wake)
+        self._attempts = Attempts(self._keeper, on_free=lambda: self._claiming.wake())
+        self._claiming = ClaimLoop(
+            self._contexts,
+            service=self._service,
+            queues=self._queues,
+            worker_id=self.id,
+            settings=self._settings,
+            attempts=self._attempts,
+            new_execution=self._new_execution,
+        )
         self._signs = LifeSigns(
             self._store,
             worker_id=self.id,
@@ -161,7 +158,7 @@ class ClientWorker:
             running=lambda: len(self._attempts),
         )
         self._tasks = [
-            asyncio.create_task(self._claim_until_stopped(), name=f"{self._service} claimer"),
+            asyncio.create_task(self._claiming.run(self._stopping), name=f"{self._service} claimer"),
             asyncio.create_task(self._keeper.run(), name=f"{self._service} lease keeper"),
             asyncio.create_task(self._outcomes.run(), name=f"{self._service} outcome writer"),
             asyncio.create_task(self._signs.run(self._stopping), name=f"{self._service} signs of life"),
@@ -181,7 +178,7 @@ class ClientWorker:
                 return
             claiming, *others = self._tasks
             self._stopping.set()
-            self._wake()
+            self._claiming.wake()
             await end_tasks([claiming])
             await self._attempts.end(self._settings.shutdown_grace)
             self._keeper.stop()
@@ -191,57 +188,6 @@ class ClientWorker:
             await self._close_client()
             self._tasks = []
         logger.info("{} worker stopped", self._service)
-
-    async def _claim_until_stopped(self) -> None:
-        """Claim whenever there is room, and wait for the bell where there is nothing to claim."""
-        claimer = Claimer(
-            self._contexts,
-            service=self._service,
-            queues=self._queues,
-            worker_id=self.id,
-            lease=self._settings.lease,
-        )
-        failures = 0
-        with self._store.doorbell.listen(Topic.WORK, self._service) as bell:
-            self._bell = bell
-            while not self._stopping.is_set():
-                try:
-                    pause = await self._claim(claimer)
-                    failures = 0
-                except StoreError as error:
-                    failures += 1
-                    pause = min(timedelta(seconds=0.5 * 2 ** min(failures, 10)), _LONGEST_PAUSE)
-                    logger.warning("the {} worker cannot claim: {}", self._service, error)
-                except Exception:
-                    failures += 1
-                    pause = _LONGEST_PAUSE
-                    logger.exception("the {} worker met something unforeseen and goes on", self._service)
-                if pause > timedelta(0) and not self._stopping.is_set():
-                    await bell.wait(jittered(pause))
-            self._bell = None
-        try:
-            await claimer.hand_back_unknown()
-        except Exception as error:  # noqa: BLE001 - what is not handed back comes back when its lease ends
-            logger.warning("a claim whose answer was lost is left to its lease: {}", error)
-
-    async def _claim(self, claimer: Claimer) -> timedelta:
-        """Claim what can start now and start it; returns how long to wait unless the bell rings."""
-        free = self._settings.concurrency - len(self._attempts)
-        if free <= 0:
-            return self._poll_interval()
-        # A trickle is claimed one by one, in one round trip; where there was one there may be more.
-        limit = min(free, self._settings.batch_size) if self._found_work else 1
-        claimed = await claimer.claim(limit)
-        self._found_work = bool(claimed.contexts)
-        if self._stopping.is_set():
-            await self._contexts.hand_back(claimed.contexts)
-        else:
-            self._begin(claimed)
-        return timedelta(0) if self._found_work else self._poll_interval()
-
-    def _begin(self, claimed: Claimed) -> None:
-        for context in claimed.contexts:
-            self._attempts.begin(self._new_execution(context, claimed.lease_ends))
 
     def _new_execution(self, context: Context, lease_ends: float) -> Execution:
         return Execution(
@@ -277,12 +223,3 @@ class ClientWorker:
         if self._client is not None:
             await self._client.close()
             self._client = None
-
-    def _poll_interval(self) -> timedelta:
-        if self._store.doorbell.available:
-            return self._settings.poll_interval
-        return min(self._settings.poll_interval, LONGEST_POLL_WITHOUT_BELL)
-
-    def _wake(self) -> None:
-        if self._bell is not None:
-            self._bell.ring()

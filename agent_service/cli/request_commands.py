@@ -1,0 +1,55 @@
+"""The commands about requests; they speak to a running API."""
+
+import asyncio
+import json
+from contextlib import aclosing
+
+from cyclopts import App
+
+from agent_service.cli.exit_codes import ExitCode
+from agent_service.cli.running_service import find_api
+from agent_service.client import AgentClient, StreamEvent
+from agent_service.domain.json_value import JsonObject
+from agent_service.settings import load_settings
+
+requests = App(name="requests", help="Look at requests.")
+
+
+@requests.command
+def get(request_id: str) -> int:
+    """Print a request with its steps."""
+    return asyncio.run(_get(request_id))
+
+
+@requests.command
+def events(request_id: str) -> int:
+    """Print what happens to a request, each event as one line of JSON, until it has ended."""
+    return asyncio.run(_events(request_id))
+
+
+async def print_events(client: AgentClient, request_id: str) -> None:
+    """Print each event of a request as one line of JSON, until it has ended."""
+    async with aclosing(client.events(request_id)) as stream:
+        async for event in stream:
+            print(_one_line(event), flush=True)
+
+
+def print_document(document: JsonObject) -> None:
+    """Print an answer of the API for people and programs."""
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+async def _get(request_id: str) -> int:
+    async with AgentClient(find_api(load_settings())) as client:
+        print_document(await client.get(request_id))
+    return ExitCode.DONE
+
+
+async def _events(request_id: str) -> int:
+    async with AgentClient(find_api(load_settings())) as client:
+        await print_events(client, request_id)
+    return ExitCode.DONE
+
+
+def _one_line(event: StreamEvent) -> str:
+    return json.dumps({"id": event.id, **event.data}, ensure_ascii=False)
