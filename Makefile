@@ -10,6 +10,9 @@ PYTHON ?= python3
 PYTEST_ARGUMENTS ?=
 # Each of them starts a MongoDB of its own.
 TEST_PROCESSES ?= 2
+# How long a soak loads the service, and what else it is told (--seed 7 --rate 8; --help lists it all).
+MINUTES ?= 20
+SOAK_ARGUMENTS ?=
 
 python := .venv/bin/python
 installed := .venv/.installed
@@ -49,6 +52,10 @@ dev: install ## Serve everything in one process until Ctrl-C
 .PHONY: test
 test: install ## Run all tests
 	@$(python) -m pytest -n $(TEST_PROCESSES) $(PYTEST_ARGUMENTS)
+
+.PHONY: soak
+soak: install ## Break everything under load for MINUTES=20, and judge what is left
+	@$(python) -m tests.faults.soak --minutes $(MINUTES) $(SOAK_ARGUMENTS)
 
 .PHONY: check
 check: format-check lint types imports layout lock-check test ## All of it: run this before every commit

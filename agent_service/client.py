@@ -22,6 +22,9 @@ from agent_service.domain.errors import (
     FieldProblem,
     IdempotencyConflict,
     InvalidSubmission,
+    NothingToRetry,
+    RequestAlreadyEnded,
+    RequestNotEnded,
     RequestNotFound,
 )
 from agent_service.domain.json_value import JsonObject, find_unstorable
@@ -33,6 +36,13 @@ STREAM_SILENCE_LIMIT = timedelta(seconds=60)
 #: How often in a row a stream that broke is opened again before the reader gives up.
 REOPEN_LIMIT = 8
 
+#: Refusals that have an error of their own, by code.
+_REFUSALS = {
+    "idempotency_key_reused": IdempotencyConflict,
+    "request_already_ended": RequestAlreadyEnded,
+    "request_not_ended": RequestNotEnded,
+    "nothing_to_retry": NothingToRetry,
+}
 _ENDS = frozenset({"request.completed", "request.failed", "request.cancelled"})
 _DRAINING = "server.draining"
 #: What the API takes as an idempotency key.
@@ -91,10 +101,35 @@ class AgentClient:
         Raises `InvalidSubmission` or `IdempotencyConflict` besides.
         """
         _check_sendable(submission, idempotency_key)
-        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        headers = _key_header(idempotency_key)
         with _translated():
             answer = await self._http.post(f"{self._base_url}/v1/requests", json=submission, headers=headers)
         return _read_object(answer)
+
+    async def cancel(self, request_id: str) -> JsonObject:
+        """
+        Cancel a request at any moment and return how it stands; it is safe to repeat.
+
+        Raises `RequestNotFound`, or `RequestAlreadyEnded` if it had ended before anybody asked.
+        """
+        with _translated():
+            answer = await self._http.post(f"{self._address_of(request_id)}/cancel")
+        return _read_object(answer, request_id=request_id)
+
+    async def retry(
+        self, request_id: str, *, from_step: str | None = None, idempotency_key: str | None = None
+    ) -> JsonObject:
+        """
+        Repeat an ended request as a new one, from a step on if one is named; returns the new one.
+
+        Raises what `submit` does, and `RequestNotFound`, `RequestNotEnded` or `NothingToRetry` besides.
+        """
+        body = {} if from_step is None else {"from_step": from_step}
+        _check_sendable(body, idempotency_key)
+        address, headers = f"{self._address_of(request_id)}/retry", _key_header(idempotency_key)
+        with _translated():
+            answer = await self._http.post(address, json=body, headers=headers)
+        return _read_object(answer, request_id=request_id)
 
     async def get(self, request_id: str) -> JsonObject:
         """A request with its steps. Raises `RequestNotFound` besides."""
@@ -164,6 +199,10 @@ class AgentClient:
         return f"{self._base_url}/v1/requests/{quote(request_id, safe='')}"
 
 
+def _key_header(idempotency_key: str | None) -> dict[str, str]:
+    return {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+
+
 def _check_sendable(submission: JsonObject, idempotency_key: str | None) -> None:
     """Find what HTTP or JSON could not carry. Raises `InvalidSubmission`."""
     problems = list(islice(find_unstorable(submission), MAX_PROBLEMS))
@@ -217,8 +256,8 @@ def _explain(answer: httpx2.Response, request_id: str) -> AgentServiceError:
     status = answer.status_code
     if status == 404 and request_id:
         return RequestNotFound(request_id)
-    if code == "idempotency_key_reused":
-        return IdempotencyConflict(detail)
+    if code in _REFUSALS:
+        return _REFUSALS[code](detail)
     if status in (400, 413, 415, 422):
         problems = _list_problems(problem.get("errors"))
         return InvalidSubmission(problems or [FieldProblem(pointer="", detail=detail)])

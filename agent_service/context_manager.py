@@ -9,7 +9,9 @@ from agent_service.domain.events import Chunk
 from agent_service.domain.json_value import JsonValue
 from agent_service.domain.planning import insertion_order
 from agent_service.domain.request import Request, RequestStatus, Step, context_id
+from agent_service.domain.retrying import repeat_contexts
 from agent_service.domain.settling import Consequences, RequestPlan, consequences, end_of_request
+from agent_service.domain.stop import CANCELLED, Stop
 from agent_service.domain.templates import Placeholder
 from agent_service.domain.transitions import Transition, released
 from agent_service.store import Store
@@ -20,6 +22,7 @@ from agent_service.store.leases import LeaseState
 from agent_service.store.outcomes import Outcome
 from agent_service.store.settlement import OUTLIVES, SettlementView
 from agent_service.store.sizes import check_answer_size
+from agent_service.telemetry import fail_point
 
 #: How long an ended request is kept where nothing else is configured.
 DEFAULT_RETENTION = timedelta(days=7)
@@ -45,25 +48,32 @@ class ContextManager:
         """
         Insert the contexts of a request that are missing, then say that it is planned (DESIGN §4 rule 7).
 
-        Dependents go before what they wait for, so that a step that ends finds everything it releases.
+        Dependents go before what they wait for, so that a step that ends finds everything it releases; what a
+        retry copies goes before all of them. What follows from a copy that cannot be made, the rescuer writes.
         """
-        contexts = [_new_context(request, step) for step in insertion_order(request.submission.steps)]
+        contexts = await self._contexts_of(request)
         await self.store.contexts.insert(contexts, session=session)
-        status = await self.store.requests.mark_planned(request.id, session=session)
-        if status is None or status.ended:
-            # It ended while its contexts were being inserted, so nobody else cancels them.
-            # Where the request itself is gone, nothing else would ever let them expire.
-            now = self.now()
-            await self.store.settlement.cancel_waiting(
-                [context.id for context in contexts],
-                at=now,
-                expires_at=now + OUTLIVES if status is None else None,
-                session=session,
-            )
+        fail_point.reach("contexts.inserted")
+        standing = await self.store.requests.mark_planned(request.id, session=session)
+        fail_point.reach("request.planned")
+        if standing is None or standing.status.ended or standing.cancel_requested:
+            # What was inserted after somebody else stopped the others is stopped by nobody else. Where the
+            # request itself is gone, nothing else would ever let its contexts expire.
+            expires_at = self.now() + OUTLIVES if standing is None else None
+            await self.stop(request.id, request.step_names, CANCELLED, expires_at=expires_at)
             return
         for context in contexts:
             if context.status is ContextStatus.PENDING:
                 self._ring(context.service)
+
+    async def _contexts_of(self, request: Request) -> list[Context]:
+        """The contexts that a request begins with, in the order in which they are to be inserted."""
+        contexts = [_new_context(request, step) for step in insertion_order(request.submission.steps)]
+        if request.retry_of is None:
+            return contexts
+        originals = await self.store.contexts.results_of_request(request.retry_of)
+        by_step = {original.step: original for original in originals}
+        return repeat_contexts(contexts, request.reused, by_step, at=self.now())
 
     async def claim(self, claim: Claim, limit: int, *, skip: int = 0) -> list[Context]:
         """Claim up to `limit` pending contexts for one worker; one goes in one round trip, more in three."""
@@ -72,13 +82,13 @@ class ContextManager:
         context = await self.store.claims.claim_one(claim)
         return [] if context is None else [context]
 
-    async def hand_back_claim(self, lease: Lease) -> int:
+    async def hand_back_claim(self, *leases: Lease) -> int:
         """
-        Give back, refunded, what a claim took whose answer was lost; returns how many contexts that were.
+        Give back, refunded, what claims took whose answers were lost; returns how many contexts that were.
 
         Nothing of it was executed, because nobody knew of it (DESIGN §4 rule 4).
         """
-        taken = await self.store.claims.find_claimed(lease)
+        taken = await self.store.claims.find_claimed(*leases)
         return await self.hand_back(taken)
 
     async def hand_back(self, contexts: Collection[Context]) -> int:
@@ -87,6 +97,7 @@ class ContextManager:
             return 0
         now = self.now()
         outcomes = [Outcome(context=context, transition=released(at=now)) for context in contexts]
+        fail_point.reach("hand_back.sending")
         lost = await self.store.outcomes.apply(outcomes)
         self._ring(None)
         return len(outcomes) - len(lost)
@@ -94,6 +105,10 @@ class ContextManager:
     async def renew(self, tokens: Mapping[str, str], lease: timedelta) -> Mapping[str, LeaseState]:
         """Renew leases, given as context id → token, and read how they stand."""
         return await self.store.leases.renew(tokens, self.now() + lease, limit=lease / 3)
+
+    async def leases(self, context_ids: Collection[str], lease: timedelta) -> Mapping[str, LeaseState]:
+        """Read how leases of this length stand, and which of their attempts shall stop."""
+        return await self.store.leases.read(context_ids, limit=lease / 3)
 
     async def scope(self, context: Context, used: Collection[Placeholder]) -> Mapping[str, JsonValue]:
         """What the placeholders of a context's input refer to: `vars` and `steps.NAME.output`."""
@@ -129,6 +144,24 @@ class ContextManager:
         transition = dataclasses.replace(transition, chunks=stored)
         return await self.store.leases.take_back(context, transition)
 
+    async def stop(
+        self, request_id: str, steps: Collection[str], stop: Stop, *, expires_at: datetime | None = None
+    ) -> None:
+        """
+        End whatever of a request has not ended (DESIGN §4 rules 9 and 11); it can be repeated.
+
+        What no worker holds has ended when this returns, and so has the request if that was all. Attempts
+        that run are told, and end when their worker has heard; one that completes meanwhile keeps its output.
+        """
+        ids = [context_id(request_id, step) for step in steps]
+        # All flags come before the first end, so that nothing moves on into a state that was passed already.
+        await self.store.cancellation.flag_contexts(request_id, stop)
+        fail_point.reach("cancel.flagged")
+        self._ring_stop(ids)
+        await self.store.cancellation.end_waiting(request_id, stop, at=self.now(), expires_at=expires_at)
+        fail_point.reach("cancel.waiting")
+        await self.settle(ids)
+
     async def settle(self, context_ids: Collection[str]) -> None:
         """
         Write all that follows from the ends of these contexts (DESIGN §4 rule 8).
@@ -136,6 +169,7 @@ class ContextManager:
         Those that have not ended, or that somebody settled meanwhile, are left alone. Every step of it can be
         repeated, and is until the last one, which says that nothing is left to do.
         """
+        fail_point.reach("settle.before")
         async with self.store.settlement.view() as view:
             ended = await view.ended(context_ids)
             if not ended:
@@ -153,6 +187,7 @@ class ContextManager:
             await self._apply(view, plans, statuses, follows)
         cancelled = {context_id(rid, step) for rid, what in follows.items() for step in what.cancellations}
         await self.store.settlement.mark_settled({context.id for context in ended} | cancelled)
+        fail_point.reach("settle.settled")
 
     async def _apply(
         self,
@@ -164,6 +199,7 @@ class ContextManager:
         """Write the consequences, then the statuses of the requests."""
         at = self.now()
         await self.store.settlement.write_consequences(follows, at=at, session=view.session)
+        fail_point.reach("settle.consequences")
         if any(what.releases for what in follows.values()):
             self._ring(None)
         if any(what.cancellations for what in follows.values()):
@@ -175,12 +211,18 @@ class ContextManager:
                 changed[plan.id] = status
         ends = {plan.id: plan.status for plan in plans if plan.status.ended}
         await self.store.settlement.write_statuses({**changed, **ends}, at=at, expires_at=at + self.retention)
+        fail_point.reach("settle.statuses")
 
     def _ring(self, service: str | None) -> None:
         """Where the server cannot ring, at least those in this process need not wait for their poll."""
         if not self.store.doorbell.available:
             self.store.doorbell.ring(Topic.WORK, service)
             self.store.doorbell.ring(Topic.PROGRESS)
+
+    def _ring_stop(self, context_ids: Collection[str]) -> None:
+        if not self.store.doorbell.available:
+            for stopped_id in context_ids:
+                self.store.doorbell.ring(Topic.STOP, stopped_id)
 
     def _ring_progress(self, context_id: str) -> None:
         if not self.store.doorbell.available:

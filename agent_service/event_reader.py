@@ -45,10 +45,10 @@ class EventReader:
             return
         # Listen first and read then, so that nothing can happen unheard in between.
         with self._store.doorbell.listen(Topic.PROGRESS, request_id) as bell:
-            await self._request(request_id, organization_id)
+            await self._store.calls.run(self._request(request_id, organization_id))
             while True:
                 try:
-                    request, fresh = await self._unseen(request_id, cursor)
+                    request, fresh = await self._store.calls.run(self._unseen(request_id, cursor))
                 except StoreUnavailable:
                     await self._pause(bell)
                     continue

@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from agent_service.context_manager import DEFAULT_RETENTION, ContextManager
-from agent_service.domain.context import Context
+from agent_service.domain.context import Context, ContextStatus
 from agent_service.domain.errors import (
     IdempotencyConflict,
     NotDurableYet,
+    RequestAlreadyEnded,
+    RequestNotEnded,
     RequestNotFound,
 )
 from agent_service.domain.events import Cursor, Event
 from agent_service.domain.request import Caller, Request, RequestStatus, Submission, new_request_id
+from agent_service.domain.retrying import choose_reused, retry_fingerprint
+from agent_service.domain.stop import CANCELLED
 from agent_service.domain.submission import fingerprint, parse_submission
 from agent_service.event_reader import EventReader, in_order
 from agent_service.settings import load_settings
@@ -21,6 +25,7 @@ from agent_service.store import Store
 from agent_service.store.driver import Session
 from agent_service.store.operations import CALLER_LIMIT, at_most
 from agent_service.store.sizes import check_request_size
+from agent_service.telemetry import fail_point
 
 #: How long a request may take where nothing else is configured.
 DEFAULT_DEADLINE = timedelta(days=1)
@@ -90,15 +95,21 @@ class RequestService:
         With `session`, a session of PyMongo in a transaction, everything is part of that transaction and
         nothing is claimed before it commits. Raises `InvalidSubmission`, `IdempotencyConflict`,
         `UnstorableValue`, `NotDurableYet`, `StoreUnavailable`, or `WriteOutcomeUnknown`; then the same key
-        tells the rest.
+        tells the rest. Who is cancelled here has submitted all the same, except inside a transaction.
         """
         if not isinstance(submission, Submission):
             submission = parse_submission(
                 submission, services=self._max_attempts, max_deadline=self._deadline
             )
+        call = self._submit(submission, caller or Caller(), idempotency_key, session)
+        return await (call if session is not None else self._store.calls.run(call))
+
+    async def _submit(
+        self, submission: Submission, caller: Caller, idempotency_key: str | None, session: Session | None
+    ) -> Accepted:
         # Without the unique index two requests could have the same idempotency key.
         await self._store.prepare_within(CALLER_LIMIT)
-        request = self._new_request(submission, caller or Caller(), idempotency_key)
+        request = self._new_request(submission, caller, idempotency_key, fingerprint=fingerprint(submission))
         check_request_size(request)
         with at_most(CALLER_LIMIT):
             return await self._store_request(request, session)
@@ -114,8 +125,74 @@ class RequestService:
                 return await self._replay(original, request)
         if not await self._store.requests.insert(request, session=session):
             return await self._replay(await self._original(request), request)
+        fail_point.reach("request.inserted")
         await self._contexts.plan(request, session=session)
         return Accepted(request=request, replayed=False)
+
+    async def retry(
+        self,
+        request_id: str,
+        *,
+        from_step: str | None = None,
+        organization_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Accepted:
+        """
+        Repeat an ended request as a new one: what completed is copied, the rest runs anew.
+
+        With `from_step`, that step and all that waits for it run anew too. The original stays as it is, and
+        the new one has its plan, caller and length of time. Raises what `submit` does, and `RequestNotFound`,
+        `RequestNotEnded`, or `NothingToRetry`.
+        """
+        return await self._store.calls.run(
+            self._retry(request_id, from_step, organization_id, idempotency_key)
+        )
+
+    async def _retry(
+        self, request_id: str, from_step: str | None, organization_id: str | None, key: str | None
+    ) -> Accepted:
+        await self._store.prepare_within(CALLER_LIMIT)
+        with at_most(CALLER_LIMIT):
+            original = await self._request(request_id, organization_id)
+            if not original.status.ended:
+                raise RequestNotEnded(
+                    f"the request is {original.status}; wait for its end, or cancel it, and retry it then"
+                )
+            contexts = await self._store.contexts.progress_of_request(original.id)
+            completed = {c.step for c in contexts if c.status is ContextStatus.COMPLETED}
+            request = self._new_request(
+                original.submission,
+                original.caller,
+                key,
+                fingerprint=retry_fingerprint(original.id, from_step),
+                retry_of=original.id,
+                reused=choose_reused(original.submission.steps, completed, from_step),
+            )
+            check_request_size(request)
+            return await self._store_request(request, None)
+
+    async def cancel(self, request_id: str, *, organization_id: str | None = None) -> RequestView:
+        """
+        Cancel a request, whatever it is doing, and return how it stands; it can be repeated.
+
+        What waits has ended when this returns; attempts that run are stopped, and the request ends with the
+        last of them. Raises `RequestNotFound`, `RequestAlreadyEnded`, `StoreUnavailable`, or
+        `WriteOutcomeUnknown`; once it was noted that somebody asked, it is seen to without the caller.
+        """
+        return await self._store.calls.run(self._cancel(request_id, organization_id))
+
+    async def _cancel(self, request_id: str, organization_id: str | None) -> RequestView:
+        await self._store.prepare_within(CALLER_LIMIT)
+        with at_most(CALLER_LIMIT):
+            asked = await self._store.cancellation.ask(request_id, organization_id=organization_id)
+            if asked is not None:
+                fail_point.reach("cancel.requested")
+                await self._contexts.stop(asked.id, asked.step_names, CANCELLED)
+            view = await self._get(request_id, organization_id)
+        # Who repeats a cancellation because its answer was lost is answered as if it had not been.
+        if asked is None and not view.request.cancel_requested:
+            raise RequestAlreadyEnded(f"the request has ended: it is {view.status}")
+        return view
 
     async def get(self, request_id: str, *, organization_id: str | None = None) -> RequestView:
         """
@@ -123,6 +200,9 @@ class RequestService:
 
         Raises `RequestNotFound`, also for a request of another organization, or `StoreUnavailable`.
         """
+        return await self._store.calls.run(self._get(request_id, organization_id))
+
+    async def _get(self, request_id: str, organization_id: str | None) -> RequestView:
         with at_most(CALLER_LIMIT):
             request = await self._request(request_id, organization_id)
             contexts = await self._store.contexts.of_request(request.id)
@@ -165,10 +245,20 @@ class RequestService:
             await self._contexts.plan(original)
         return Accepted(request=original, replayed=True)
 
-    def _new_request(self, submission: Submission, caller: Caller, idempotency_key: str | None) -> Request:
+    def _new_request(
+        self,
+        submission: Submission,
+        caller: Caller,
+        idempotency_key: str | None,
+        *,
+        fingerprint: str,
+        retry_of: str | None = None,
+        reused: tuple[str, ...] = (),
+    ) -> Request:
         now = self._contexts.now()
         steps = tuple(
-            dataclasses.replace(step, max_attempts=self._max_attempts[step.service])
+            # A step that is repeated may be of a service that is not configured here.
+            dataclasses.replace(step, max_attempts=self._max_attempts.get(step.service, step.max_attempts))
             for step in submission.steps
         )
         return Request(
@@ -180,5 +270,7 @@ class RequestService:
             created_at=now,
             deadline_at=now + (submission.deadline or self._deadline),
             idempotency_key=idempotency_key,
-            fingerprint=fingerprint(submission),
+            fingerprint=fingerprint,
+            retry_of=retry_of,
+            reused=reused,
         )

@@ -1,15 +1,16 @@
 """
-Rescuer: repairs what a crash left half done, in every process, for all services (DESIGN §4 rules 5, 7, 8).
+Rescuer: repairs what a crash left half done, in every process, for all services (DESIGN §4 rules 5, 7, 8, 9).
 
 Each of its duties goes through pages in the order of an index and past what it could not repair, so that
 nothing bad at the front starves what stands behind it.
 """
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -23,14 +24,25 @@ from agent_service.domain.errors import (
     StoreUnavailable,
     WriteOutcomeUnknown,
 )
+from agent_service.domain.request import request_ids_before
 from agent_service.domain.retry_policy import RetryPolicy
+from agent_service.domain.stop import CANCELLED, DEADLINE, Stop
 from agent_service.domain.transitions import lease_lost
 from agent_service.store import Store
+from agent_service.store.cancellation import OpenRequest
+from agent_service.store.leftovers import LEFTOVER_KINDS
 from agent_service.store.paging import Page
+from agent_service.telemetry import fail_point
 
 #: How long whoever wrote an end, or inserted a request, has to finish the job before somebody else does.
 GRACE = timedelta(seconds=5)
 _PAGE = 100
+#: One sweep of so many does the duties that are needed only where a process died.
+_SELDOM = 3
+#: What is forgotten disturbs nobody, so it is looked for now and then.
+_FORGET_EVERY = timedelta(hours=1)
+#: Most requests have ended after this long; of older ones that have not, nothing is forgotten either.
+_LONGEST_LIFE = timedelta(days=2)
 #: After so many unanswered writes in a row it is MongoDB, not what was written.
 _MOST_UNANSWERED = 3
 
@@ -39,10 +51,12 @@ T = TypeVar("T")
 
 class Rescuer:
     """
-    Takes back contexts whose worker fell silent, and finishes planning and settling that was interrupted.
+    Takes back contexts whose worker fell silent, finishes planning, cancelling and settling that was
+    interrupted, and ends requests whose deadline has passed.
 
-    `lease` is the length of the leases here: for so long after a change of the primary nothing is taken back,
-    because workers may not have had a chance to renew. `every` is the mean time between two sweeps.
+    `lease` is the length of the leases here: for so long after it first saw the present primary nothing is
+    taken back, because workers may not have had a chance to renew, and the clock of this primary may be ahead
+    of that which the leases were made with. `every` is the mean time between two sweeps.
     """
 
     def __init__(
@@ -62,6 +76,7 @@ class Rescuer:
         self._grace = grace
         self._backoff = backoff or RetryPolicy()
         self._stopping = asyncio.Event()
+        self._forget_at = datetime.min.replace(tzinfo=UTC)
 
     def cover(self, lease: timedelta) -> None:
         """There are leases of this length too: wait as long as the longest, look as often as the shortest."""
@@ -71,16 +86,21 @@ class Rescuer:
     async def run(self, stopping: asyncio.Event) -> None:
         """Sweep, jittered, until `stopping` is set; outlives every trouble of MongoDB."""
         self._stopping = stopping
-        while not stopping.is_set():
-            await self.sweep()
+        for sweep in itertools.count():
+            if stopping.is_set():
+                return
+            await self.sweep(every_duty=sweep % _SELDOM == 0)
             pause = self._every.total_seconds() * random.uniform(0.5, 1.5)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await stopping.wait()
 
-    async def sweep(self) -> None:
-        """Do every duty once; trouble in one does not keep the others from being done."""
-        for duty in (self._measure_clock, self._reclaim, self._replan, self._settle):
+    async def sweep(self, *, every_duty: bool = True) -> None:
+        """Do every duty, or the usual ones, once; trouble in one does not keep the others from being done."""
+        usual = (self._measure_clock, self._reclaim, self._end_overdue, self._settle)
+        # What somebody waits for is done by whoever was asked; this is for where that one died.
+        seldom = (self._replan, self._cancel, self._forget)
+        for duty in (*usual[:2], *(seldom if every_duty else ()), *usual[2:]):
             try:
                 await duty()
             except StoreError as error:
@@ -98,13 +118,13 @@ class Rescuer:
         now = self._store.clock.now()
         repairs = _Repairs(self._stopping)
         async for page in _pages(partial(self._store.leases.expired, now, limit=_PAGE), self._stopping):
-            ended: list[str] = []
+            taken: list[str] = []
             for context in page:
-                await repairs.attempt(partial(self._take_back, context, ended), context.id)
-            if ended:
-                await self._contexts.settle(ended)
+                await repairs.attempt(partial(self._take_back, context, taken), context.id)
+            if taken:
+                await self._contexts.settle(taken)
 
-    async def _take_back(self, context: Context, ended: list[str]) -> None:
+    async def _take_back(self, context: Context, taken: list[str]) -> None:
         now = self._store.clock.now()
         transition = lease_lost(
             at=now,
@@ -112,12 +132,14 @@ class Rescuer:
             tries=context.tries,
             max_attempts=context.max_attempts,
         )
+        fail_point.reach("reclaim.before")
         if await self._contexts.take_back(context, transition):
+            fail_point.reach("reclaim.taken")
             logger.bind(context_id=context.id, request_id=context.request_id).warning(
                 "attempt {} lost its lease; the context is {}", context.attempt, transition.status
             )
-            if transition.terminal:
-                ended.append(context.id)
+            # One that was to be tried again may have ended instead, as its request was stopped.
+            taken.append(context.id)
 
     async def _replan(self) -> None:
         """Insert the contexts of requests whose planner was interrupted."""
@@ -128,6 +150,41 @@ class Rescuer:
         ):
             for request in page:
                 await repairs.attempt(partial(self._contexts.plan, request), request.id)
+
+    async def _cancel(self) -> None:
+        """Cancel what was asked to be cancelled, again and again until it has ended."""
+        await self._stop(partial(self._store.cancellation.asked_for, limit=_PAGE), CANCELLED)
+
+    async def _end_overdue(self) -> None:
+        """End what has passed its deadline; an attempt that runs has to hear of it first."""
+        read = partial(self._store.cancellation.overdue, self._store.clock.now(), limit=_PAGE)
+        await self._stop(read, DEADLINE)
+
+    async def _stop(self, read: Callable[..., Awaitable[Page[OpenRequest]]], stop: Stop) -> None:
+        repairs = _Repairs(self._stopping)
+        async for page in _pages(read, self._stopping):
+            for request in page:
+                await repairs.attempt(partial(self._stop_one, request, stop), request.id)
+
+    async def _stop_one(self, request: OpenRequest, stop: Stop) -> None:
+        # A request ends with all of its contexts, so they have to be there.
+        unplanned = None if request.planned else await self._store.requests.get(request.id)
+        if unplanned is not None:
+            await self._contexts.plan(unplanned)
+        await self._contexts.stop(request.id, request.step_names, stop)
+
+    async def _forget(self) -> None:
+        """Let expire what came after its request had ended, such as the chunk of a worker cut off."""
+        now = self._store.clock.now()
+        if now < self._forget_at:
+            return
+        self._forget_at = now + _FORGET_EVERY
+        until = request_ids_before(now - self._contexts.retention - _LONGEST_LIFE)
+        for kind in LEFTOVER_KINDS:
+            ids = await self._store.leftovers.find(kind, until, limit=_PAGE)
+            while ids and not self._stopping.is_set():
+                await self._store.leftovers.let_expire(kind, ids, now)
+                ids = await self._store.leftovers.find(kind, until, after=ids[-1], limit=_PAGE)
 
     async def _settle(self) -> None:
         """Write what follows from ends whose settler was interrupted."""

@@ -9,6 +9,7 @@ from loguru import logger
 from agent_service.domain.errors import StoreError
 from agent_service.store import Store
 from agent_service.store.doorbell import Topic
+from agent_service.telemetry import fail_point
 
 #: The longest sleep: what other processes schedule rings the bell, and this is the net below it.
 _LONGEST_SLEEP = timedelta(seconds=30)
@@ -57,7 +58,10 @@ class Scheduler:
         return min(longest, max(due_in, timedelta(0)))
 
     async def _promote(self) -> int:
+        fail_point.reach("promote.before")
         promoted = await self._store.schedule.promote(self._store.clock.now(), limit=_PAGE)
+        if promoted:
+            fail_point.reach("promote.done")
         if promoted and not self._store.doorbell.available:
             self._store.doorbell.ring(Topic.WORK)
         return promoted

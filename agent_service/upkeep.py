@@ -12,6 +12,7 @@ from agent_service.context_manager import DEFAULT_RETENTION, ContextManager
 from agent_service.rescuer import Rescuer
 from agent_service.scheduler import Scheduler
 from agent_service.store import Store
+from agent_service.telemetry.loop_lag import LoopLag
 
 #: How long whoever stops waits for last writes.
 LAST_WRITES = timedelta(seconds=10)
@@ -19,7 +20,7 @@ LAST_WRITES = timedelta(seconds=10)
 
 class Upkeep:
     """
-    The rescuer and the scheduler of one store in one process; whoever starts it last stops it last.
+    The rescuer, the scheduler and the look at the event loop of one process; the last to stop it ends it.
 
     `Upkeep.of(store)` is the one instance of a store, so that three workers in a process share it.
     """
@@ -30,6 +31,8 @@ class Upkeep:
         self._store = store
         self._rescuer = Rescuer(store, ContextManager(store, retention=retention), lease=lease)
         self._scheduler = Scheduler(store)
+        #: How late the event loop of this process is.
+        self.lag = LoopLag()
         self._users = 0
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -55,6 +58,7 @@ class Upkeep:
             self._tasks = [
                 asyncio.create_task(self._rescuer.run(self._stopping), name="rescuer"),
                 asyncio.create_task(self._scheduler.run(self._stopping), name="scheduler"),
+                asyncio.create_task(self.lag.run(self._stopping), name="loop lag"),
             ]
 
     async def stop(self) -> None:

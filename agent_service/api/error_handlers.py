@@ -1,5 +1,6 @@
 """Which problem each error becomes; what is not named here is a 500, and the boundary's."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from http import HTTPStatus
 
@@ -17,6 +18,9 @@ from agent_service.domain.errors import (
     IdempotencyConflict,
     InvalidSubmission,
     NotDurableYet,
+    NothingToRetry,
+    RequestAlreadyEnded,
+    RequestNotEnded,
     RequestNotFound,
     StoreError,
     UnstorableValue,
@@ -28,6 +32,11 @@ from agent_service.domain.json_value import escape_pointer
 _SOON = timedelta(seconds=1)
 #: An election takes a few seconds.
 _AFTER_AN_OUTAGE = timedelta(seconds=3)
+_CONFLICTS: Mapping[type[AgentServiceError], str] = {
+    RequestAlreadyEnded: "request_already_ended",
+    RequestNotEnded: "request_not_ended",
+    NothingToRetry: "nothing_to_retry",
+}
 
 
 def problem_of(error: Exception) -> Problem | None:
@@ -40,6 +49,8 @@ def problem_of(error: Exception) -> Problem | None:
         case RequestNotFound():
             detail = "there is no request with this id"
             return Problem(status=HTTPStatus.NOT_FOUND, code="request_not_found", detail=detail)
+        case RequestAlreadyEnded() | RequestNotEnded() | NothingToRetry():
+            return Problem(status=HTTPStatus.CONFLICT, code=_CONFLICTS[type(error)], detail=str(error))
         case InvalidCursor():
             return Problem(status=HTTPStatus.BAD_REQUEST, code="invalid_cursor", detail=str(error))
         case StoreError():

@@ -40,6 +40,15 @@ async def read_json(call: HttpRequest, *, max_bytes: int) -> object:
     return parse_json(await _read(call, max_bytes))
 
 
+async def read_optional_json(call: HttpRequest, *, max_bytes: int) -> object:
+    """Like `read_json`, of a call that may have no body; then an empty object."""
+    body = await _read(call, max_bytes)
+    if not body:
+        return {}
+    _check_type(call.headers)
+    return parse_json(body)
+
+
 def parse_json(body: bytes) -> object:
     """
     Decode JSON in UTF-8; what is outside 64 bits stays outside.

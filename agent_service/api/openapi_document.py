@@ -20,11 +20,12 @@ _BODIES: tuple[type, ...] = (EventBody, ProblemBody, RequestAnswer)
 Fragment = dict[str, Any]
 Responses = dict[int | str, Fragment]
 
+_PROBLEM_CONTENT = {PROBLEM_TYPE: {"schema": {"$ref": _REFERENCE.format(model=ProblemBody.__name__)}}}
 #: Every operation may answer with a problem; the statuses are told apart by `code`.
 PROBLEM_RESPONSES: Responses = {
     "default": {
         "description": "A problem (RFC 9457); where another try may help, with Retry-After.",
-        "content": {PROBLEM_TYPE: {"schema": {"$ref": _REFERENCE.format(model=ProblemBody.__name__)}}},
+        "content": _PROBLEM_CONTENT,
     }
 }
 
@@ -59,6 +60,11 @@ def answers(
     }
 
 
+def problem_answer(status: HTTPStatus, description: str) -> Responses:
+    """A problem that is a regular answer of a route."""
+    return {int(status): {"description": description, "content": _PROBLEM_CONTENT}}
+
+
 def submission_extra() -> Fragment:
     """The body and the headers of a submission, which are read without FastAPI."""
     return {
@@ -75,6 +81,30 @@ def submission_extra() -> Fragment:
                 "application/json": {
                     "schema": {"$ref": _REFERENCE.format(model="Submission")},
                     "example": SUBMISSION_EXAMPLE,
+                }
+            },
+        },
+    }
+
+
+def retry_extra() -> Fragment:
+    """The body, which may be left out, and the headers of a retry, which are read without FastAPI."""
+    from_step = {"type": "string", "description": "run this step and all that waits for it anew too"}
+    return {
+        "parameters": [
+            _header(idempotency_key.HEADER, "1 to 255 visible ASCII characters, quoted or bare"),
+            _header(boundary.HEADER, "names the call in our log; one is made if it is left out"),
+        ],
+        "requestBody": {
+            "required": False,
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "properties": {"from_step": from_step},
+                        "additionalProperties": False,
+                    },
+                    "example": {"from_step": "check"},
                 }
             },
         },

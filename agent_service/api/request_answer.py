@@ -7,7 +7,7 @@ from typing import Annotated
 import orjson
 from pydantic import WithJsonSchema
 
-from agent_service.domain.context import Context, ContextError, ContextStatus
+from agent_service.domain.context import AttemptOutcome, AttemptRecord, Context, ContextError, ContextStatus
 from agent_service.domain.request import Request, RequestStatus, Step
 from agent_service.request_service import RequestView
 
@@ -28,16 +28,36 @@ class ErrorAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptAnswer:
+    """One attempt that has ended; `run_at` says from when on the next one was possible."""
+
+    attempt: int
+    started_at: Moment
+    ended_at: Moment
+    outcome: AttemptOutcome
+    error: ErrorAnswer | None
+    run_at: Moment | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepAnswer:
-    """One step; `attempt` is 0 before a worker has claimed it."""
+    """
+    One step; `attempt` is 0 before a worker has claimed it, and where its result was copied.
+
+    `tries` are the attempts that count, of `max_attempts`; `attempts` the latest ones that have ended, oldest
+    first, 50 at most.
+    """
 
     name: str
     service: str
     status: ContextStatus
     attempt: int
+    tries: int
+    max_attempts: int
     output: AnyJson
     error: ErrorAnswer | None
     usage: ObjectOrNull
+    attempts: tuple[AttemptAnswer, ...]
     created_at: Moment
     started_at: Moment | None
     finished_at: Moment | None
@@ -45,13 +65,18 @@ class StepAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestAnswer:
-    """A request and its steps, in the order of the submission; `links` are paths of this API."""
+    """
+    A request and its steps, in the order of the submission; `links` are paths of this API.
+
+    `retry_of` is the id of the request that this one repeats.
+    """
 
     id: str
     status: RequestStatus
     steps: tuple[StepAnswer, ...]
     metadata: AnyObject
     priority: int
+    retry_of: str | None
     created_at: Moment
     deadline_at: Moment
     finished_at: Moment | None
@@ -72,6 +97,7 @@ def request_answer(view: RequestView) -> RequestAnswer:
         steps=tuple(_step(request, step, contexts.get(step.name)) for step in request.submission.steps),
         metadata=request.submission.metadata,
         priority=request.submission.priority,
+        retry_of=request.retry_of,
         created_at=moment(request.created_at),
         deadline_at=moment(request.deadline_at),
         finished_at=_moment_or_none(request.finished_at),
@@ -103,9 +129,12 @@ def _step(request: Request, step: Step, context: Context | None) -> StepAnswer:
             service=step.service,
             status=ContextStatus.BLOCKED if step.after else ContextStatus.PENDING,
             attempt=0,
+            tries=0,
+            max_attempts=step.max_attempts,
             output=None,
             error=None,
             usage=None,
+            attempts=(),
             created_at=moment(request.created_at),
             started_at=None,
             finished_at=None,
@@ -115,12 +144,26 @@ def _step(request: Request, step: Step, context: Context | None) -> StepAnswer:
         service=context.service,
         status=context.status,
         attempt=context.attempt,
+        tries=context.tries,
+        max_attempts=context.max_attempts,
         output=context.output,
         error=error_answer(context.error),
         usage=context.usage,
+        attempts=tuple(_attempt(record) for record in context.history),
         created_at=moment(context.created_at),
         started_at=_moment_or_none(context.started_at),
         finished_at=_moment_or_none(context.finished_at),
+    )
+
+
+def _attempt(record: AttemptRecord) -> AttemptAnswer:
+    return AttemptAnswer(
+        attempt=record.attempt,
+        started_at=moment(record.started_at),
+        ended_at=moment(record.ended_at),
+        outcome=record.outcome,
+        error=error_answer(record.error),
+        run_at=_moment_or_none(record.run_at),
     )
 
 

@@ -14,14 +14,16 @@ from loguru import logger
 from agent_service import main as composition
 from agent_service.cli.doctor import examine
 from agent_service.cli.exit_codes import ExitCode, exit_code_of
-from agent_service.cli.health import find_api_problem, find_worker_problem
+from agent_service.cli.health import api_health, worker_health
 from agent_service.cli.request_commands import print_document, print_events, requests
 from agent_service.cli.running_service import find_api
+from agent_service.cli.service_commands import services
 from agent_service.client import AgentClient
 from agent_service.domain.errors import AgentServiceError, ConfigurationError
 from agent_service.domain.json_value import JsonObject
 from agent_service.domain.request import RequestStatus
 from agent_service.settings import Settings, describe, load_settings, render_env_example
+from agent_service.telemetry import fail_point
 from agent_service.telemetry.logging import configure_logging
 
 app = App(
@@ -32,6 +34,7 @@ app = App(
 )
 config = App(name="config", help="Look at the settings.")
 app.command(requests)
+app.command(services)
 app.command(config)
 
 
@@ -119,13 +122,13 @@ def health(*, role: Literal["api", "worker"] | None = None) -> int:
     """
     settings = load_settings()
     problems = []
-    for name, find in (("api", find_api_problem), ("worker", find_worker_problem)):
+    for name, look in (("api", api_health), ("worker", worker_health)):
         if role in (None, name):
-            problem = asyncio.run(find(settings))
-            if problem is None:
-                print(f"{name}: ok")
+            health = asyncio.run(look(settings))
+            if health.problem is None:
+                print(f"{name}: ok ({health.remark})" if health.remark else f"{name}: ok")
                 return ExitCode.DONE
-            problems.append(problem)
+            problems.append(health.problem)
     print("\n".join(problems), file=sys.stderr)
     return ExitCode.FAILED
 
@@ -194,6 +197,7 @@ def _start_role() -> Settings:
     """The settings, with the log set up as they say."""
     settings = load_settings()
     configure_logging(level=settings.log.level, format=settings.log.format)
+    fail_point.arm_from_environment()
     for warning in settings.warnings:
         logger.warning("{}", warning)
     return settings

@@ -1,6 +1,7 @@
 """Health: whether a role runs on this machine, for health checks of containers."""
 
 import socket
+from dataclasses import dataclass
 from datetime import timedelta
 
 from agent_service.api.listening import address_of
@@ -17,8 +18,16 @@ SILENCE_LIMIT = timedelta(seconds=45)
 _ANSWER_LIMIT = timedelta(seconds=3)
 
 
-async def find_api_problem(settings: Settings) -> str | None:
-    """Why the API at API_HOST and API_PORT, or that of a running `dev`, is not ready; None if it is."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Why a role counts as not running here, or None and what there is to say of it."""
+
+    problem: str | None = None
+    remark: str = ""
+
+
+async def api_health(settings: Settings) -> Health:
+    """Whether the API at API_HOST and API_PORT, or that of a running `dev`, is ready."""
     addresses = find_addresses(settings.data_folder)
     address = addresses.api_url if addresses else address_of(settings.api.host, settings.api.port)
     try:
@@ -26,11 +35,13 @@ async def find_api_problem(settings: Settings) -> str | None:
             problem = await client.ready()
     except AgentServiceError as error:
         problem = str(error)
-    return None if problem is None else f"the API at {address} is not ready: {problem}"
+    if problem is None:
+        return Health()
+    return Health(problem=f"the API at {address} is not ready: {problem}")
 
 
-async def find_worker_problem(settings: Settings) -> str | None:
-    """Why no worker of this machine counts as alive; None if one does."""
+async def worker_health(settings: Settings) -> Health:
+    """Whether a worker of this machine counts as alive, and how long the event loop of one stood still."""
     host = socket.gethostname()
     try:
         uri = find_mongodb(settings)
@@ -39,7 +50,9 @@ async def find_worker_problem(settings: Settings) -> str | None:
             await store.measure_clock()
             workers = await store.workers.seen_since(store.clock.now() - SILENCE_LIMIT)
     except AgentServiceError as error:
-        return f"no worker of this machine can be seen: {error}"
-    if any(worker.host == host for worker in workers):
-        return None
-    return f"no worker on {host} gave a sign of life within {SILENCE_LIMIT.total_seconds():g} s"
+        return Health(problem=f"no worker of this machine can be seen: {error}")
+    lags = [worker.loop_lag for worker in workers if worker.host == host]
+    if lags:
+        return Health(remark=f"event loop late by {max(lags).total_seconds():.1f} s at most")
+    silence = f"{SILENCE_LIMIT.total_seconds():g} s"
+    return Health(problem=f"no worker on {host} gave a sign of life within {silence}")

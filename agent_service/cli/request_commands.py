@@ -7,12 +7,14 @@ from contextlib import aclosing
 from cyclopts import App
 
 from agent_service.cli.exit_codes import ExitCode
+from agent_service.cli.redrive_command import redrive
 from agent_service.cli.running_service import find_api
 from agent_service.client import AgentClient, StreamEvent
 from agent_service.domain.json_value import JsonObject
 from agent_service.settings import load_settings
 
-requests = App(name="requests", help="Look at requests.")
+requests = App(name="requests", help="Look at requests, cancel and repeat them.")
+requests.command(redrive)
 
 
 @requests.command
@@ -25,6 +27,29 @@ def get(request_id: str) -> int:
 def events(request_id: str) -> int:
     """Print what happens to a request, each event as one line of JSON, until it has ended."""
     return asyncio.run(_events(request_id))
+
+
+@requests.command
+def cancel(request_id: str) -> int:
+    """Cancel a request at any moment, and print how it stands; calls that run are stopped."""
+    return asyncio.run(_cancel(request_id))
+
+
+@requests.command
+def retry(request_id: str, *, from_step: str | None = None, idempotency_key: str | None = None) -> int:
+    """
+    Repeat an ended request as a new one, and print the new one.
+
+    What completed is copied, everything else runs anew.
+
+    Parameters
+    ----------
+    from_step
+        Run this step and all that waits for it anew too, even where it completed.
+    idempotency_key
+        Makes it safe to repeat: the same key gives the same new request.
+    """
+    return asyncio.run(_retry(request_id, from_step, idempotency_key))
 
 
 async def print_events(client: AgentClient, request_id: str) -> None:
@@ -48,6 +73,18 @@ async def _get(request_id: str) -> int:
 async def _events(request_id: str) -> int:
     async with AgentClient(find_api(load_settings())) as client:
         await print_events(client, request_id)
+    return ExitCode.DONE
+
+
+async def _cancel(request_id: str) -> int:
+    async with AgentClient(find_api(load_settings())) as client:
+        print_document(await client.cancel(request_id))
+    return ExitCode.DONE
+
+
+async def _retry(request_id: str, from_step: str | None, idempotency_key: str | None) -> int:
+    async with AgentClient(find_api(load_settings())) as client:
+        print_document(await client.retry(request_id, from_step=from_step, idempotency_key=idempotency_key))
     return ExitCode.DONE
 
 

@@ -118,6 +118,7 @@ class Context:
     leases_lost: int = 0
     lease: Lease | None = None
     cancel_requested: bool = False
+    deadline_passed: bool = False
     output: JsonValue = None
     usage: Mapping[str, JsonValue] | None = None
     error: ContextError | None = None

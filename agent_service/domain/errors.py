@@ -6,6 +6,9 @@ Every error of agent_service, in one tree.
     ├── TemplateError                a template that cannot be read or resolved
     ├── RequestNotFound              no such request for this organization
     ├── IdempotencyConflict          the key was used before with another body
+    ├── RequestAlreadyEnded          what has ended cannot be cancelled any more
+    ├── RequestNotEnded              only what has ended can be retried
+    ├── NothingToRetry               every step completed, and none was named
     ├── UnstorableValue              MongoDB could not hold the value
     ├── LeaseLost                    the attempt belongs to another worker now
     ├── StoreError
@@ -60,6 +63,18 @@ class RequestNotFound(AgentServiceError):
 
 class IdempotencyConflict(AgentServiceError):
     """The idempotency key was used before with another body; use a new key for a new request."""
+
+
+class RequestAlreadyEnded(AgentServiceError):
+    """The request had ended before anybody asked to cancel it; what has ended never changes."""
+
+
+class RequestNotEnded(AgentServiceError):
+    """The request has not ended, so it cannot be retried; wait for its end, or cancel it."""
+
+
+class NothingToRetry(AgentServiceError):
+    """Every step of the request completed; name the step from which to run it anew."""
 
 
 class UnstorableValue(AgentServiceError):

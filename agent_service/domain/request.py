@@ -94,7 +94,10 @@ class Request:
     #: Digest of the submission; tells a replay from another body under the same key.
     fingerprint: str
     cancel_requested: bool = False
+    #: The ended request that this one repeats.
     retry_of: str | None = None
+    #: The names of the steps whose results are copied from it.
+    reused: tuple[str, ...] = ()
     finished_at: datetime | None = None
     expires_at: datetime | None = None
 
@@ -110,6 +113,12 @@ def new_request_id() -> str:
     if sys.version_info >= (3, 14):
         return str(uuid.uuid7())
     return str(uuid_utils.compat.uuid7())
+
+
+def request_ids_before(at: datetime) -> str:
+    """A text that sorts after every id made before this time, and before every later one."""
+    milliseconds = f"{int(at.timestamp() * 1000):012x}"
+    return f"{milliseconds[:8]}-{milliseconds[8:]}"
 
 
 def context_id(request_id: str, step: str) -> str:

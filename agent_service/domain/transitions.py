@@ -60,8 +60,14 @@ def completed(*, at: datetime, output: JsonValue, usage: JsonObject | None, chun
     )
 
 
-def retry_at(*, at: datetime, run_at: datetime, error: ContextError, chunks: int) -> Transition:
-    """The attempt failed in a way that may pass; the context is claimable again at `run_at`."""
+def retry_at(
+    *, at: datetime, run_at: datetime, error: ContextError, chunks: int, refund: bool = False
+) -> Transition:
+    """
+    The attempt failed in a way that may pass; the context is claimable again at `run_at`.
+
+    With `refund` the try does not count, because the base service never tried.
+    """
     return Transition(
         outcome=AttemptOutcome.RETRYING,
         status=ContextStatus.SCHEDULED,
@@ -69,6 +75,7 @@ def retry_at(*, at: datetime, run_at: datetime, error: ContextError, chunks: int
         run_at=run_at,
         error=error,
         chunks=chunks,
+        refund=refund,
     )
 
 

@@ -100,9 +100,9 @@ class ClaimCollection:
             raise WriteOutcomeUnknown(f"what a claim took could not be read: {error}") from error
         return [won[context_id] for context_id in ids if context_id in won]
 
-    async def find_claimed(self, lease: Lease) -> list[Context]:
+    async def find_claimed(self, *leases: Lease) -> list[Context]:
         """
-        What a claim whose answer was lost has taken: found by its exact end and its token.
+        What claims whose answers were lost have taken: found by their exact ends and their tokens.
 
         Raises `StoreUnavailable`.
         """
@@ -110,8 +110,8 @@ class ClaimCollection:
             found = self._contexts.find(
                 {
                     "status": "running",
-                    "lease.expires_at": lease.expires_at,
-                    "lease.token": lease.token,
+                    "lease.expires_at": {"$in": [lease.expires_at for lease in leases]},
+                    "lease.token": {"$in": [lease.token for lease in leases]},
                 }
             )
             return decode_all(await found.to_list(None), context_of)

@@ -61,6 +61,14 @@ class ContextCollection:
             )
             return [context_of(document) async for document in found]
 
+    async def results_of_request(self, request_id: str) -> list[Context]:
+        """Like `of_request`, without inputs and histories. Raises `StoreUnavailable`."""
+        with reading():
+            found = self._committed.find(
+                {"_id": ids_of_request(request_id)}, {"input": 0, "metadata": 0, "history": 0}
+            )
+            return [context_of(document) async for document in found]
+
     async def outputs(self, request_id: str, steps: AnyCollection[str]) -> Mapping[str, JsonValue]:
         """
         The outputs of those of the named steps that completed.

@@ -10,19 +10,32 @@ from loguru import logger
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from agent_service.domain.clock import ServerClock
-from agent_service.domain.errors import ConfigurationError, StoreUnavailable, WriteOutcomeUnknown
+from agent_service.domain.errors import ConfigurationError, StoreError, StoreUnavailable, WriteOutcomeUnknown
+from agent_service.store.cancellation import CancellationCollection
 from agent_service.store.chunks import ChunkCollection
 from agent_service.store.claims import ClaimCollection
 from agent_service.store.contexts import ContextCollection
+from agent_service.store.dead_letters import DeadLetterCollection
 from agent_service.store.doorbell import Doorbell
-from agent_service.store.driver import Database, close_client, is_database, is_mock, open_client, seeds_of
+from agent_service.store.driver import (
+    Database,
+    close_client,
+    is_database,
+    is_mock,
+    open_client,
+    primary_of,
+    seeds_of,
+)
 from agent_service.store.indexes import create_indexes, missing_indexes
 from agent_service.store.leases import LeaseCollection
+from agent_service.store.leftovers import LeftoverCollection
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
 from agent_service.store.outcomes import OutcomeCollection
 from agent_service.store.requests import RequestCollection
 from agent_service.store.schedule import ScheduleCollection
+from agent_service.store.services import ServiceCollection
 from agent_service.store.settlement import SettlementCollection
+from agent_service.store.unbroken_calls import UnbrokenCalls
 from agent_service.store.workers import WorkerCollection
 
 #: Where nobody else measures the clock, a measurement serves this long.
@@ -43,8 +56,15 @@ class Store:
         self._preparing: asyncio.Task[None] | None = None
         self._measured = self._measured_wall = 0.0
         self.clock = ServerClock()
+        #: For whoever may be cancelled in the middle.
+        self.calls = UnbrokenCalls()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        #: The measurement that a new primary calls for.
+        self._measuring: asyncio.Task[None] | None = None
+        #: The primary that the clock was measured from, as it calls itself and as the driver knew it.
         self._primary: str | None = None
-        #: When (monotonic seconds) this process first saw a primary that followed another one.
+        self._known_primary: str | None = None
+        #: When (monotonic seconds) this process first saw its present primary.
         self._primary_changed: float | None = None
         self.doorbell = Doorbell(self._database)
         self.requests = RequestCollection(self._database)
@@ -53,9 +73,13 @@ class Store:
         self.leases = LeaseCollection(self._database)
         self.outcomes = OutcomeCollection(self._database)
         self.settlement = SettlementCollection(self._database)
+        self.cancellation = CancellationCollection(self._database)
+        self.leftovers = LeftoverCollection(self._database)
         self.schedule = ScheduleCollection(self._database)
         self.chunks = ChunkCollection(self._database)
+        self.dead_letters = DeadLetterCollection(self._database)
         self.workers = WorkerCollection(self._database)
+        self.services = ServiceCollection(self._database)
 
     @classmethod
     def connect(cls, uri: str, *, database: str = "agent_service", driver: str = "pymongo") -> Self:
@@ -64,8 +88,15 @@ class Store:
 
         Raises `ConfigurationError` for an address or driver that cannot be used.
         """
-        store = cls(open_client(uri, driver)[database])
+        stores: list[Self] = []
+
+        def measure_clock_soon() -> None:
+            for each in stores:
+                each._measure_clock_soon()
+
+        store = cls(open_client(uri, driver, on_new_primary=measure_clock_soon)[database])
         store._owns_client = True
+        stores.append(store)
         return store
 
     async def prepare(self) -> None:
@@ -89,7 +120,7 @@ class Store:
         try:
             async with asyncio.timeout(limit.total_seconds()):
                 await self.prepare()
-                await self._keep_clock_fresh()
+                await self.calls.run(self._keep_clock_fresh())
         except TimeoutError:
             raise StoreUnavailable("MongoDB is being prepared; ask again in a moment") from None
 
@@ -98,6 +129,8 @@ class Store:
         oldest = _CLOCK_AGE.total_seconds()
         if time.monotonic() - self._measured > oldest or time.time() - self._measured_wall > oldest:
             await self.measure_clock()
+        else:
+            await self.keep_clock_current()
 
     async def _prepare(self) -> None:
         try:
@@ -129,24 +162,63 @@ class Store:
         """
         if is_mock(self._database):
             return
+        self._loop = asyncio.get_running_loop()
+        known = primary_of(self._database)
         sent = time.monotonic()
         with reading(CALLER_LIMIT):
             hello = await self._database.client.admin.command("hello")
         received = time.monotonic()
-        primary = f"{hello.get('me', 'standalone')}/{hello.get('electionId', '')}"
+        primary = f"{hello.get('me')}/{hello.get('electionId')}"
         if primary != self._primary:
+            # The first one counts: it may have been elected a moment before this process began.
+            self._primary_changed = received
             if self._primary is not None:
-                self._primary_changed = received
                 self.clock.reset()
                 logger.info("MongoDB has a new primary: {}", hello.get("me"))
             self._primary = primary
+        # Where the primary changed meanwhile, nobody knows which of them answered.
+        now_known = primary_of(self._database)
+        self._known_primary = now_known if known in (None, now_known) else None
         self._measured, self._measured_wall = received, time.time()
         self.clock.observe(server_time=hello["localTime"], sent=sent, received=received)
 
+    async def keep_clock_current(self) -> None:
+        """
+        Measure the clock if the driver knows of another primary than the one it was measured from.
+
+        Costs nothing otherwise. Raises `StoreUnavailable`.
+        """
+        if not self._is_clock_current():
+            await self.measure_clock()
+
     def primary_is_new(self, within: timedelta) -> bool:
-        """Whether the primary changed less than `within` ago, as far as this process has seen."""
+        """Whether this process first saw the present primary less than `within` ago; the first one counts."""
+        if is_mock(self._database):
+            return False
         changed = self._primary_changed
-        return changed is not None and time.monotonic() - changed < within.total_seconds()
+        if changed is None or not self._is_clock_current():
+            return True
+        return time.monotonic() - changed < within.total_seconds()
+
+    def _is_clock_current(self) -> bool:
+        return primary_of(self._database) in (None, self._known_primary)
+
+    def _measure_clock_soon(self) -> None:
+        """The driver found another primary; may be called in any thread, so nothing is done here."""
+        # Where nobody has measured yet, somebody soon will.
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._measure_clock_of_new_primary)
+
+    def _measure_clock_of_new_primary(self) -> None:
+        at_it = self._measuring is not None and not self._measuring.done()
+        if not at_it and not self._is_clock_current():
+            self._measuring = asyncio.create_task(self._try_to_measure_clock(), context=contextvars.Context())
+
+    async def _try_to_measure_clock(self) -> None:
+        try:
+            await self.measure_clock()
+        except StoreError as error:
+            logger.warning("the clock of the new primary could not be read yet: {}", error)
 
     async def problems(self) -> list[str]:
         """
@@ -169,8 +241,9 @@ class Store:
     async def close(self) -> None:
         """Stop listening, and close the connections if this store made them."""
         await self.doorbell.close()
-        if self._preparing is not None:
-            await asyncio.gather(self._preparing, return_exceptions=True)
+        unfinished = [task for task in (self._preparing, self._measuring) if task is not None]
+        await asyncio.gather(*unfinished, return_exceptions=True)
+        await self.calls.finish()
         if self._owns_client:
             await close_client(self._database.client)
 

@@ -9,16 +9,16 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import timedelta
-from enum import Enum, auto
-from typing import Any
 
 from loguru import logger
 from pymongo.errors import OperationFailure, PyMongoError
 
-from agent_service.domain.context import ContextStatus
+from agent_service.store.doorbell_topics import Topic, pipeline_for, rings_of
 from agent_service.store.driver import Database, Document, change_stream, is_mock
+
+__all__ = ["Bell", "Doorbell", "Topic"]
 
 #: An idle stream asks the server again after this long; the server answers at once when there is news.
 _MAX_AWAIT = timedelta(seconds=20)
@@ -34,25 +34,21 @@ _CONNECTS_WITHIN = timedelta(seconds=5)
 _NO_CHANGE_STREAMS = 40573
 
 
-class Topic(Enum):
-    """What there is to wait for."""
-
-    #: A context became claimable.
-    WORK = auto()
-    #: A context became claimable at a later time.
-    SCHEDULE = auto()
-    #: Something happened to a request: a state changed, a chunk was stored.
-    PROGRESS = auto()
-
-
 class Bell:
     """What one waiter holds; rings are remembered until the next `wait`."""
 
-    def __init__(self, topic: Topic, key: str | None) -> None:
+    def __init__(self, topic: Topic, key: str | None, concerns: Callable[[str | None], bool] | None) -> None:
         self.topic = topic
-        #: The service or request it is about; None for all.
+        #: The service, request or context it is about; None for all.
         self.key = key
+        self._concerns = concerns
         self._rung = asyncio.Event()
+
+    def hears(self, topic: Topic, key: str | None) -> bool:
+        """Whether news of this topic, about `key` or about everything, are for this bell."""
+        if topic is not self.topic or (key != self.key and key is not None and self.key is not None):
+            return False
+        return self._concerns is None or self._concerns(key)
 
     def ring(self) -> None:
         """Wake the waiter, now or when it next waits."""
@@ -86,9 +82,15 @@ class Doorbell:
         self._settled = asyncio.Event()
 
     @contextlib.contextmanager
-    def listen(self, topic: Topic, key: str | None = None) -> Iterator[Bell]:
-        """Hold a bell for a topic, about one service or request if `key` names it."""
-        bell = Bell(topic, key)
+    def listen(
+        self, topic: Topic, key: str | None = None, *, concerns: Callable[[str | None], bool] | None = None
+    ) -> Iterator[Bell]:
+        """
+        Hold a bell for a topic, about one service, request or context if `key` names it.
+
+        `concerns` is asked about the key of all news that the bell would ring for, and may say no.
+        """
+        bell = Bell(topic, key, concerns)
         self._bells.add(bell)
         self._watch()
         try:
@@ -108,7 +110,7 @@ class Doorbell:
     def ring(self, topic: Topic, key: str | None = None) -> None:
         """Ring the bells of a topic that are about `key`, or about everything."""
         for bell in self._bells:
-            if bell.topic is topic and (key is None or bell.key is None or bell.key == key):
+            if bell.hears(topic, key):
                 bell.ring()
 
     async def close(self) -> None:
@@ -176,18 +178,8 @@ class Doorbell:
             settled.clear()
 
     def _announce(self, change: Document) -> None:
-        document_id = str(change["documentKey"]["_id"])
-        request_id = document_id.split(":")[0].split(".")[0]
-        self.ring(Topic.PROGRESS, request_id)
-        if change["ns"]["coll"] != "contexts":
-            return
-        document = change.get("fullDocument") or {}
-        fields = change.get("updateDescription", {}).get("updatedFields", {})
-        match document.get("status") or fields.get("status"):
-            case ContextStatus.PENDING.value:
-                self.ring(Topic.WORK, document.get("service"))
-            case ContextStatus.SCHEDULED.value:
-                self.ring(Topic.SCHEDULE)
+        for topic, key in rings_of(change):
+            self.ring(topic, key)
 
     def _ring_all(self) -> None:
         for bell in self._bells:
@@ -209,45 +201,6 @@ async def _end(task: asyncio.Task[None], settled: asyncio.Event) -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=_CANCEL_AGAIN.total_seconds())
-
-
-def pipeline_for(topics: frozenset[Topic]) -> Sequence[Document]:
-    """The stream's filter: the server sends nothing that nobody here waits for."""
-    statuses = []
-    if Topic.WORK in topics:
-        statuses.append(ContextStatus.PENDING.value)
-    if Topic.SCHEDULE in topics:
-        statuses.append(ContextStatus.SCHEDULED.value)
-    wanted: list[dict[str, Any]] = [
-        {"ns.coll": "contexts", "operationType": "insert", "fullDocument.status": {"$in": statuses}},
-        {
-            "ns.coll": "contexts",
-            "operationType": "update",
-            "updateDescription.updatedFields.status": {"$in": statuses},
-        },
-    ]
-    if Topic.PROGRESS in topics:
-        wanted += [
-            {"ns.coll": "events", "operationType": "insert"},
-            {
-                "ns.coll": {"$in": ["contexts", "requests"]},
-                "operationType": "update",
-                "updateDescription.updatedFields.status": {"$exists": True},
-            },
-        ]
-    return [
-        {"$match": {"$or": wanted}},
-        {
-            "$project": {
-                "ns": 1,
-                "documentKey": 1,
-                "operationType": 1,
-                "fullDocument.status": 1,
-                "fullDocument.service": 1,
-                "updateDescription.updatedFields.status": 1,
-            }
-        },
-    ]
 
 
 def _pause(failures: int) -> float:

@@ -9,7 +9,7 @@ without it. mongomock knows no sessions, change streams or bulk updates.
 import asyncio
 import inspect
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from collections.abc import Collection as AnyCollection
 from contextlib import asynccontextmanager
 from datetime import UTC
@@ -23,10 +23,18 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
+from pymongo.monitoring import (
+    TopologyClosedEvent,
+    TopologyDescriptionChangedEvent,
+    TopologyListener,
+    TopologyOpenedEvent,
+)
 from pymongo.read_concern import ReadConcern
+from pymongo.topology_description import TopologyDescription
 from pymongo.write_concern import WriteConcern
 
 from agent_service.domain.errors import ConfigurationError
+from agent_service.store.operations import paced
 
 #: A document as BSON decodes it; documents stay inside this package.
 Document: TypeAlias = dict[str, Any]
@@ -43,14 +51,24 @@ _CODEC: CodecOptions[Document] = CodecOptions(
 )
 
 
-def open_client(uri: str, driver: str) -> AsyncMongoClient[Document]:
-    """A client of the wanted driver; connects on first use. Raises `ConfigurationError`."""
+def open_client(
+    uri: str, driver: str, *, on_new_primary: Callable[[], None] | None = None
+) -> AsyncMongoClient[Document]:
+    """
+    A client of the wanted driver; connects on first use. Raises `ConfigurationError`.
+
+    `on_new_primary` is called within about a second of the client finding another primary than before, from
+    any thread.
+    """
     options: dict[str, Any] = {
         "appname": "agent_service",
         "retryWrites": True,
         "serverSelectionTimeoutMS": 3_000,
         "connectTimeoutMS": 3_000,
+        "server_selector": paced,
     }
+    if on_new_primary is not None:
+        options["event_listeners"] = [_PrimaryListener(on_new_primary)]
     if driver not in ("pymongo", "motor"):
         raise ConfigurationError(f"MONGODB_DRIVER is {driver!r}, and should be pymongo or motor")
     try:
@@ -72,6 +90,43 @@ def _motor_client_class() -> Any:
             "MONGODB_DRIVER=motor needs Motor; install agent-service[motor], or leave the variable out"
         ) from error
     return AsyncIOMotorClient
+
+
+class _PrimaryListener(TopologyListener):
+    """Calls `on_new_primary` when a client finds another primary than it knew before; after none, any is."""
+
+    def __init__(self, on_new_primary: Callable[[], None]) -> None:
+        self._on_new_primary = on_new_primary
+
+    def opened(self, event: TopologyOpenedEvent) -> None:
+        """Nothing is known yet."""
+
+    def description_changed(self, event: TopologyDescriptionChangedEvent) -> None:
+        """Compare what the client knew with what it knows."""
+        found = _primary_in(event.new_description)
+        if found is not None and found != _primary_in(event.previous_description):
+            self._on_new_primary()
+
+    def closed(self, event: TopologyClosedEvent) -> None:
+        """Nothing more is told."""
+
+
+def primary_of(database: Database) -> str | None:
+    """
+    The primary that the client knows of, as host and election, without asking anybody.
+
+    None while it knows of none, and where there is no telling.
+    """
+    if is_mock(database):
+        return None
+    return _primary_in(database.client.topology_description)
+
+
+def _primary_in(topology: TopologyDescription) -> str | None:
+    for server in topology.server_descriptions().values():
+        if server.is_writable:
+            return f"{server.me}/{server.election_id}"
+    return None
 
 
 def is_database(candidate: object) -> bool:

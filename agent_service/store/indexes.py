@@ -97,6 +97,27 @@ INDEXES = (
     ),
     Index(
         collection="requests",
+        name="cancelling",
+        keys=("created_at", "_id"),
+        partial={"cancel_requested": True, "finished_at": None},
+        serves="the rescuer: requests that shall be cancelled and have not ended",
+    ),
+    Index(
+        collection="requests",
+        name="deadline",
+        keys=("deadline_at", "_id"),
+        partial={"finished_at": None},
+        serves="the rescuer: requests whose deadline has passed",
+    ),
+    Index(
+        collection="requests",
+        name="failed",
+        keys=("finished_at", "_id"),
+        partial={"status": "failed"},
+        serves="redriving: failed requests in the order of their ends",
+    ),
+    Index(
+        collection="requests",
         name="expiry",
         keys=("expires_at",),
         expires=True,

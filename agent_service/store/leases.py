@@ -1,10 +1,11 @@
 """Leases: renewing them, and finding and taking back those that ended (DESIGN §4 rules 3 and 5)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from agent_service.domain.context import Context
+from agent_service.domain.stop import STOPS
 from agent_service.domain.transitions import Transition
 from agent_service.store.documents import context_of
 from agent_service.store.driver import Database, Document, durable, is_mock
@@ -19,7 +20,8 @@ class LeaseState:
 
     #: The token that holds the context now, or None if nobody does.
     token: str | None
-    cancel_requested: bool
+    cancel_requested: bool = False
+    deadline_passed: bool = False
 
 
 class LeaseCollection:
@@ -36,9 +38,7 @@ class LeaseCollection:
         """
         Move the end of the leases of these contexts, given as id → token, and read how they stand.
 
-        Each of the two operations takes `limit` at most. An id that is missing from the answer does not
-        exist any more. Raises `StoreUnavailable` or
-        `WriteOutcomeUnknown`.
+        Each of the two operations takes `limit` at most. Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
         ids = list(tokens)
         with writing(limit):
@@ -51,10 +51,17 @@ class LeaseCollection:
                 # $max, so that a renewal that was delayed on its way never shortens a lease.
                 {"$max": {"lease.expires_at": expires_at}},
             )
+        return await self.read(ids, limit=limit)
+
+    async def read(self, context_ids: Collection[str], *, limit: timedelta) -> Mapping[str, LeaseState]:
+        """
+        How the leases of these contexts stand, and whether their attempts shall stop.
+
+        An id that is missing from the answer does not exist any more. Raises `StoreUnavailable`.
+        """
+        fields = ("lease.token", "status", *(stop.flag for stop in STOPS))
         with reading(limit):
-            found = self._contexts.find(
-                {"_id": {"$in": ids}}, {"lease.token": 1, "status": 1, "cancel_requested": 1}
-            )
+            found = self._contexts.find({"_id": {"$in": list(context_ids)}}, dict.fromkeys(fields, 1))
             return {document["_id"]: _state(document) async for document in found}
 
     async def expired(self, now: datetime, *, after: Place | None = None, limit: int = 100) -> Page[Context]:
@@ -99,4 +106,5 @@ def _state(document: Document) -> LeaseState:
     return LeaseState(
         token=lease.get("token") if running else None,
         cancel_requested=bool(document.get("cancel_requested")),
+        deadline_passed=bool(document.get("deadline_passed")),
     )

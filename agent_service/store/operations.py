@@ -1,8 +1,12 @@
 """Operations: the time limit of every call to MongoDB, and the border where its errors become ours."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import pymongo
 from bson.errors import BSONError
@@ -31,11 +35,47 @@ WRITE_LIMIT = timedelta(seconds=15)
 #: Where a caller waits for the answer: an API client gets a 503 instead of silence.
 CALLER_LIMIT = timedelta(seconds=4)
 
+#: Commands that a call may send before they are paced, and seconds between those that follow.
+_AT_ONCE = 8
+_PACE = 0.5
+
 #: Server codes of refusals that no retry mends: unauthorized, authentication failed, and the like; an index
 #: of the same name with other options or keys.
 _REFUSED = frozenset({13, 18, 8000, 85, 86})
 #: The document is over 16 MB, or nested too deeply.
 _UNSTORABLE = frozenset({15, 10334, 17280, 17419, 17420})
+
+Server = TypeVar("Server")
+
+
+@dataclass(slots=True)
+class _Sent:
+    """What one call has sent: how much may still follow at once, and when (monotonic) the next one may."""
+
+    at_once: int = _AT_ONCE
+    next_at: float = 0.0
+
+    def may_go_on(self) -> bool:
+        now = time.monotonic()
+        if self.at_once <= 0 and now < self.next_at:
+            return False
+        self.at_once -= 1
+        self.next_at = now + _PACE
+        return True
+
+
+_sent: ContextVar[_Sent | None] = ContextVar("sent", default=None)
+
+
+def paced(servers: list[Server]) -> list[Server]:
+    """
+    The `server_selector` of a client, called by the driver before each command.
+
+    Within a time limit the driver repeats without any pause what a server refuses for now: 3,500 times in a
+    second, for as long as the limit goes on. Where it finds no server it waits for half a second.
+    """
+    sent = _sent.get()
+    return servers if sent is None or sent.may_go_on() else []
 
 
 @contextmanager
@@ -46,6 +86,16 @@ def at_most(limit: timedelta) -> Iterator[None]:
 
 
 @contextmanager
+def _bounded(limit: timedelta) -> Iterator[None]:
+    token = _sent.set(_Sent())
+    try:
+        with pymongo.timeout(limit.total_seconds()):
+            yield
+    finally:
+        _sent.reset(token)
+
+
+@contextmanager
 def reading(limit: timedelta = READ_LIMIT) -> Iterator[None]:
     """
     Bound a read and translate its errors.
@@ -53,7 +103,7 @@ def reading(limit: timedelta = READ_LIMIT) -> Iterator[None]:
     Raises `StoreUnavailable` for everything that may pass.
     """
     try:
-        with pymongo.timeout(limit.total_seconds()):
+        with _bounded(limit):
             yield
     except PyMongoError as error:
         if _is_of_transaction(error):
@@ -70,7 +120,7 @@ def writing(limit: timedelta = WRITE_LIMIT) -> Iterator[None]:
     majority did not confirm in time, `UnstorableValue` if the document cannot be stored.
     """
     try:
-        with pymongo.timeout(limit.total_seconds()):
+        with _bounded(limit):
             yield
     except (BSONError, DocumentTooLarge, OverflowError, RecursionError, UnicodeEncodeError) as error:
         raise UnstorableValue(f"{type(error).__name__}: the value cannot be stored") from error

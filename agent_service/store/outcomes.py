@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pymongo import UpdateOne
 
 from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
-from agent_service.domain.transitions import Transition, cancelled, record_of
+from agent_service.domain.stop import STOPS, stopped
+from agent_service.domain.transitions import Transition, record_of
 from agent_service.store.documents import error_document, record_document
 from agent_service.store.driver import Database, Document, bulk_write, durable
 from agent_service.store.operations import reading, writing
@@ -87,19 +88,23 @@ def leaving_running(context: Context, transition: Transition) -> tuple[FencedUpd
     """
     The updates of which exactly one matches while the lease is still held.
 
-    A move that would let the context run again is refused where its request's cancellation came first; the
-    second update then cancels it. The first one that matches takes the token away from the other.
+    A move that would let the context run again is refused where its request's cancellation or deadline came
+    first; a further update then ends it. The first one that matches takes the token away from the others.
     """
     record = record_of(context, transition)
     fence = {"_id": context.id, "status": ContextStatus.RUNNING.value, "lease.token": record.token}
     if transition.terminal:
         return (FencedUpdate(filter=fence, change=ending_update(context, transition)),)
-    ended = cancelled(at=transition.at, chunks=transition.chunks)
+    unflagged = {stop.flag: {"$ne": True} for stop in STOPS}
     return (
-        FencedUpdate(
-            filter={**fence, "cancel_requested": {"$ne": True}}, change=ending_update(context, transition)
+        FencedUpdate(filter={**fence, **unflagged}, change=ending_update(context, transition)),
+        *(
+            FencedUpdate(
+                filter={**fence, stop.flag: True},
+                change=ending_update(context, stopped(stop, at=transition.at, chunks=transition.chunks)),
+            )
+            for stop in STOPS
         ),
-        FencedUpdate(filter={**fence, "cancel_requested": True}, change=ending_update(context, ended)),
     )
 
 

@@ -1,6 +1,7 @@
 """Requests: the collection `requests`."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from pymongo import ReturnDocument
@@ -12,6 +13,14 @@ from agent_service.store.documents import json_object_of, request_document, requ
 from agent_service.store.driver import Database, Document, Session, durable
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
 from agent_service.store.paging import Page, Place, decode_page, read_page
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How a request stands, as far as its planner has to know."""
+
+    status: RequestStatus
+    cancel_requested: bool
 
 
 class RequestCollection:
@@ -38,14 +47,14 @@ class RequestCollection:
     async def get(self, request_id: str, *, organization_id: str | None = None) -> Request | None:
         """A request, of this organization if one is named. Raises `StoreUnavailable`."""
         with reading(CALLER_LIMIT):
-            document = await self._committed.find_one(_owned(request_id, organization_id))
+            document = await self._committed.find_one(owned(request_id, organization_id))
         return None if document is None else request_of(document)
 
     async def progress(self, request_id: str, *, organization_id: str | None = None) -> Request | None:
         """Like `get`, without variables, metadata and the inputs of the steps."""
         with reading(CALLER_LIMIT):
             document = await self._committed.find_one(
-                _owned(request_id, organization_id), {"variables": 0, "metadata": 0, "steps.input": 0}
+                owned(request_id, organization_id), {"variables": 0, "metadata": 0, "steps.input": 0}
             )
         return None if document is None else request_of(document)
 
@@ -61,9 +70,9 @@ class RequestCollection:
             )
         return None if document is None else request_of(document)
 
-    async def mark_planned(self, request_id: str, *, session: Session | None = None) -> RequestStatus | None:
+    async def mark_planned(self, request_id: str, *, session: Session | None = None) -> Standing | None:
         """
-        All contexts are inserted; returns the status of the request now, None if it is gone.
+        All contexts are inserted; returns how the request stands now, None if it is gone.
 
         Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
@@ -71,11 +80,15 @@ class RequestCollection:
             document = await self._current.find_one_and_update(
                 {"_id": request_id},
                 {"$set": {"planned": True}},
-                projection={"status": 1},
+                projection={"status": 1, "cancel_requested": 1},
                 return_document=ReturnDocument.AFTER,
                 session=session,
             )
-        return None if document is None else RequestStatus(document["status"])
+        if document is None:
+            return None
+        return Standing(
+            status=RequestStatus(document["status"]), cancel_requested=document["cancel_requested"]
+        )
 
     async def unplanned(
         self, before: datetime, *, after: Place | None = None, limit: int = 100
@@ -103,7 +116,8 @@ class RequestCollection:
         return {} if document is None else json_object_of(document["variables"])
 
 
-def _owned(request_id: str, organization_id: str | None) -> Document:
+def owned(request_id: str, organization_id: str | None) -> Document:
+    """The filter of one request, of this organization if one is named."""
     if organization_id is None:
         return {"_id": request_id}
     return {"_id": request_id, "organization_id": organization_id}

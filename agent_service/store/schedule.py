@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from pymongo import ASCENDING, UpdateMany
 
 from agent_service.domain.context import ContextStatus
-from agent_service.domain.transitions import CANCELLATION
+from agent_service.domain.stop import STOPS, Stop
 from agent_service.store.documents import error_document
-from agent_service.store.driver import Database, bulk_write, durable
+from agent_service.store.driver import Database, Document, bulk_write, durable
 from agent_service.store.operations import reading, writing
 
 #: Before all times; a comparison with it leaves out what is no time at all.
@@ -35,7 +35,7 @@ class ScheduleCollection:
         """
         Make claimable what is due at `now`, at most `limit` of them; returns how many were due.
 
-        What was asked to be cancelled meanwhile is cancelled instead. Raises `StoreUnavailable` or
+        What is to stop meanwhile ends instead. Raises `StoreUnavailable` or
         `WriteOutcomeUnknown`.
         """
         with reading():
@@ -54,21 +54,27 @@ class ScheduleCollection:
             "status": ContextStatus.SCHEDULED.value,
             "run_at": {"$lte": now},
         }
-        cancellation = {
-            "status": ContextStatus.CANCELLED.value,
-            "error": error_document(CANCELLATION),
-            "finished_at": now,
-            "settled": False,
-        }
         with writing():
             await bulk_write(
                 self._contexts,
                 [
                     UpdateMany(
-                        {**waiting, "cancel_requested": {"$ne": True}},
+                        {**waiting, **{stop.flag: {"$ne": True} for stop in STOPS}},
                         {"$set": {"status": ContextStatus.PENDING.value}},
                     ),
-                    UpdateMany({**waiting, "cancel_requested": True}, {"$set": cancellation}),
+                    *(UpdateMany({**waiting, stop.flag: True}, _end(stop, now)) for stop in STOPS),
                 ],
             )
         return len(ids)
+
+
+def _end(stop: Stop, at: datetime) -> Document:
+    """The end of a context that was to run again, and is to stop."""
+    return {
+        "$set": {
+            "status": stop.status.value,
+            "error": error_document(stop.error),
+            "finished_at": at,
+            "settled": False,
+        }
+    }

@@ -10,13 +10,14 @@ from pymongo import UpdateMany, UpdateOne
 from agent_service.domain.context import ContextError, ContextStatus
 from agent_service.domain.request import RequestStatus, Step, context_id
 from agent_service.domain.settling import Consequences, RequestPlan
-from agent_service.domain.transitions import CANCELLATION
+from agent_service.domain.stop import STOPS
 from agent_service.store.contexts import ids_of_request
 from agent_service.store.documents import error_document
 from agent_service.store.driver import Collection as Documents
 from agent_service.store.driver import Database, Document, Session, bulk_write, causal_session, durable
 from agent_service.store.operations import reading, writing
 from agent_service.store.paging import Page, Place, decode_page, read_page
+from agent_service.telemetry import fail_point
 
 #: Contexts and events outlive their request by this much (DESIGN §4 rule 16).
 OUTLIVES = timedelta(hours=1)
@@ -93,7 +94,7 @@ class SettlementCollection:
             for step, dependent in follows.releases:
                 updates += _releases(context_id(request_id, dependent), step, at)
             updates += [
-                UpdateOne(_blocked(context_id(request_id, step)), _cancellation(error, at))
+                UpdateOne(_blocked(context_id(request_id, step)), _end(ContextStatus.CANCELLED, error, at))
                 for step, error in follows.cancellations.items()
             ]
         with writing():
@@ -117,45 +118,15 @@ class SettlementCollection:
         with writing():
             await bulk_write(self._requests, updates)
         ended = [request_id for request_id, status in statuses.items() if status.ended]
+        fail_point.reach("settle.expiry")
         await self._let_expire(ended, expires_at + OUTLIVES)
 
     async def _let_expire(self, request_ids: Sequence[str], expires_at: datetime) -> None:
-        updates: list[UpdateOne | UpdateMany] = [
-            UpdateMany(
-                {"_id": ids_of_request(request_id), "expires_at": None},
-                {"$set": {"expires_at": expires_at}},
-            )
-            for request_id in request_ids
-        ]
+        updates = [expiry_of_request(request_id, expires_at) for request_id in request_ids]
         with writing():
             await bulk_write(self._events, updates)
         with writing():
             await bulk_write(self._contexts, updates)
-
-    async def cancel_waiting(
-        self,
-        context_ids: Sequence[str],
-        *,
-        at: datetime,
-        expires_at: datetime | None = None,
-        session: Session | None = None,
-    ) -> None:
-        """
-        Cancel those of these contexts that no worker holds, and let them expire if a time is given.
-
-        Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
-        """
-        waiting = [
-            ContextStatus.BLOCKED.value,
-            ContextStatus.SCHEDULED.value,
-            ContextStatus.PENDING.value,
-        ]
-        with writing():
-            await self._contexts.update_many(
-                {"_id": {"$in": list(context_ids)}, "status": {"$in": waiting}},
-                _cancellation(CANCELLATION, at, expires_at),
-                session=session,
-            )
 
     async def mark_settled(self, context_ids: Collection[str]) -> None:
         """
@@ -229,11 +200,18 @@ def _releases(dependent_id: str, step: str, at: datetime) -> list[UpdateOne]:
     return [
         UpdateOne({**blocked, "waiting_on": step}, {"$pull": {"waiting_on": step}}),
         UpdateOne(
-            {**free, "cancel_requested": {"$ne": True}},
+            {**free, **{stop.flag: {"$ne": True} for stop in STOPS}},
             {"$set": {"status": ContextStatus.PENDING.value, "run_at": at, "released_at": at}},
         ),
-        UpdateOne({**free, "cancel_requested": True}, _cancellation(CANCELLATION, at)),
+        *(UpdateOne({**free, stop.flag: True}, _end(stop.status, stop.error, at)) for stop in STOPS),
     ]
+
+
+def expiry_of_request(request_id: str, expires_at: datetime) -> UpdateMany:
+    """The update that lets contexts or events of a request expire that do not yet."""
+    return UpdateMany(
+        {"_id": ids_of_request(request_id), "expires_at": None}, {"$set": {"expires_at": expires_at}}
+    )
 
 
 def _end_of(document: Document) -> Place:
@@ -244,15 +222,16 @@ def _blocked(context_id: str) -> Document:
     return {"_id": context_id, "status": ContextStatus.BLOCKED.value}
 
 
-def _cancellation(error: ContextError, at: datetime, expires_at: datetime | None = None) -> Document:
+def _end(status: ContextStatus, error: ContextError, at: datetime) -> Document:
     """The end of a context that never ran."""
-    fields: Document = {
-        "status": ContextStatus.CANCELLED.value,
-        "error": error_document(error),
-        "finished_at": at,
-        "settled": False,
+    return {
+        "$set": {
+            "status": status.value,
+            "error": error_document(error),
+            "finished_at": at,
+            "settled": False,
+        }
     }
-    return {"$set": fields if expires_at is None else {**fields, "expires_at": expires_at}}
 
 
 def _plan(document: Document) -> RequestPlan:

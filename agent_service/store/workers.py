@@ -22,6 +22,8 @@ class SignOfLife:
     pid: int
     concurrency: int
     running: int
+    #: The longest time in the last minute that the event loop of its process stood still.
+    loop_lag: timedelta = timedelta(0)
     started_at: datetime
     seen_at: datetime
 
@@ -46,6 +48,7 @@ class WorkerCollection:
                         "pid": sign.pid,
                         "concurrency": sign.concurrency,
                         "running": sign.running,
+                        "loop_lag": sign.loop_lag.total_seconds(),
                         "started_at": sign.started_at,
                         "seen_at": sign.seen_at,
                         "expires_at": sign.seen_at + FORGOTTEN_AFTER,
@@ -72,6 +75,7 @@ class WorkerCollection:
                     pid=document["pid"],
                     concurrency=document["concurrency"],
                     running=document["running"],
+                    loop_lag=timedelta(seconds=document.get("loop_lag", 0)),
                     started_at=document["started_at"],
                     seen_at=document["seen_at"],
                 )

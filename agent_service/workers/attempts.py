@@ -2,46 +2,91 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 
 from loguru import logger
 
+from agent_service.base_services.call import BaseServiceAnswer
 from agent_service.upkeep import end_tasks
 from agent_service.workers.execution import Execution, StopReason
 from agent_service.workers.lease_keeper import KeptLease, LeaseKeeper
+from agent_service.workers.solitude import Seat, Solitude
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Attempt:
+    execution: Execution
+    seat: Seat
 
 
 class Attempts:
-    """Runs each execution in a task of its own, with its lease kept; `on_free` is called as a slot frees."""
+    """
+    Runs each execution in a task of its own, with its lease kept; `on_free` is called as a slot frees.
 
-    def __init__(self, keeper: LeaseKeeper, *, on_free: Callable[[], None]) -> None:
+    A handler that goes on after its attempt has ended keeps the slot: there is no way to stop it, and what it
+    calls must not be called more often at a time than was asked for.
+    """
+
+    def __init__(self, keeper: LeaseKeeper, solitude: Solitude, *, on_free: Callable[[], None]) -> None:
         self._keeper = keeper
+        #: Who else runs in this process.
+        self.solitude = solitude
         self._on_free = on_free
-        self._running: dict[asyncio.Task[None], Execution] = {}
+        self._running: dict[asyncio.Task[None], _Attempt] = {}
+        self._going_on: set[asyncio.Future[BaseServiceAnswer]] = set()
 
     def __len__(self) -> int:
-        return len(self._running)
+        return len(self._running) + len(self._going_on)
 
     def begin(self, execution: Execution) -> None:
         """Run an attempt, and keep its lease until it has ended."""
-        cancel = partial(execution.stop, StopReason.CANCELLED)
-        self._keeper.keep(KeptLease(lease=execution.lease, on_cancel=cancel))
-        task = asyncio.create_task(execution.run(), name=execution.context.id)
-        self._running[task] = execution
+        self._keeper.keep(KeptLease(lease=execution.lease, on_stop=execution.stop))
+        attempt = _Attempt(execution=execution, seat=self.solitude.enter(execution.context))
+        task = asyncio.create_task(_run(attempt), name=execution.context.id)
+        self._running[task] = attempt
         task.add_done_callback(self._ended)
 
     async def end(self, grace: timedelta) -> None:
         """Give them this time, then stop them; each writes how it ended."""
+        for attempt in self._running.values():
+            if attempt.seat.waits:
+                # It has not begun, and will not begin any more.
+                attempt.execution.stop(StopReason.RELEASED)
         if self._running:
             await asyncio.wait(self._running, timeout=grace.total_seconds())
-        for execution in self._running.values():
-            execution.stop(StopReason.RELEASED)
+        for attempt in self._running.values():
+            attempt.execution.stop(StopReason.RELEASED)
         await end_tasks(list(self._running))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        execution = self._running.pop(task)
-        self._keeper.drop(execution.lease)
+        attempt = self._running.pop(task)
+        self._keeper.drop(attempt.execution.lease)
+        attempt.seat.leave()
         if not task.cancelled() and task.exception() is not None:
             logger.opt(exception=task.exception()).error("an attempt broke off; its lease will end")
+        unfinished = attempt.execution.unfinished_call
+        if unfinished is None:
+            self._on_free()
+            return
+        logger.bind(context_id=attempt.execution.context.id).warning(
+            "a handler goes on although its attempt has ended; its slot is taken until it ends"
+        )
+        self._going_on.add(unfinished)
+        unfinished.add_done_callback(self._call_ended)
+
+    def _call_ended(self, call: asyncio.Future[BaseServiceAnswer]) -> None:
+        self._going_on.discard(call)
+        if not call.cancelled():
+            # Nobody else asks what it ended with.
+            call.exception()
         self._on_free()
+
+
+async def _run(attempt: _Attempt) -> None:
+    if attempt.seat.waits:
+        turn = asyncio.create_task(attempt.seat.turn(), name="turn")
+        await asyncio.wait({turn, attempt.execution.stopped}, return_when=asyncio.FIRST_COMPLETED)
+        turn.cancel()
+    # What was stopped meanwhile ends at once.
+    await attempt.execution.run()

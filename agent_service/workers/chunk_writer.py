@@ -7,6 +7,7 @@ from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context
 from agent_service.domain.errors import LeaseLost, StoreUnavailable, WriteOutcomeUnknown
 from agent_service.domain.events import Chunk
+from agent_service.telemetry import fail_point
 from agent_service.workers.held_lease import HeldLease
 
 #: A piece is stored after this long, or when it has this many characters.
@@ -127,7 +128,9 @@ class ChunkWriter:
         while True:
             self._lease.check(margin=_MARGIN.total_seconds())
             try:
+                fail_point.reach("chunk.sending")
                 await self._contexts.store_chunk(chunk)
+                fail_point.reach("chunk.stored")
             except (StoreUnavailable, WriteOutcomeUnknown):
                 if self._abandoned:
                     raise

@@ -13,6 +13,7 @@ from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context, Lease
 from agent_service.domain.errors import StoreUnavailable
 from agent_service.store.claims import Claim
+from agent_service.telemetry import fail_point
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,8 @@ class Claimer:
         self._lease = lease
         #: Leases of claims whose answers were lost.
         self._unknown: list[Lease] = []
+        #: What is to be given back without having been started.
+        self._unstarted: list[Context] = []
 
     async def claim(self, limit: int) -> Claimed:
         """
@@ -51,12 +54,15 @@ class Claimer:
         Raises `StoreUnavailable` or `WriteOutcomeUnknown`; nothing of that claim is ever executed.
         """
         await self.hand_back_unknown()
+        await self._contexts.store.keep_clock_current()
         now = self._contexts.now()
         lease = Lease(token=uuid.uuid4().hex, worker=self._worker_id, expires_at=now + self._lease)
         claim = Claim(service=self._service, queues=self._queues, lease=lease, at=now)
         lease_ends = time.monotonic() + self._lease.total_seconds()
         try:
+            fail_point.reach("claim.sending")
             contexts = await self._contexts.claim(claim, limit)
+            fail_point.reach("claim.answered")
         except StoreUnavailable:
             raise
         except Exception:
@@ -65,6 +71,15 @@ class Claimer:
             raise
         return Claimed(contexts=contexts, lease_ends=lease_ends)
 
+    async def hand_back(self, contexts: Sequence[Context]) -> None:
+        """
+        Give back what was claimed and not started; where MongoDB does not answer, again with the next claim.
+
+        Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
+        """
+        self._unstarted.extend(contexts)
+        await self.hand_back_unknown()
+
     async def hand_back_unknown(self) -> None:
         """
         Look up what claims took whose answers were lost, and give it back.
@@ -72,12 +87,15 @@ class Claimer:
         A claim may still be on its way, or take one context after the other, so it is looked up until its
         lease has ended. Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
-        for lease in list(self._unknown):
-            given = await self._contexts.hand_back_claim(lease)
+        if self._unstarted:
+            await self._contexts.hand_back(self._unstarted)
+            self._unstarted.clear()
+        if self._unknown:
+            given = await self._contexts.hand_back_claim(*self._unknown)
             if given:
                 logger.info("{} contexts were handed back after a lost answer", given)
-            if lease.expires_at < self._contexts.now():
-                self._unknown.remove(lease)
+            now = self._contexts.now()
+            self._unknown = [lease for lease in self._unknown if lease.expires_at >= now]
 
 
 def jittered(interval: timedelta) -> timedelta:

@@ -3,14 +3,12 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from enum import Enum, auto
-from typing import TypeAlias
 
 from loguru import logger
 
-from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
+from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context
 from agent_service.domain.errors import (
@@ -18,6 +16,7 @@ from agent_service.domain.errors import (
     BaseServiceUnavailable,
     LeaseLost,
     StoreError,
+    TemplateError,
     UnstorableValue,
 )
 from agent_service.domain.json_value import JsonValue, find_unstorable
@@ -26,12 +25,18 @@ from agent_service.domain.templates import placeholders, render
 from agent_service.domain.transitions import Transition, cancelled, completed, released
 from agent_service.domain.verdict import after_error, deadline_exceeded
 from agent_service.store.outcomes import Outcome
+from agent_service.telemetry import fail_point
+from agent_service.workers.admission import Admission
 from agent_service.workers.chunk_writer import ChunkWriter
+from agent_service.workers.handler_call import (
+    CallOverdueError,
+    CallStoppedError,
+    Handler,
+    answer_of,
+    begin_call,
+)
 from agent_service.workers.held_lease import HeldLease
 from agent_service.workers.outcome_writer import OutcomeWriter
-
-#: What does the work of an attempt: calls the base service, or is a worker's own code.
-Handler: TypeAlias = Callable[[BaseServiceCall, OnDelta], Awaitable[BaseServiceAnswer]]
 
 #: How much later than its limit a call is given up from outside.
 _LATE = timedelta(seconds=1)
@@ -46,6 +51,8 @@ class StopReason(Enum):
     LEASE_LOST = auto()
     #: Its request was cancelled.
     CANCELLED = auto()
+    #: The deadline of its request passed.
+    DEADLINE = auto()
     #: The worker stops and hands the context back.
     RELEASED = auto()
 
@@ -68,6 +75,7 @@ class Execution:
         lease_ends: float,
         timeout: timedelta,
         backoff: RetryPolicy,
+        admission: Admission | None = None,
     ) -> None:
         if context.lease is None:
             raise ValueError(f"context {context.id} was not claimed")
@@ -83,9 +91,15 @@ class Execution:
         self._outcomes = outcomes
         self._timeout = timeout
         self._backoff = backoff
+        self._admission = admission
+        #: Whether the request's own deadline left the call less time than calls have.
+        self._cut_short = False
         self._chunks = ChunkWriter(contexts, context, self.lease)
-        self._stopped_for: StopReason | None = None
-        self._calling: asyncio.Task[BaseServiceAnswer] | None = None
+        #: What was flagged before it was claimed is stopped before it begins.
+        self._stopped_for = _stopped_at_claim(context)
+        #: Done as soon as somebody stopped it.
+        self.stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._calling: asyncio.Future[BaseServiceAnswer] | None = None
         self._log = logger.bind(
             request_id=context.request_id,
             context_id=context.id,
@@ -102,6 +116,9 @@ class Execution:
             await self._chunks.abandon()
             self._log.warning("the lease was lost; the attempt is dropped")
             return
+        finally:
+            if self._admission is not None:
+                self._admission.over()
         written = await self._outcomes.write(Outcome(context=self.context, transition=transition))
         if not written:
             self._log.warning("the lease was lost before the outcome was written")
@@ -117,18 +134,26 @@ class Execution:
         """Stop the attempt if its call has not ended; the first reason counts, a lost lease before all."""
         if self._stopped_for is None or reason is StopReason.LEASE_LOST:
             self._stopped_for = reason
-        if self._calling is not None:
-            self._calling.cancel()
+        if not self.stopped.done():
+            self.stopped.set_result(None)
+
+    @property
+    def unfinished_call(self) -> asyncio.Future[BaseServiceAnswer] | None:
+        """The handler's work, if it goes on although it was told to end."""
+        return None if self._calling is None or self._calling.done() else self._calling
 
     async def _perform(self) -> Transition:
         """The work, and how it ended. Raises `LeaseLost`."""
         try:
+            if self._stopped_for is not None:
+                raise CallStoppedError
             answer = await self._call(await self._render_input())
+            fail_point.reach("attempt.after_call")
             chunks = await self._chunks.finish()
             self._check_storable(answer)
         except LeaseLost:
             raise
-        except _StoppedError:
+        except CallStoppedError:
             return await self._stopped()
         except _InputUnreadableError as error:
             self._log.warning("the input could not be read: {}", error)
@@ -147,41 +172,29 @@ class Execution:
             scope = await self._contexts.scope(self.context, used)
         except StoreError as error:
             raise _InputUnreadableError(str(error)) from error
-        return render(self.context.input, scope)
+        rendered = render(self.context.input, scope)
+        self._check_rendered(rendered)
+        return rendered
 
     async def _call(self, rendered: JsonValue) -> BaseServiceAnswer:
         """Have the handler do the work, in a task of its own that `stop` can end."""
         call = self._new_call(rendered)
         if call.timeout <= timedelta(0):
             raise _DeadlineExceededError
+        self._cut_short = call.timeout < self._timeout
         self.lease.check()
         if self._stopped_for is not None:
-            raise _StoppedError
-        self._calling = asyncio.ensure_future(self._handler(call, self._chunks.add))
+            raise CallStoppedError
+        fail_point.reach("attempt.before_call")
+        self._calling = begin_call(self._handler, call, self._chunks.add)
         try:
             # The client of a base service ends in time by itself; a handler of somebody else's may not.
-            limit = (call.timeout + _LATE).total_seconds()
-            done, _ = await asyncio.wait({self._calling}, timeout=limit)
-            if not done:
-                self._calling.cancel()
-                raise self._out_of_time(call)
-            return self._calling.result()
-        except asyncio.CancelledError:
-            attempt = asyncio.current_task()
-            if attempt is not None and attempt.cancelling():
-                # Cancelled from outside: the handler must not go on without us.
-                self._calling.cancel()
-                raise
-            if self._stopped_for is None:
-                raise BaseServiceUnavailable("handler_error", "the handler cancelled itself") from None
-            raise _StoppedError from None
-        except Exception:
-            # Whatever a handler makes of being stopped, it was stopped.
-            if self._stopped_for is not None:
-                raise _StoppedError from None
-            raise
-        finally:
-            self._calling = None
+            answer = await answer_of(self._calling, stopped=self.stopped, within=call.timeout + _LATE)
+        except CallOverdueError:
+            raise self._out_of_time(call) from None
+        if self._admission is not None:
+            self._admission.succeeded()
+        return answer
 
     def _out_of_time(self, call: BaseServiceCall) -> Exception:
         if call.timeout < self._timeout:
@@ -206,6 +219,15 @@ class Execution:
             timeout=min(self._timeout, context.deadline_at - self._contexts.now()),
         )
 
+    def _check_rendered(self, rendered: JsonValue) -> None:
+        """Find what is no input any more once it is filled in. Raises `TemplateError`."""
+        for problem in find_unstorable(rendered):
+            raise TemplateError(f"the filled-in input cannot be used: {problem.pointer}: {problem.detail}")
+        try:
+            self._contexts.check_size(self.context, {"rendered": rendered})
+        except UnstorableValue as error:
+            raise TemplateError("the input is too large once it is filled in") from error
+
     def _check_storable(self, answer: BaseServiceAnswer) -> None:
         """Find what MongoDB cannot hold before it is written. Raises `UnstorableValue`."""
         for problem in find_unstorable({"output": answer.output, "usage": answer.usage}):
@@ -218,7 +240,10 @@ class Execution:
         match self._stopped_for:
             case StopReason.CANCELLED:
                 return cancelled(at=self._contexts.now(), chunks=chunks)
+            case StopReason.DEADLINE:
+                return deadline_exceeded(at=self._contexts.now(), chunks=chunks)
             case StopReason.RELEASED:
+                fail_point.reach("release.sending")
                 return released(at=self._contexts.now(), chunks=chunks)
             case _:
                 raise LeaseLost(f"the lease of {self.context.id} has ended")
@@ -229,6 +254,9 @@ class Execution:
             return deadline_exceeded(at=self._contexts.now(), chunks=chunks)
         if not isinstance(error, AgentServiceError):
             self._log.opt(exception=error).error("the handler raised {}", type(error).__name__)
+        wait = None
+        if self._admission is not None:
+            wait = await self._admission.failed(error, cut_short=self._cut_short)
         return after_error(
             self.context,
             error,
@@ -236,11 +264,14 @@ class Execution:
             chunks=chunks,
             policy=self._backoff,
             random=random.random,
+            wait=wait,
         )
 
 
-class _StoppedError(Exception):
-    """The call was ended by `stop`; why stands in the execution."""
+def _stopped_at_claim(context: Context) -> StopReason | None:
+    if context.cancel_requested:
+        return StopReason.CANCELLED
+    return StopReason.DEADLINE if context.deadline_passed else None
 
 
 class _InputUnreadableError(Exception):

@@ -1,9 +1,10 @@
 """LeaseKeeper: renews the leases of attempts that are alive, and hears what to stop (DESIGN §4 rule 3)."""
 
 import asyncio
+import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,29 +13,43 @@ from loguru import logger
 
 from agent_service.context_manager import ContextManager
 from agent_service.domain.errors import StoreError
+from agent_service.store.doorbell import Bell, Topic
+from agent_service.store.leases import LeaseState
+from agent_service.telemetry import fail_point
+from agent_service.workers.execution import StopReason
 from agent_service.workers.held_lease import HeldLease
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptLease:
-    """A lease to renew, and what to do when its request is to be cancelled."""
+    """A lease to renew, and what to do when its attempt shall stop."""
 
     lease: HeldLease
-    on_cancel: Callable[[], None]
+    on_stop: Callable[[StopReason], None]
 
 
 class LeaseKeeper:
-    """Renews every lease that is held three times in its length, in one round of two operations."""
+    """
+    Renews every lease that is held three times in its length, in one round of two operations.
+
+    What shall stop is heard through the doorbell at once, and with the next renewal at the latest.
+    """
 
     def __init__(self, contexts: ContextManager, *, lease: timedelta) -> None:
         self._contexts = contexts
         self._length = lease
         self._kept: dict[str, KeptLease] = {}
         self._stopping = asyncio.Event()
+        self._bell: Bell | None = None
+        #: When (monotonic seconds) the bell last rang, for whichever context.
+        self._rung = -math.inf
 
     def keep(self, kept: KeptLease) -> None:
         """Renew this lease from now on."""
         self._kept[kept.lease.context_id] = kept
+        # The bell may have rung for it after its claim was sent and before anybody here knew of it.
+        if self._bell is not None and kept.lease.ends - self._length.total_seconds() <= self._rung:
+            self._bell.ring()
 
     def drop(self, lease: HeldLease) -> None:
         """The attempt has ended; its lease is not renewed any more."""
@@ -45,28 +60,69 @@ class LeaseKeeper:
             del self._kept[lease.context_id]
 
     async def run(self) -> None:
-        """Renew until `stop`; it must go on until the last attempt has ended."""
+        """Renew, and hear what shall stop, until `stop`; it must go on until the last attempt has ended."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._hear_stops(), name="stop signals")
+            await self._renew_regularly()
+
+    def stop(self) -> None:
+        """End `run`."""
+        self._stopping.set()
+        if self._bell is not None:
+            self._bell.ring()
+
+    async def _renew_regularly(self) -> None:
         while not self._stopping.is_set():
             pause = self._length.total_seconds() / 3 * random.uniform(0.8, 1.0)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._stopping.wait()
             if self._kept and not self._stopping.is_set():
-                await self._renew_carefully()
+                await self._carefully(self._renew_and_measure)
 
-    def stop(self) -> None:
-        """End `run`."""
-        self._stopping.set()
+    async def _hear_stops(self) -> None:
+        with self._contexts.store.doorbell.listen(Topic.STOP, concerns=self._holds) as bell:
+            self._bell = bell
+            while not self._stopping.is_set():
+                if await bell.wait(self._length):
+                    self._rung = time.monotonic()
+                    if self._kept and not self._stopping.is_set():
+                        await self._carefully(self.look)
+            self._bell = None
+
+    def _holds(self, context_id: str | None) -> bool:
+        """Whether a ring is for this process; nobody else asks MongoDB what it was about."""
+        self._rung = time.monotonic()
+        return context_id is None or context_id in self._kept
 
     async def renew(self) -> None:
         """
-        Renew all, and act on what is read back: a lease that is gone is lost, a cancellation is passed on.
+        Renew all, and act on what is read back: a lease that is gone is lost, a stop is passed on.
 
         Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
-        asked = {context_id: kept.lease.token for context_id, kept in self._kept.items()}
+        asked = self._tokens()
         sent = time.monotonic()
+        fail_point.reach("renew.sending")
         states = await self._contexts.renew(asked, self._length)
+        fail_point.reach("renew.answered")
+        self._act(asked, states, renewed_until=sent + self._length.total_seconds())
+
+    async def look(self) -> None:
+        """Like `renew`, and renews nothing. Raises `StoreUnavailable`."""
+        asked = self._tokens()
+        self._act(asked, await self._contexts.leases(list(asked), self._length))
+
+    def _tokens(self) -> dict[str, str]:
+        return {context_id: kept.lease.token for context_id, kept in self._kept.items()}
+
+    def _act(
+        self,
+        asked: Mapping[str, str],
+        states: Mapping[str, LeaseState],
+        *,
+        renewed_until: float | None = None,
+    ) -> None:
         for context_id, token in asked.items():
             kept = self._kept.get(context_id)
             # An attempt that ended meanwhile, or a newer one of the same context, is not concerned.
@@ -76,15 +132,21 @@ class LeaseKeeper:
             if state is None or state.token != token:
                 kept.lease.lose()
                 continue
-            kept.lease.extend(sent + self._length.total_seconds())
+            if renewed_until is not None:
+                kept.lease.extend(renewed_until)
             if state.cancel_requested:
-                kept.on_cancel()
+                kept.on_stop(StopReason.CANCELLED)
+            elif state.deadline_passed:
+                kept.on_stop(StopReason.DEADLINE)
 
-    async def _renew_carefully(self) -> None:
+    async def _renew_and_measure(self) -> None:
+        await self.renew()
+        await self._contexts.store.measure_clock()
+
+    async def _carefully(self, duty: Callable[[], Awaitable[None]]) -> None:
         try:
-            await self.renew()
-            await self._contexts.store.measure_clock()
+            await duty()
         except StoreError as error:
-            logger.warning("leases could not be renewed: {}", error)
+            logger.warning("leases could not be looked after: {}", error)
         except Exception:
             logger.exception("the lease keeper met something unforeseen and goes on")

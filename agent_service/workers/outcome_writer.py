@@ -11,9 +11,12 @@ from agent_service.domain.context import ContextError
 from agent_service.domain.errors import AgentServiceError, StoreError, StoreUnavailable
 from agent_service.domain.transitions import failed
 from agent_service.store.outcomes import Outcome
+from agent_service.telemetry import fail_point
 
 #: Outcomes in one bulk, at most.
 _LARGEST_BULK = 100
+#: After so many in a row that could not be written, one by one, the rest of a bulk waits.
+_MOST_FAILURES = 3
 #: Seconds between two tries to write while MongoDB does not answer, at most.
 _LONGEST_PAUSE = 10.0
 #: Why an attempt failed whose output MongoDB refused.
@@ -94,7 +97,9 @@ class OutcomeWriter:
         one, so that nothing that MongoDB refuses takes its neighbours with it.
         """
         try:
+            fail_point.reach("outcome.sending")
             lost = await self._contexts.finish([item.outcome for item in batch])
+            fail_point.reach("outcome.written")
         except Exception as error:  # noqa: BLE001 - one end must not keep all others from being written
             for item in batch:
                 item.failures += 1
@@ -106,11 +111,27 @@ class OutcomeWriter:
             if isinstance(error, StoreUnavailable):
                 return batch
             if len(batch) > 1:
-                return [left for item in batch for left in await self._write([item])]
+                return await self._write_apart(batch)
             return batch if isinstance(error, StoreError) else self._without_output(batch[0])
         for item in batch:
             self._acknowledge(item, applied=item.outcome.context.id not in lost)
         return []
+
+    async def _write_apart(self, batch: list[_Unwritten]) -> list[_Unwritten]:
+        """
+        Write one by one; returns what has to be written again, what was not tried first.
+
+        Where several in a row fail it is MongoDB and none of them, so the others are not tried now.
+        """
+        again: list[_Unwritten] = []
+        in_a_row = 0
+        for position, item in enumerate(batch, start=1):
+            left = await self._write([item])
+            again += left
+            in_a_row = in_a_row + 1 if left else 0
+            if in_a_row == _MOST_FAILURES:
+                return [*batch[position:], *again]
+        return again
 
     def _acknowledge(self, item: _Unwritten, *, applied: bool) -> None:
         if applied:

@@ -29,6 +29,7 @@ class LifeSigns:
         queues: tuple[str, ...],
         concurrency: int,
         running: Callable[[], int],
+        loop_lag: Callable[[], timedelta],
     ) -> None:
         self._store = store
         self._worker_id = worker_id
@@ -36,6 +37,7 @@ class LifeSigns:
         self._queues = queues
         self._concurrency = concurrency
         self._running = running
+        self._loop_lag = loop_lag
         self._started_at = store.clock.now()
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -59,6 +61,7 @@ class LifeSigns:
                     pid=os.getpid(),
                     concurrency=self._concurrency,
                     running=self._running(),
+                    loop_lag=self._loop_lag(),
                     started_at=self._started_at,
                     seen_at=self._store.clock.now(),
                 )

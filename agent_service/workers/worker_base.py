@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from loguru import logger
 
@@ -18,12 +18,17 @@ from agent_service.domain.request import DEFAULT_QUEUE
 from agent_service.domain.retry_policy import RetryPolicy
 from agent_service.store import Store
 from agent_service.upkeep import Upkeep, end_tasks
+from agent_service.workers.admission import Admission
 from agent_service.workers.attempts import Attempts
 from agent_service.workers.claim_loop import ClaimLoop
 from agent_service.workers.execution import Execution
+from agent_service.workers.handler_call import Handler
 from agent_service.workers.lease_keeper import LeaseKeeper
 from agent_service.workers.outcome_writer import OutcomeWriter
+from agent_service.workers.service_gate import ServiceGate
 from agent_service.workers.sign_of_life import LifeSigns
+from agent_service.workers.solitude import Solitude
+from agent_service.workers.threaded_handler import BlockingHandler, ThreadedHandler, is_plain_function
 from agent_service.workers.worker_settings import WorkerArguments, WorkerSettings, resolve
 
 
@@ -95,6 +100,10 @@ class ClientWorker:
 
         `on_delta` takes each piece of streamed text. Raise `BaseServiceUnavailable` for what may pass and
         `BaseServiceRejected` for what will not.
+
+        An override that is a plain function runs in a thread, with an `on_delta` that blocks until the piece
+        was taken. No thread can be stopped: where its attempt ends before it, `on_delta` raises `LeaseLost`
+        from then on, and its slot stays taken until it returns.
         """
         if self._client is None:
             raise ConfigurationError(f"set {self._service.upper()}_BASE_URL, or override `handle`")
@@ -139,7 +148,20 @@ class ClientWorker:
         self._upkeep.start()
         self._outcomes = OutcomeWriter(self._contexts)
         self._keeper = LeaseKeeper(self._contexts, lease=self._settings.lease)
-        self._attempts = Attempts(self._keeper, on_free=lambda: self._claiming.wake())
+        self._handler = self._new_handler()
+        self._attempts = Attempts(
+            self._keeper, Solitude.of(self._store), on_free=lambda: self._claiming.wake()
+        )
+        self._gate = ServiceGate(
+            self._store,
+            service=self._service,
+            queues=self._queues,
+            worker_id=self.id,
+            concurrency=self._settings.concurrency,
+            lease=self._settings.lease,
+            poll_interval=self._settings.poll_interval,
+            on_change=lambda: self._claiming.wake(),
+        )
         self._claiming = ClaimLoop(
             self._contexts,
             service=self._service,
@@ -147,6 +169,7 @@ class ClientWorker:
             worker_id=self.id,
             settings=self._settings,
             attempts=self._attempts,
+            gate=self._gate,
             new_execution=self._new_execution,
         )
         self._signs = LifeSigns(
@@ -156,9 +179,11 @@ class ClientWorker:
             queues=self._queues,
             concurrency=self._settings.concurrency,
             running=lambda: len(self._attempts),
+            loop_lag=self._upkeep.lag.worst,
         )
         self._tasks = [
             asyncio.create_task(self._claiming.run(self._stopping), name=f"{self._service} claimer"),
+            asyncio.create_task(self._gate.run(), name=f"{self._service} gate"),
             asyncio.create_task(self._keeper.run(), name=f"{self._service} lease keeper"),
             asyncio.create_task(self._outcomes.run(), name=f"{self._service} outcome writer"),
             asyncio.create_task(self._signs.run(self._stopping), name=f"{self._service} signs of life"),
@@ -181,6 +206,7 @@ class ClientWorker:
             self._claiming.wake()
             await end_tasks([claiming])
             await self._attempts.end(self._settings.shutdown_grace)
+            self._gate.stop()
             self._keeper.stop()
             self._outcomes.stop()
             await end_tasks(others)
@@ -189,16 +215,23 @@ class ClientWorker:
             self._tasks = []
         logger.info("{} worker stopped", self._service)
 
-    def _new_execution(self, context: Context, lease_ends: float) -> Execution:
+    def _new_execution(self, context: Context, lease_ends: float, admission: Admission) -> Execution:
         return Execution(
             context,
             contexts=self._contexts,
-            handler=self.handle,
+            handler=self._handler,
             outcomes=self._outcomes,
             lease_ends=lease_ends,
             timeout=self._settings.timeout,
             backoff=self._backoff,
+            admission=admission,
         )
+
+    def _new_handler(self) -> Handler:
+        """`handle`, in threads where it is a plain function."""
+        if is_plain_function(self.handle):
+            return ThreadedHandler(cast("BlockingHandler", self.handle))
+        return self.handle
 
     def _new_client(self) -> BaseServiceClient | None:
         """The client of the base service; None where `handle` is overridden and needs none."""

@@ -1,11 +1,12 @@
 """The health checks, against what really runs."""
 
 import socket
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from agent_service.cli.health import SILENCE_LIMIT, find_api_problem, find_worker_problem
+from agent_service.cli.health import SILENCE_LIMIT, Health, api_health, worker_health
 from agent_service.main import serving_api
 from agent_service.settings import Settings, load_settings
 from agent_service.store import Store
@@ -47,19 +48,29 @@ def sign_of(store: Store, *, host: str, age: timedelta = timedelta(0)) -> SignOf
 
 async def test_the_api_is_healthy_while_it_serves_a_ready_database(settings: Settings, store: Store) -> None:
     async with serving_api(settings, store):
-        assert await find_api_problem(settings) is None
-    assert "does not answer" in (await find_api_problem(settings) or "")
+        assert await api_health(settings) == Health()
+    assert "does not answer" in ((await api_health(settings)).problem or "")
 
 
 async def test_only_a_living_worker_of_this_machine_is_healthy(settings: Settings, store: Store) -> None:
     await store.workers.report(sign_of(store, host="elsewhere.example.org"))
     await store.workers.report(sign_of(store, host=socket.gethostname(), age=SILENCE_LIMIT * 2))
-    assert "no worker on" in (await find_worker_problem(settings) or "")
+    assert "no worker on" in ((await worker_health(settings)).problem or "")
     await store.workers.report(sign_of(store, host=socket.gethostname()))
-    assert await find_worker_problem(settings) is None
+    assert (await worker_health(settings)).problem is None
+
+
+async def test_the_worst_lag_of_the_event_loops_of_this_machine_is_told(
+    settings: Settings, store: Store
+) -> None:
+    here = socket.gethostname()
+    for age, lag, host in ((1, 0.2, here), (2, 2.54, here), (3, 9.0, "elsewhere.example.org")):
+        sign = sign_of(store, host=host, age=timedelta(seconds=age))
+        await store.workers.report(replace(sign, loop_lag=timedelta(seconds=lag)))
+    assert await worker_health(settings) == Health(remark="event loop late by 2.5 s at most")
 
 
 async def test_without_a_mongodb_a_worker_cannot_be_seen(tmp_path: object) -> None:
     environ = {"AGENT_SERVICE_DATA": str(tmp_path)}
     bare = load_settings(environ, env_file=None, secrets_folder=None)
-    assert "MONGODB_URI" in (await find_worker_problem(bare) or "")
+    assert "MONGODB_URI" in ((await worker_health(bare)).problem or "")

@@ -97,7 +97,6 @@ async def test_the_clock_tells_the_time_of_the_server(any_store: Store) -> None:
     await any_store.measure_clock()
     # The server runs on this machine.
     assert abs(any_store.clock.now() - datetime.now(UTC)) < timedelta(milliseconds=200)
-    assert not any_store.primary_is_new(timedelta(days=1))
 
 
 @each_driver
@@ -174,23 +173,3 @@ async def test_a_client_that_was_handed_over_is_left_open(mongodb_uri: str, data
         async with Store(client[database_name]) as store:
             await store.measure_clock()
         assert (await client.admin.command("ping"))["ok"] == 1
-
-
-async def test_a_change_of_the_primary_is_noticed_and_the_first_one_is_no_change(
-    mongodb_uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    primaries = iter(["one", "one", "two"])
-
-    async def hello(*_: object) -> Document:
-        name = next(primaries)
-        return {"me": name, "electionId": name, "localTime": datetime.now(UTC)}
-
-    async with Store.connect(mongodb_uri) as store:
-        monkeypatch.setattr(AsyncDatabase, "command", hello)
-        for _ in range(2):
-            await store.measure_clock()
-            assert not store.primary_is_new(timedelta(hours=1))
-        await store.measure_clock()
-        assert store.primary_is_new(timedelta(hours=1))
-        assert not store.primary_is_new(timedelta(0))
-        monkeypatch.undo()

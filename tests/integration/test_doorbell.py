@@ -1,9 +1,8 @@
 """Doorbell: who waits for something is rung when it happens, and once after every break."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
-from datetime import timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,33 +18,14 @@ from agent_service.domain.transitions import completed, released, retry_at
 from agent_service.local.child_process import start_child
 from agent_service.local.mongod_binary import find_mongod
 from agent_service.store import Store
-from agent_service.store.doorbell import Bell, Topic
+from agent_service.store.doorbell import Topic
 from agent_service.store.outcomes import Outcome
 from tests.support.contexts import AN_ERROR, NOW, SECOND, a_claim, a_context, insert_claimed
 from tests.support.explained_commands import Document
 from tests.support.fail_points import fragile_store
+from tests.support.listening_bells import LIMIT, NOW_OR_NEVER, listening, silent_until
 
-LIMIT = timedelta(seconds=20)
-NOW_OR_NEVER = timedelta(0)
 DRIVERS = ["pymongo", "motor"]
-
-
-@asynccontextmanager
-async def listening(store: Store, *listeners: tuple[Topic, str | None]) -> AsyncIterator[list[Bell]]:
-    """Bells on an open stream; what rang when it was opened is forgotten."""
-    with ExitStack() as stack:
-        bells = [stack.enter_context(store.doorbell.listen(topic, key)) for topic, key in listeners]
-        assert await store.doorbell.opened(LIMIT)
-        for bell in bells:
-            assert await bell.wait(LIMIT)
-        yield bells
-
-
-async def silent_until(store: Store, bell: Bell, later: Bell, *, key: str) -> bool:
-    """Whether `bell` is silent although everything before now has come through, which `later` tells."""
-    await store.contexts.insert([a_context(service=key)])
-    assert await later.wait(LIMIT)
-    return not await bell.wait(NOW_OR_NEVER)
 
 
 async def test_work_rings_for_its_service_and_for_no_other(any_store: Store) -> None:

@@ -72,13 +72,34 @@ async def test_a_handler_that_returns_no_answer_is_a_bug_like_any_other(store: S
     assert (context.status, error_of(context)) == (ContextStatus.FAILED, "handler_error")
 
 
-async def test_a_handler_that_cancels_itself_does_not_cost_the_lease(store: Store) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncio.CancelledError,
+        GeneratorExit,
+        KeyboardInterrupt,
+        MemoryError,
+        RecursionError,
+        StopAsyncIteration,
+        SystemExit,
+    ],
+)
+async def test_whatever_a_handler_raises_costs_its_tries_and_neither_lease_nor_worker(
+    store: Store, error: type[BaseException]
+) -> None:
     async def broken(call: BaseServiceCall, on_delta: OnDelta) -> BaseServiceAnswer:
-        raise asyncio.CancelledError
+        if call.step == "neighbour":
+            return BaseServiceAnswer(output="fine")
+        raise error
 
-    context = await run_alone(store, broken, tries=1)
+    async with running(HandlerWorker(store, broken, concurrency=1)):
+        context = by_step(await ended(store, await submit(store, tries=3)))["draft"]
+        behind = by_step(await ended(store, await submit(store, step("neighbour"))))["neighbour"]
     assert (context.status, error_of(context)) == (ContextStatus.FAILED, "handler_error")
-    assert context.leases_lost == 0
+    assert (context.tries, context.attempt, context.leases_lost) == (3, 3, 0)
+    said = (context.error or NO_ERROR).message
+    assert error is asyncio.CancelledError or error.__name__ in said
+    assert (behind.output, behind.tries) == ("fine", 1)
 
 
 async def test_an_error_of_the_store_in_the_handler_costs_a_try_like_any_other(store: Store) -> None:
@@ -145,6 +166,39 @@ async def test_an_input_that_cannot_be_filled_in_fails_without_a_call(store: Sto
     assert (context.status, error_of(context), context.tries) == (ContextStatus.FAILED, "template_error", 1)
     assert "words" in (context.error or NO_ERROR).message
     assert called == ["draft"]
+
+
+#: Within what templates may fill in as text, and over what a document may hold.
+NUMBERS = [1] * (2 * 2**20 - 1_000)
+
+
+@pytest.mark.parametrize(
+    ("variables", "value", "said"),
+    [
+        ({"many": NUMBERS}, "{{ vars.many }}", "too large"),
+        ({"deep": deep(100)}, ["{{ vars.deep }}"], "nested deeper"),
+    ],
+    ids=["too large", "too deep"],
+)
+async def test_an_input_that_is_too_much_once_it_is_filled_in_fails_without_a_call(
+    store: Store, monkeypatch: pytest.MonkeyPatch, variables: Any, value: Any, said: str
+) -> None:
+    called: list[str] = []
+
+    async def generate(call: BaseServiceCall, on_delta: OnDelta) -> BaseServiceAnswer:
+        called.append(call.step)
+        return BaseServiceAnswer(output="fine")
+
+    async def scope(self: ContextManager, context: Context, used: object) -> Mapping[str, Any]:
+        return {"vars": variables}
+
+    monkeypatch.setattr(ContextManager, "scope", scope)
+    async with running(HandlerWorker(store, generate)):
+        request_id = await submit(store, step(value=value), variables=dict.fromkeys(variables))
+        context = by_step(await ended(store, request_id))["draft"]
+    assert (context.status, error_of(context), context.tries) == (ContextStatus.FAILED, "template_error", 1)
+    assert said in (context.error or NO_ERROR).message
+    assert called == []
 
 
 UNSTORABLE: Mapping[str, Any] = {

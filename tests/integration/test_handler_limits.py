@@ -6,19 +6,20 @@ from datetime import timedelta
 
 import pytest
 
-from agent_service import upkeep
 from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
 from agent_service.domain.context import AttemptOutcome, ContextStatus
 from agent_service.domain.errors import LeaseLost
 from agent_service.domain.request import RequestStatus
 from agent_service.store import Store
 from agent_service.workers import execution
+from tests.support.waiting import until
 from tests.support.worker_tools import (
     DEADLINE_SECONDS,
     HandlerWorker,
     by_step,
     ended,
     error_of,
+    read,
     running,
     step,
     submit,
@@ -80,7 +81,7 @@ async def test_the_slot_of_a_handler_that_timed_out_is_free_again(store: Store) 
     assert [view.status for view in views] == [RequestStatus.FAILED, *[RequestStatus.COMPLETED] * 3]
 
 
-async def test_a_handler_that_refuses_to_be_stopped_loses_its_slot_all_the_same(store: Store) -> None:
+async def test_a_handler_that_refuses_to_be_stopped_ends_its_attempt_and_keeps_its_slot(store: Store) -> None:
     released, told, refused = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def stubborn(call: BaseServiceCall, on_delta: OnDelta) -> BaseServiceAnswer:
@@ -100,8 +101,14 @@ async def test_a_handler_that_refuses_to_be_stopped_loses_its_slot_all_the_same(
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 hanging, behind = await submit(store, step("hangs"), tries=1), await submit(store)
-                views = [await ended(store, request_id) for request_id in (hanging, behind)]
-            assert told.is_set()
+                views = [await ended(store, hanging)]
+                assert told.is_set()
+                # Nothing more is called while the one place for calls is taken.
+                assert len(worker._attempts) == 1
+                assert (await read(store, f"{behind}.draft")).attempt == 0
+                released.set()
+                views.append(await ended(store, behind))
+                await until(lambda: len(worker._attempts) == 0)
         finally:
             # What it does afterwards has no effect any more.
             released.set()
@@ -112,10 +119,7 @@ async def test_a_handler_that_refuses_to_be_stopped_loses_its_slot_all_the_same(
     assert await store.chunks.read(late.id, 1, after=0) == []
 
 
-async def test_a_worker_stops_although_a_handler_refuses_to(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(upkeep, "LAST_WRITES", timedelta(milliseconds=200))
+async def test_a_worker_stops_although_a_handler_refuses_to(store: Store) -> None:
     released, began = asyncio.Event(), asyncio.Event()
     handlers: list[asyncio.Task[BaseServiceAnswer] | None] = []
 
@@ -129,11 +133,17 @@ async def test_a_worker_stops_although_a_handler_refuses_to(
 
     worker = HandlerWorker(store, stubborn, timeout=600)
     await worker.start()
-    await submit(store)
-    await began.wait()
-    async with asyncio.timeout(5):
-        await worker.stop()
-    released.set()
-    (handler,) = handlers
-    assert handler is not None
+    try:
+        request_id = await submit(store, tries=1)
+        await began.wait()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await worker.stop()
+        context = await read(store, f"{request_id}.draft")
+        (handler,) = handlers
+        assert handler is not None
+        assert not handler.done()
+    finally:
+        released.set()
     await handler
+    assert (context.status, context.tries) == (ContextStatus.PENDING, 0)
+    assert await read(store, f"{request_id}.draft") == context

@@ -13,8 +13,10 @@ from agent_service.domain.context import Context
 from agent_service.domain.errors import StoreError
 from agent_service.domain.request import RequestStatus
 from agent_service.domain.settling import Consequences
+from agent_service.domain.stop import CANCELLED, DEADLINE
 from agent_service.domain.transitions import lease_lost, released
 from agent_service.store import Store
+from agent_service.store.dead_letters import FailedRequest
 from agent_service.store.indexes import INDEXES, create_indexes, missing_indexes
 from agent_service.store.outcomes import Outcome
 from tests.support.contexts import AN_ERROR, NOW, SECOND, a_claim, a_context, a_request, a_step
@@ -24,6 +26,7 @@ from tests.support.haystack import LEASE, NEEDLES, needle_contexts, needle_id, p
 ENDED = needle_id("ended")
 ENDED_CONTEXT = f"{ENDED}.draft"
 RUNNING: Context = replace(a_context(request_id=needle_id("running")), lease=LEASE, attempt=1, tries=1)
+FAILED = FailedRequest(id=ENDED, organization_id="default", step_names=("draft", "check", "note"))
 RELEASED = released(at=NOW)
 LEASE_LOST = lease_lost(at=NOW, run_at=NOW, tries=1, max_attempts=5)
 FOLLOWS = Consequences(releases=(("draft", "check"),), cancellations={"note": AN_ERROR})
@@ -80,8 +83,12 @@ QUERIES = [
     query(
         "an outcome",
         lambda s: s.outcomes.apply([Outcome(context=RUNNING, transition=RELEASED)]),
-        ("_id_", 1),
-        ("_id_", 1),
+        *[("_id_", 1)] * 3,
+    ),
+    query(
+        "a look at leases",
+        lambda s: s.leases.read(needle_contexts("running"), limit=SECOND),
+        ("_id_", ALL),
     ),
     query("unsettled contexts", lambda s: s.settlement.unsettled(NOW, limit=4), ("unsettled", 4)),
     query(
@@ -103,7 +110,27 @@ QUERIES = [
         ("_id_", 20),
         ("_id_", 3),
     ),
-    query("cancelling", lambda s: s.settlement.cancel_waiting(needle_contexts("due"), at=NOW), ("_id_", ALL)),
+    query("asking to cancel", lambda s: s.cancellation.ask(needle_id("cancelling")), ("_id_", 1)),
+    query("flagging", lambda s: s.cancellation.flag_contexts(ENDED, DEADLINE), ("_id_", 3)),
+    query("ending", lambda s: s.cancellation.end_waiting(ENDED, CANCELLED, at=NOW), ("_id_", 3)),
+    query(
+        "requests that shall be cancelled",
+        lambda s: s.cancellation.asked_for(limit=4),
+        ("cancelling", 4),
+    ),
+    query(
+        "a further page of requests that shall be cancelled",
+        lambda s: s.cancellation.asked_for(after=(NOW - SECOND, needle_id("cancelling", 1))),
+        ("cancelling", ALL - 2),
+        ("cancelling", 0),
+    ),
+    query("overdue requests", lambda s: s.cancellation.overdue(NOW, limit=4), ("deadline", 4)),
+    query(
+        "a further page of overdue requests",
+        lambda s: s.cancellation.overdue(NOW, after=(NOW - SECOND, needle_id("overdue", 1))),
+        ("deadline", ALL - 2),
+        ("deadline", 0),
+    ),
     query("marking", lambda s: s.settlement.mark_settled(needle_contexts("ended")), ("_id_", ALL)),
     query("unplanned requests", lambda s: s.requests.unplanned(NOW, limit=4), ("unplanned", 4)),
     query(
@@ -112,6 +139,20 @@ QUERIES = [
         ("unplanned", ALL - 2),
         ("unplanned", 0),
     ),
+    query("failed requests", lambda s: s.dead_letters.failed(NOW, limit=4), ("failed", 4)),
+    query(
+        "a further page of failed requests",
+        lambda s: s.dead_letters.failed(NOW, after=(NOW - SECOND, needle_id("failed", 1))),
+        ("failed", ALL - 2),
+        ("failed", 0),
+    ),
+    query("the failed steps of requests", lambda s: s.dead_letters.failed_steps([FAILED]), ("_id_", 3)),
+    query(
+        "keys that made a request",
+        lambda s: s.dead_letters.taken_keys("default", ["key-ended-0", "key-ended-1"]),
+        ("idempotency", 2),
+    ),
+    query("what a retry copies", lambda s: s.contexts.results_of_request(ENDED), ("_id_", 3)),
     query(
         "a request by its idempotency key",
         lambda s: s.requests.by_idempotency_key("default", "key-ended-0"),
@@ -123,6 +164,16 @@ QUERIES = [
     query("the contexts of a request", lambda s: s.contexts.of_request(ENDED), ("_id_", 3)),
     query("the progress of a request", lambda s: s.contexts.progress_of_request(ENDED), ("_id_", 3)),
     query("outputs", lambda s: s.contexts.outputs(ENDED, ["draft", "note"]), ("_id_", 2)),
+    query(
+        "leftovers",
+        lambda s: s.leftovers.find("events", f"{ENDED}/", after=needle_id("")),
+        ("_id_", 20),
+    ),
+    query(
+        "letting leftovers expire",
+        lambda s: s.leftovers.let_expire("events", [ENDED, needle_id("overdue")], NOW),
+        ("_id_", 2),
+    ),
     query("chunks", lambda s: s.chunks.read(ENDED_CONTEXT, 1, after=3), ("_id_", 7)),
 ]
 
@@ -162,9 +213,9 @@ async def test_a_query_looks_at_exactly_the_documents_that_it_is_about(watch: Wa
     assert [(*plan.indexes, plan.documents) for plan in plans] == list(query.statements)
     for plan in plans:
         assert not {"COLLSCAN", "SORT"} & set(plan.stages)
-        # Between two ids of a list the server looks at one further key.
-        listed_ids = plan.indexes == {"_id_"}
-        assert plan.documents <= plan.keys <= plan.documents * (2 if listed_ids else 1)
+        # Between two values of a list the server looks at one further key.
+        listed = plan.indexes <= {"_id_", "idempotency"}
+        assert plan.documents <= plan.keys <= plan.documents * (2 if listed else 1)
 
 
 @pytest.mark.parametrize("limit", [1, 4])

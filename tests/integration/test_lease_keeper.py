@@ -155,7 +155,7 @@ async def test_the_end_of_an_older_attempt_leaves_the_lease_of_a_newer_one_alone
         lease = HeldLease(
             "request.draft", token, ends=time.monotonic() + 60, on_lost=lambda: losses.append(token)
         )
-        return KeptLease(lease=lease, on_cancel=lambda: None)
+        return KeptLease(lease=lease, on_stop=lambda reason: None)
 
     older, newer = hold("older"), hold("newer")
     keeper = LeaseKeeper(ContextManager(store), lease=LEASE)

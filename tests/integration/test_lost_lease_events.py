@@ -37,7 +37,8 @@ async def test_a_reader_is_told_that_a_lease_was_lost_after_the_text_that_it_has
     store: Store, raw: Raw
 ) -> None:
     contexts = ContextManager(store)
-    rescuer = Rescuer(store, contexts, lease=timedelta(seconds=30), backoff=AT_ONCE)
+    # So short a lease that this process has seen its primary for longer.
+    rescuer = Rescuer(store, contexts, lease=timedelta(milliseconds=1), backoff=AT_ONCE)
     request_id = await submit(store)
     events = RequestService(store, max_attempts={}).events(request_id)
     (first,) = await claim(contexts, "generation")

@@ -24,13 +24,15 @@ from tests.support.worker_tools import HandlerWorker, Raw, by_step, echo, ended,
 
 NO_GRACE = timedelta(0)
 LONG = timedelta(seconds=30)
+#: A lease so short that a process has seen its primary for longer whenever it looks.
+SHORT = timedelta(milliseconds=1)
 #: How many are odd, and how long a page is: with the others in one page, and a page of nothing else.
 ODD_AND_PAGE = pytest.mark.parametrize(("odd", "page"), [(1, 100), (3, 2)])
 
 
 @pytest.fixture
 def rescuer(store: Store) -> Rescuer:
-    return Rescuer(store, ContextManager(store), lease=LONG, grace=NO_GRACE)
+    return Rescuer(store, ContextManager(store), lease=SHORT, grace=NO_GRACE)
 
 
 async def damage(collection: Any, ids: Sequence[str], field: str, *, date: str) -> None:

@@ -23,6 +23,7 @@ from agent_service.domain.errors import StoreError, StoreUnavailable, Unstorable
 from agent_service.domain.events import Chunk
 from agent_service.domain.request import RequestStatus
 from agent_service.domain.settling import Consequences
+from agent_service.domain.stop import CANCELLED, DEADLINE
 from agent_service.domain.transitions import released
 from agent_service.store import Store
 from agent_service.store.operations import is_duplicate, reading, writing
@@ -41,10 +42,13 @@ EVERY_COMMAND = ("find", "insert", "update", "findAndModify", "delete", "aggrega
 READS: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "claims.find_claimed": lambda s: s.claims.find_claimed(a_lease()),
     "claims.depth": lambda s: s.claims.depth("generation", "default"),
+    "leases.read": lambda s: s.leases.read(["r.draft"], limit=SECOND),
     "leases.expired": lambda s: s.leases.expired(NOW),
     "schedule.next_run_at": lambda s: s.schedule.next_run_at(),
     "schedule.promote": lambda s: s.schedule.promote(NOW),
     "settlement.unsettled": lambda s: s.settlement.unsettled(NOW),
+    "cancellation.asked_for": lambda s: s.cancellation.asked_for(),
+    "cancellation.overdue": lambda s: s.cancellation.overdue(NOW),
     "requests.get": lambda s: s.requests.get("r"),
     "requests.by_idempotency_key": lambda s: s.requests.by_idempotency_key("o", "k"),
     "requests.unplanned": lambda s: s.requests.unplanned(NOW),
@@ -66,7 +70,9 @@ WRITES: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "settlement.write_statuses": lambda s: s.settlement.write_statuses(
         {"r": RequestStatus.RUNNING}, at=NOW, expires_at=NOW
     ),
-    "settlement.cancel_waiting": lambda s: s.settlement.cancel_waiting(["r.draft"], at=NOW),
+    "cancellation.ask": lambda s: s.cancellation.ask("r"),
+    "cancellation.flag_contexts": lambda s: s.cancellation.flag_contexts("r", DEADLINE),
+    "cancellation.end_waiting": lambda s: s.cancellation.end_waiting("r", CANCELLED, at=NOW),
     "settlement.mark_settled": lambda s: s.settlement.mark_settled(["r.draft"]),
     "requests.insert": lambda s: s.requests.insert(a_request()),
     "requests.mark_planned": lambda s: s.requests.mark_planned("r"),

@@ -192,3 +192,33 @@ async def test_an_end_that_can_never_be_written_is_given_up_and_the_writer_lives
         assert await writer.write(done(store, second)) is True
     assert contexts.writes == 3
     assert (await read(store, first.id)).status is ContextStatus.RUNNING
+
+
+class Away(ContextManager):
+    """Answers nothing for a while; `sizes` has how many ends each write had."""
+
+    def __init__(self, store: Store, *, unanswered: int) -> None:
+        super().__init__(store)
+        self._unanswered = unanswered
+        self.sizes: list[int] = []
+
+    async def finish(self, outcomes: Sequence[Outcome]) -> frozenset[str]:
+        self.sizes.append(len(outcomes))
+        if len(self.sizes) <= self._unanswered:
+            raise WriteOutcomeUnknown("no answer")
+        return await super().finish(outcomes)
+
+
+async def test_while_nothing_is_answered_a_bulk_is_not_tried_one_by_one_to_its_end(store: Store) -> None:
+    contexts = Away(store, unanswered=8)
+    claimed = await claim(store, 20)
+    writer = OutcomeWriter(contexts)
+    writes = [asyncio.create_task(writer.write(done(store, context))) for context in claimed]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        task = asyncio.create_task(writer.run())
+        assert await asyncio.gather(*writes) == [True] * 20
+        writer.stop()
+        await task
+    # Twice together, some by themselves, and again from the beginning.
+    assert contexts.sizes[:9] == [20, 20, 1, 1, 1, 20, 1, 1, 1]

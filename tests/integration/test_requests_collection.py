@@ -12,6 +12,7 @@ from agent_service.domain.errors import UnstorableValue, WriteOutcomeUnknown
 from agent_service.domain.request import Caller, RequestStatus, Submission
 from agent_service.store import Store
 from agent_service.store.paging import Place
+from agent_service.store.requests import Standing
 from tests.support.contexts import NOW, SECOND, a_request, a_step
 from tests.support.explained_commands import Document
 from tests.support.fail_points import fragile_store
@@ -52,11 +53,17 @@ async def test_a_key_belongs_to_its_organization_and_none_is_no_key(any_store: S
         assert found.caller == caller
 
 
-async def test_planning_is_marked_and_tells_the_status(any_store: Store) -> None:
-    request = a_request(status=RequestStatus.CANCELLED)
+@pytest.mark.parametrize(
+    ("status", "cancel_requested"), [(RequestStatus.CANCELLED, False), (RequestStatus.ACCEPTED, True)]
+)
+async def test_planning_is_marked_and_tells_how_the_request_stands(
+    any_store: Store, status: RequestStatus, cancel_requested: bool
+) -> None:
+    request = a_request(status=status, cancel_requested=cancel_requested)
     await any_store.requests.insert(request)
     for _ in range(2):
-        assert await any_store.requests.mark_planned(request.id) is RequestStatus.CANCELLED
+        standing = await any_store.requests.mark_planned(request.id)
+        assert standing == Standing(status=status, cancel_requested=cancel_requested)
         assert await any_store.requests.get(request.id) == replace(request, planned=True)
     assert await any_store.requests.mark_planned("gone") is None
 

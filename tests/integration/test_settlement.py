@@ -28,7 +28,6 @@ from tests.support.explained_commands import Document
 
 #: Not a date of the past, or the server would remove what this test looks at.
 EXPIRES_AT = NOW + timedelta(days=7)
-WAITING = [ContextStatus.BLOCKED, ContextStatus.SCHEDULED, ContextStatus.PENDING]
 NOT_BLOCKED = [status for status in ContextStatus if status is not ContextStatus.BLOCKED]
 
 
@@ -165,19 +164,6 @@ async def test_the_repair_of_an_expiry_that_was_not_written_leaves_the_request_a
     )
     assert await any_store.requests.get(ended.id) == ended
     assert (await the_context(any_store, context)).expires_at == EXPIRES_AT + OUTLIVES
-
-
-@pytest.mark.parametrize("status", ContextStatus)
-async def test_cancelling_reaches_what_no_worker_holds_and_nothing_else(
-    any_store: Store, status: ContextStatus
-) -> None:
-    context, other = a_context(status=status), a_context(status=status)
-    await any_store.contexts.insert([context, other])
-    for at in (NOW, NOW + SECOND):
-        await any_store.settlement.cancel_waiting([context.id], at=at)
-        expected = cancelled_at(context, NOW) if status in WAITING else context
-        assert await the_context(any_store, context) == expected
-    assert await the_context(any_store, other) == other
 
 
 async def test_only_what_has_ended_is_marked_as_settled(any_store: Store) -> None:

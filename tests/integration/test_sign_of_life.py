@@ -9,6 +9,7 @@ import pytest
 from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
 from agent_service.store import Store
 from agent_service.store.workers import SignOfLife
+from agent_service.upkeep import Upkeep
 from agent_service.workers import sign_of_life
 from agent_service.workers.sign_of_life import LifeSigns
 from tests.support.worker_tools import (
@@ -53,6 +54,10 @@ async def test_a_worker_says_what_it_is_while_it_runs_and_nothing_afterwards(
         first = await sign_with(store, calls=0)
         assert (first.id, first.service, first.pid) == (worker.id, "generation", os.getpid())
         assert (first.queues, first.concurrency) == (("default", "night"), 7)
+        Upkeep.of(store).lag.observe(3.5)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while (await sign_with(store, calls=0)).loop_lag != timedelta(seconds=3.5):
+                continue
         request_id = await submit(store)
         busy = await sign_with(store, calls=1)
         assert (busy.id, busy.started_at) == (first.id, first.started_at)
@@ -78,6 +83,7 @@ async def test_trouble_of_mongodb_only_delays_the_next_sign(
         queues=("default",),
         concurrency=1,
         running=lambda: 0,
+        loop_lag=lambda: timedelta(0),
     )
     stopping = asyncio.Event()
     namespace = f"{raw.name}.workers"

@@ -5,11 +5,11 @@ import asyncio
 from agent_service.store import Store
 from agent_service.upkeep import Upkeep
 
+UPKEEP = ["loop lag", "rescuer", "scheduler"]
+
 
 def running() -> list[str]:
-    return sorted(
-        task.get_name() for task in asyncio.all_tasks() if task.get_name() in {"rescuer", "scheduler"}
-    )
+    return sorted(task.get_name() for task in asyncio.all_tasks() if task.get_name() in set(UPKEEP))
 
 
 async def test_it_runs_once_from_the_first_start_to_the_last_stop(store: Store) -> None:
@@ -17,9 +17,9 @@ async def test_it_runs_once_from_the_first_start_to_the_last_stop(store: Store) 
     assert first is second
     first.start()
     second.start()
-    assert running() == ["rescuer", "scheduler"]
+    assert running() == UPKEEP
     await first.stop()
-    assert running() == ["rescuer", "scheduler"]
+    assert running() == UPKEEP
     await second.stop()
     assert running() == []
 
@@ -28,6 +28,6 @@ async def test_it_can_begin_again(store: Store) -> None:
     upkeep = Upkeep.of(store)
     for _ in range(2):
         upkeep.start()
-        assert running() == ["rescuer", "scheduler"]
+        assert running() == UPKEEP
         await upkeep.stop()
         assert running() == []

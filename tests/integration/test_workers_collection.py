@@ -1,6 +1,7 @@
 """Workers: the latest sign of life of each."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 from pymongo.asynchronous.database import AsyncDatabase
 
@@ -17,6 +18,7 @@ SIGN = SignOfLife(
     pid=7,
     concurrency=10,
     running=3,
+    loop_lag=timedelta(seconds=0.25),
     started_at=NOW - SECOND,
     seen_at=NOW,
 )

@@ -7,6 +7,8 @@ The functions at the end make the usual behaviours, kind and hostile ones; they 
 import asyncio
 import gzip
 import json
+import socket
+import struct
 import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -73,6 +75,13 @@ class Reply:
         """Close the connection after what was sent, in the middle of whatever it is."""
         self.keep_alive = False
         self._writer.close()
+
+    def reset(self) -> None:
+        """Reset the connection (RST): what was sent and not yet read is lost."""
+        self.keep_alive = False
+        connection = self._writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._writer.transport.abort()
 
 
 Behaviour: TypeAlias = Callable[[RecordedCall, Reply], Awaitable[None]]

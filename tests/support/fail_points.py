@@ -10,6 +10,7 @@ from pymongo import AsyncMongoClient
 
 from agent_service.store import Store
 from agent_service.store.driver import close_client
+from agent_service.store.operations import paced
 from tests.support.explained_commands import Document
 
 
@@ -20,7 +21,7 @@ async def fragile_store(
     """A store, and what makes its commands fail and nobody else's; `options` go to the client."""
     name = f"fragile-{uuid.uuid4().hex}"
     client_class: type[Any] = AsyncIOMotorClient if driver == "motor" else AsyncMongoClient
-    client = client_class(uri, appname=name, **options)
+    client = client_class(uri, appname=name, **{"server_selector": paced, **options})
     async with AsyncMongoClient[Document](uri) as admin, Store(client[database]) as store:
         point = FailPoint(admin, name)
         try:

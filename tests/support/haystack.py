@@ -61,9 +61,13 @@ def restore_needles(database: Database[Document]) -> None:
                 idempotency_key=f"key-{kind}-{number}",
                 created_at=NOW - SECOND,
                 planned=kind != "unplanned",
+                cancel_requested=kind == "cancelling",
+                deadline_at=NOW - SECOND if kind == "overdue" else LATER,
+                status=RequestStatus.FAILED if kind == "failed" else RequestStatus.ACCEPTED,
+                finished_at=NOW - SECOND if kind == "failed" else None,
             )
         )
-        for kind in ("ended", "unplanned")
+        for kind in ("ended", "unplanned", "cancelling", "overdue", "failed")
         for number in range(NEEDLES)
     )
     context_id = f"{needle_id('ended')}.draft"
@@ -123,7 +127,8 @@ def _hay() -> tuple[list[Document], list[Document], list[Document]]:
                         planned=number % 3 > 0,
                         created_at=LATER,
                         deadline_at=LATER + timedelta(days=1),
-                        status=RequestStatus.RUNNING,
+                        status=RequestStatus.FAILED if kind == 5 else RequestStatus.RUNNING,
+                        finished_at=LATER if kind == 5 else None,
                         idempotency_key=f"key-{kind}-{number}" if number % 2 else None,
                     )
                 )

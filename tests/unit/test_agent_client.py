@@ -20,6 +20,9 @@ from agent_service.domain.errors import (
     BaseServiceUnavailable,
     IdempotencyConflict,
     InvalidSubmission,
+    NothingToRetry,
+    RequestAlreadyEnded,
+    RequestNotEnded,
     RequestNotFound,
 )
 from agent_service.local.servers import serve
@@ -55,7 +58,10 @@ def streaming(*frames: str) -> Response:
     [
         (404, {"code": "request_not_found"}, RequestNotFound),
         (422, {"code": "idempotency_key_reused", "detail": "d"}, IdempotencyConflict),
+        (409, {"code": "request_already_ended", "detail": "d"}, RequestAlreadyEnded),
         (422, {"errors": [{"pointer": "/steps/0", "detail": "d"}]}, InvalidSubmission),
+        (409, {"code": "request_not_ended"}, RequestNotEnded),
+        (409, {"code": "nothing_to_retry"}, NothingToRetry),
         (413, {"detail": "too large"}, InvalidSubmission),
         (503, {"code": "unavailable"}, BaseServiceUnavailable),
         (429, {}, BaseServiceUnavailable),
@@ -72,6 +78,18 @@ async def test_a_problem_becomes_the_error_that_it_stands_for(
         assert raised.value.problems[0].pointer == "/steps/0"
 
 
+async def test_a_cancellation_is_sent_to_its_request() -> None:
+    seen = []
+
+    def answer(request: Request) -> Response:
+        seen.append((request.method, request.url.path))
+        return JSONResponse({"id": "r1", "status": "running"}, 202)
+
+    async with answering(answer) as client:
+        assert await client.cancel("r1") == {"id": "r1", "status": "running"}
+    assert seen == [("POST", "/v1/requests/r1/cancel")]
+
+
 async def test_a_submission_is_sent_with_its_key() -> None:
     seen = []
 
@@ -82,6 +100,24 @@ async def test_a_submission_is_sent_with_its_key() -> None:
     async with answering(answer) as client:
         assert await client.submit({"service": "analysis", "input": {}}, idempotency_key="k") == {"id": "r1"}
     assert seen == [("POST", "/v1/requests", "k")]
+
+
+async def test_a_retry_is_sent_with_its_step_and_its_key() -> None:
+    seen = []
+
+    async def endpoint(request: Request) -> Response:
+        seen.append((request.method, request.url.path, request.headers.get("Idempotency-Key")))
+        seen.append(await request.json())
+        return JSONResponse({"id": "r2"}, 202)
+
+    app = Starlette(routes=[Route("/{path:path}", endpoint, methods=["POST"])])
+    async with serve(app) as server, AgentClient(server.base_url) as client:
+        assert await client.retry("r1", from_step="check", idempotency_key="k") == {"id": "r2"}
+        assert await client.retry("r1") == {"id": "r2"}
+        with pytest.raises(InvalidSubmission, match="idempotency key"):
+            await client.retry("r1", idempotency_key="a b")
+    path = "/v1/requests/r1/retry"
+    assert seen == [("POST", path, "k"), {"from_step": "check"}, ("POST", path, None), {}]
 
 
 async def test_an_id_cannot_change_the_path_that_is_asked_for() -> None:

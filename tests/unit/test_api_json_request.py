@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from starlette.types import Message
 
 from agent_service.api import json_request
-from agent_service.api.json_request import parse_json, read_json
+from agent_service.api.json_request import parse_json, read_json, read_optional_json
 from agent_service.api.problems import HttpProblem
 from agent_service.domain.errors import InvalidSubmission
 
@@ -134,3 +134,14 @@ async def test_a_body_that_does_not_arrive_is_given_up(monkeypatch: pytest.Monke
     with pytest.raises(HttpProblem) as caught:
         await read_json(request, max_bytes=100)
     assert code_of(caught.value) == (408, "body_too_slow")
+
+
+async def test_a_body_that_may_be_left_out_is_an_empty_object_then_and_else_like_any_other() -> None:
+    nothing, _ = call([b""])
+    assert await read_optional_json(nothing, max_bytes=100) == {}
+    some, _ = call([b'{"a"', b": 1}"], content_type="application/json")
+    assert await read_optional_json(some, max_bytes=100) == {"a": 1}
+    untyped, _ = call([b"{}"])
+    with pytest.raises(HttpProblem) as caught:
+        await read_optional_json(untyped, max_bytes=100)
+    assert code_of(caught.value) == (415, "unsupported_media_type")

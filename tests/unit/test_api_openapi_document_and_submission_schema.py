@@ -25,7 +25,8 @@ async def test_the_document_is_valid_and_names_every_operation() -> None:
         for path in document["paths"].values()
         for operation in path.values()
     }
-    assert set(operations) == {"submit_request", "get_request", "stream_events", "healthz", "readyz"}
+    of_requests = {"submit_request", "get_request", "cancel_request", "retry_request", "stream_events"}
+    assert set(operations) == of_requests | {"healthz", "readyz"}
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}
     assert all(operation["responses"]["default"]["content"] == problem for operation in operations.values())
     assert "HTTPValidationError" not in document["components"]["schemas"]

@@ -1,11 +1,12 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from agent_service.api.request_answer import RequestAnswer, moment, request_answer
-from agent_service.domain.context import ContextError, ContextStatus
+from agent_service.domain.context import AttemptOutcome, AttemptRecord, ContextError, ContextStatus
 from agent_service.domain.request import RequestStatus, Step
 from agent_service.request_service import RequestView
 from tests.support.contexts import NOW, SECOND, a_context, a_request
@@ -30,9 +31,12 @@ def test_a_step_without_a_context_is_shown_as_planned() -> None:
         "service": "analysis",
         "status": "blocked",
         "attempt": 0,
+        "tries": 0,
+        "max_attempts": 5,
         "output": None,
         "error": None,
         "usage": None,
+        "attempts": [],
         "created_at": moment(NOW),
         "started_at": None,
         "finished_at": None,
@@ -65,6 +69,40 @@ def test_steps_stand_in_the_order_of_the_plan_with_what_they_put_out() -> None:
     assert second["error"] == {"code": "rejected", "message": "no", "retryable": False}
     assert (body["status"], body["finished_at"]) == ("failed", moment(NOW + 2 * SECOND))
     assert "secret input" not in json.dumps(body)
+
+
+def test_the_attempts_that_have_ended_are_shown_with_their_times_and_errors() -> None:
+    error = ContextError(code="timeout", message="too slow", retryable=True)
+    record = AttemptRecord(
+        attempt=1,
+        token="secret token",
+        worker="w",
+        started_at=NOW,
+        ended_at=NOW + SECOND,
+        outcome=AttemptOutcome.RETRYING,
+        chunks=3,
+        error=error,
+        run_at=NOW + 2 * SECOND,
+    )
+    last = replace(record, attempt=2, outcome=AttemptOutcome.FAILED, run_at=None)
+    request = a_request(DRAFT, retry_of="r0")
+    context = a_context(
+        request_id=request.id, status=ContextStatus.FAILED, attempt=2, tries=1, history=(record, last)
+    )
+    body = shown(RequestView(request=request, contexts=(context,)))
+    assert body["retry_of"] == "r0"
+    (step,) = body["steps"]
+    assert (step["attempt"], step["tries"], step["max_attempts"]) == (2, 1, 5)
+    first = {
+        "attempt": 1,
+        "started_at": moment(NOW),
+        "ended_at": moment(NOW + SECOND),
+        "outcome": "retrying",
+        "error": {"code": "timeout", "message": "too slow", "retryable": True},
+        "run_at": moment(NOW + 2 * SECOND),
+    }
+    assert step["attempts"] == [first, first | {"attempt": 2, "outcome": "failed", "run_at": None}]
+    assert "secret token" not in json.dumps(body)
 
 
 def test_a_request_runs_as_soon_as_a_step_has_begun() -> None:

@@ -17,6 +17,7 @@ STORED = (
     "steps",
     "metadata",
     "priority",
+    "retry_of",
     "created_at",
     "deadline_at",
     "finished_at",

@@ -135,6 +135,7 @@ def requests(draw: st.DrawFn) -> Request:
         fingerprint=draw(words),
         cancel_requested=draw(st.booleans()),
         retry_of=draw(st.none() | words),
+        reused=draw(st.lists(words, max_size=3).map(tuple)),
         finished_at=draw(maybe_dates),
         expires_at=draw(maybe_dates),
     )

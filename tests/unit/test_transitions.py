@@ -86,6 +86,11 @@ def test_only_what_the_worker_hands_back_unfinished_is_refunded() -> None:
     assert not any(transition.refund for transition in others)
 
 
+def test_a_try_that_the_base_service_never_made_can_be_given_back() -> None:
+    transition = retry_at(at=NOW, run_at=LATER, error=ERROR, chunks=0, refund=True)
+    assert (transition.refund, transition.run_at) == (True, LATER)
+
+
 def test_a_lost_lease_is_tried_again_later_as_long_as_tries_are_left() -> None:
     transition = lease_lost(at=NOW, run_at=LATER, tries=2, max_attempts=3)
     assert (transition.status, transition.run_at) == (ContextStatus.SCHEDULED, LATER)

@@ -14,13 +14,20 @@ from agent_service.domain.errors import (
 from agent_service.domain.request import Caller
 from agent_service.domain.retry_policy import RetryPolicy
 from agent_service.domain.transitions import Transition
-from agent_service.domain.verdict import after_error, deadline_exceeded, describe
+from agent_service.domain.verdict import Wait, after_error, deadline_exceeded, describe
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 POLICY = RetryPolicy(base=timedelta(seconds=4), cap=timedelta(seconds=60))
 
 
-def verdict_of(error: Exception, *, tries: int = 1, max_attempts: int = 3, luck: float = 0.5) -> Transition:
+def verdict_of(
+    error: Exception,
+    *,
+    tries: int = 1,
+    max_attempts: int = 3,
+    deadline: timedelta = timedelta(days=1),
+    wait: Wait | None = None,
+) -> Transition:
     context = Context(
         id="request.draft",
         request_id="request",
@@ -39,9 +46,9 @@ def verdict_of(error: Exception, *, tries: int = 1, max_attempts: int = 3, luck:
         tries=tries,
         max_attempts=max_attempts,
         created_at=NOW,
-        deadline_at=NOW,
+        deadline_at=NOW + deadline,
     )
-    return after_error(context, error, at=NOW, chunks=2, policy=POLICY, random=lambda: luck)
+    return after_error(context, error, at=NOW, chunks=2, policy=POLICY, random=lambda: 0.5, wait=wait)
 
 
 def unavailable(retry_after: timedelta | None = None) -> BaseServiceUnavailable:
@@ -65,13 +72,60 @@ def test_what_may_pass_is_tried_again_after_a_back_off_that_grows(tries: int, se
     ("asked", "held"),
     [
         (timedelta(seconds=30), timedelta(seconds=30)),
-        (timedelta(0), timedelta(seconds=2)),
+        (timedelta(0), timedelta(seconds=1)),
         (timedelta(days=1), timedelta(minutes=15)),
     ],
-    ids=["longer than the back-off", "shorter than the back-off", "longer than anybody waits"],
+    ids=["a while", "no time at all", "longer than anybody waits"],
 )
-def test_a_base_service_that_asks_to_be_left_alone_is_left_alone(asked: timedelta, held: timedelta) -> None:
-    assert verdict_of(unavailable(asked)).run_at == NOW + held
+def test_a_base_service_that_asks_to_be_left_alone_is_left_alone_and_no_try_is_used(
+    asked: timedelta, held: timedelta
+) -> None:
+    # Half of the base is the jitter.
+    jitter = timedelta(seconds=2)
+    for tries in (1, 3):
+        transition = verdict_of(unavailable(asked), tries=tries, max_attempts=3)
+        assert (transition.status, transition.refund) == (ContextStatus.SCHEDULED, True)
+        assert transition.run_at == NOW + held + jitter
+
+
+def test_a_hold_of_the_fleet_that_ends_later_is_waited_for() -> None:
+    wait = Wait(until=NOW + timedelta(seconds=50), refund=True)
+    transition = verdict_of(unavailable(timedelta(seconds=30)), wait=wait)
+    assert (transition.run_at, transition.refund) == (wait.until + timedelta(seconds=2), True)
+
+
+@pytest.mark.parametrize(
+    ("refund", "status"), [(True, ContextStatus.SCHEDULED), (False, ContextStatus.FAILED)]
+)
+def test_whoever_was_the_probe_waits_and_is_charged_where_the_service_answered(
+    refund: bool, status: ContextStatus
+) -> None:
+    wait = Wait(until=NOW + timedelta(seconds=50), refund=refund)
+    assert verdict_of(unavailable(), tries=3, max_attempts=3, wait=wait).status is status
+    first = verdict_of(unavailable(), tries=1, max_attempts=3, wait=wait)
+    assert (first.status, first.refund) == (ContextStatus.SCHEDULED, refund)
+    assert first.run_at is not None
+    assert first.run_at >= wait.until
+
+
+@pytest.mark.parametrize("asked", [None, timedelta(seconds=2)])
+def test_what_could_only_go_on_after_its_deadline_ends_now_and_says_what_went_wrong_last(
+    asked: timedelta | None,
+) -> None:
+    transition = verdict_of(unavailable(asked), deadline=timedelta(seconds=1))
+    assert (transition.status, code_of(transition), transition.chunks) == (
+        ContextStatus.FAILED,
+        "deadline_exceeded",
+        2,
+    )
+    assert transition.error is not None
+    assert "server_error: the base service answered 503" in transition.error.message
+    assert not transition.error.retryable
+
+
+def test_a_deadline_is_no_reason_not_to_try_again_before_it() -> None:
+    assert verdict_of(unavailable(), deadline=timedelta(seconds=2)).status is ContextStatus.FAILED
+    assert verdict_of(unavailable(), deadline=timedelta(seconds=2.1)).status is ContextStatus.SCHEDULED
 
 
 def test_the_tries_are_counted_and_not_the_attempts() -> None:

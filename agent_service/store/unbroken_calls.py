@@ -1,0 +1,46 @@
+"""UnbrokenCalls: calls to MongoDB that nobody breaks off by being cancelled (DESIGN §4 rule 4)."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from loguru import logger
+
+from agent_service.domain.errors import AgentServiceError
+
+T = TypeVar("T")
+
+
+class UnbrokenCalls:
+    """
+    Runs calls in tasks of their own, which go on to their end when whoever waits for them is cancelled.
+
+    Broken off, nobody knows what was applied, and the driver leaves connections open that it just opened.
+    """
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def run(self, call: Coroutine[Any, Any, T]) -> T:
+        """The result of `call`; raises what it raised."""
+        task = asyncio.create_task(call)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_say_how_it_ended)
+            raise
+
+    async def finish(self) -> None:
+        """Wait for those that nobody waits for any more; each is bounded by its own limits."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+
+def _say_how_it_ended(task: asyncio.Task[Any]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is None:
+        return
+    log = logger if isinstance(error, AgentServiceError) else logger.opt(exception=error)
+    log.debug("a call whose caller was cancelled ended with {}: {}", type(error).__name__, error)

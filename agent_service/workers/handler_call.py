@@ -1,0 +1,92 @@
+"""A handler's work on one attempt: begun, waited for, and left alone where it does not end."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+from loguru import logger
+
+from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
+from agent_service.domain.errors import BaseServiceUnavailable
+
+#: What does the work of an attempt: calls the base service, or is a worker's own code.
+Handler: TypeAlias = Callable[[BaseServiceCall, OnDelta], Awaitable[BaseServiceAnswer]]
+
+#: How long a handler has to end that was told to, for instance to close its connections.
+_TO_END = timedelta(milliseconds=500)
+
+
+class CallStoppedError(Exception):
+    """The handler was told to end before it had an answer."""
+
+
+class CallOverdueError(Exception):
+    """The handler had no answer in time."""
+
+
+def begin_call(
+    handler: Handler, call: BaseServiceCall, on_delta: OnDelta
+) -> asyncio.Future[BaseServiceAnswer]:
+    """
+    Begin the work; the future is done when the handler has really ended, told to or not.
+
+    It never fails with what would end the event loop, such as SystemExit.
+    """
+    begun = handler(call, on_delta)
+    # What runs outside of the event loop is a future of its own kind; a task around it could be cancelled
+    # while it goes on.
+    return begun if isinstance(begun, asyncio.Future) else asyncio.ensure_future(_contained(begun))
+
+
+async def answer_of(
+    calling: asyncio.Future[BaseServiceAnswer], *, stopped: asyncio.Future[None], within: timedelta
+) -> BaseServiceAnswer:
+    """
+    What the handler answers.
+
+    Raises what it raised, `CallStoppedError` once `stopped` is done, and `CallOverdueError`; then the handler
+    was told to end, and may go on for as long as it likes. An answer is taken, though, whenever it came.
+    """
+    either: set[asyncio.Future[Any]] = {calling, stopped}
+    try:
+        await asyncio.wait(either, timeout=within.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
+        overdue = not calling.done() and not stopped.done()
+        if not calling.done():
+            calling.cancel()
+            await asyncio.wait({calling}, timeout=_TO_END.total_seconds())
+    except asyncio.CancelledError:
+        # Cancelled from outside: the handler must not go on without us.
+        calling.cancel()
+        raise
+    if overdue:
+        raise CallOverdueError
+    answered = calling.done() and not calling.cancelled() and calling.exception() is None
+    # Whatever a handler makes of being stopped, it was stopped.
+    if stopped.done() and not answered:
+        raise CallStoppedError
+    if calling.cancelled():
+        raise BaseServiceUnavailable("handler_error", "the handler cancelled itself")
+    error = calling.exception()
+    if error is not None:
+        raise broke_off(error) from error
+    return calling.result()
+
+
+def broke_off(error: BaseException) -> Exception:
+    """What an attempt is said to have failed with whose handler raised this."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    name = type(error).__name__
+    logger.opt(exception=error).error("the handler raised {}", name)
+    return BaseServiceUnavailable(
+        "handler_error", f"the handler raised {name}; the worker's log has the details"
+    )
+
+
+async def _contained(begun: Awaitable[BaseServiceAnswer]) -> BaseServiceAnswer:
+    try:
+        return await begun
+    except (SystemExit, KeyboardInterrupt) as error:
+        # A task that raises one of these takes the event loop with it.
+        raise broke_off(error) from error

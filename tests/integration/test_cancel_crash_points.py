@@ -1,0 +1,209 @@
+"""Whichever write a process dies at while a request is cancelled, or ended at its deadline, it ends once."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pymongo.asynchronous.database import AsyncDatabase
+
+from agent_service.context_manager import ContextManager
+from agent_service.domain.context import Context
+from agent_service.domain.retry_policy import RetryPolicy
+from agent_service.domain.stop import STOPS, stopped
+from agent_service.request_service import RequestService, RequestView
+from agent_service.rescuer import Rescuer
+from agent_service.store import Store
+from tests.support.change_history import change_history
+from tests.support.crashing import Crash, crash_at_write
+from tests.support.explained_commands import Document
+from tests.support.hand_worker import SERVICES, claim, end, success
+
+DIAMOND = {
+    "steps": [
+        {"name": "top", "service": "generation", "input": {}},
+        {"name": "left", "service": "analysis", "input": {}, "after": ["top"]},
+        {"name": "right", "service": "analysis", "input": {}, "after": ["top"]},
+        {"name": "bottom", "service": "communication", "input": {}, "after": ["left", "right"]},
+    ]
+}
+#: Ends at once, so that a crashed worker's contexts can be taken back without waiting.
+SHORT = timedelta(milliseconds=1)
+Raw = AsyncDatabase[Document]
+
+
+async def nothing_began(contexts: ContextManager, raw: Raw) -> list[Context]:
+    return []
+
+
+async def first_step_runs(contexts: ContextManager, raw: Raw) -> list[Context]:
+    return await claim(contexts, "generation", lease=SHORT)
+
+
+async def one_branch_runs(contexts: ContextManager, raw: Raw) -> list[Context]:
+    """The first step has completed, one of the two that waited for it runs, the other one is pending."""
+    [top] = await claim(contexts, "generation")
+    await end(contexts, top, success(contexts, top))
+    return await claim(contexts, "analysis", lease=SHORT)
+
+
+async def half_planned(contexts: ContextManager, raw: Raw) -> list[Context]:
+    """Its planner died between two inserts."""
+    await raw["contexts"].delete_many({"step": {"$in": ["top", "left"]}})
+    await raw["requests"].update_one({}, {"$set": {"planned": False}})
+    return []
+
+
+async def end_unsettled(contexts: ContextManager, raw: Raw) -> list[Context]:
+    """The first step has completed, and nothing has followed from it yet."""
+    settle = contexts.settle
+
+    async def dies(context_ids: object) -> None:
+        return
+
+    [top] = await claim(contexts, "generation")
+    contexts.settle = dies  # type: ignore[method-assign]  # this settler is gone
+    await end(contexts, top, success(contexts, top))
+    contexts.settle = settle  # type: ignore[method-assign]  # and here is the next one
+    return []
+
+
+STATES: list[Callable[[ContextManager, Raw], Awaitable[list[Context]]]] = [
+    nothing_began,
+    first_step_runs,
+    one_branch_runs,
+    half_planned,
+    end_unsettled,
+]
+each_state = pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+each_way = pytest.mark.parametrize("applied", [False, True], ids=["not sent", "applied"])
+
+
+def a_rescuer(store: Store) -> Rescuer:
+    return Rescuer(
+        store,
+        ContextManager(store),
+        lease=SHORT,
+        grace=timedelta(0),
+        backoff=RetryPolicy(base=timedelta(0)),
+    )
+
+
+async def work_as_told(contexts: ContextManager) -> None:
+    """Claim everything there is; what is flagged is stopped, as a worker does, and the rest completes."""
+    for service in SERVICES:
+        for context in await claim(contexts, service, limit=10):
+            stop = next((stop for stop in STOPS if getattr(context, stop.flag)), None)
+            transition = success(contexts, context) if stop is None else stopped(stop, at=contexts.now())
+            await end(contexts, context, transition)
+
+
+async def repair(store: Store, request_id: str) -> RequestView:
+    """What the next processes do: sweep and work until the request has ended and all is settled."""
+    contexts, rescuer, requests = ContextManager(store), a_rescuer(store), RequestService(store)
+    async with asyncio.timeout(30):
+        while True:
+            await rescuer.sweep()
+            await store.schedule.promote(contexts.now())
+            await work_as_told(contexts)
+            view = await requests.get(request_id)
+            if view.status.ended and all(context.settled for context in view.contexts):
+                return view
+
+
+async def crash_everywhere(
+    uri: str,
+    name: str,
+    raw: Raw,
+    state: Callable[[ContextManager, Raw], Awaitable[list[Context]]],
+    act: Callable[[Store, str], Awaitable[Any]],
+    *,
+    applied: bool,
+) -> tuple[list[RequestView], int]:
+    """Have `act` die at its first write, its second one, and so on; returns how these requests ended."""
+    views: list[RequestView] = []
+    crashed = True
+    while crashed:
+        database = f"{name}_{len(views)}"
+        mine = raw.client[database]
+        async with Store.connect(uri, database=database) as store:
+            await store.prepare()
+            async with change_history(mine) as history:
+                request_id = (await RequestService(store).submit(DIAMOND)).request.id
+                await state(ContextManager(store), mine)
+                async with Store.connect(uri, database=database) as dying:
+                    await dying.prepare()
+                    with crash_at_write(len(views), applied=applied) as writes, suppress(Crash):
+                        await act(dying, request_id)
+                crashed = writes.crashed
+                request = await store.requests.get(request_id)
+                assert request is not None
+                if not request.cancel_requested and act is cancel:
+                    # It died before anybody knew; the client, who has no answer, asks again.
+                    await act(store, request_id)
+                views.append(await repair(store, request_id))
+            assert history.changes_after_an_end() == []
+            for collection, ids in (
+                ("requests", [request_id]),
+                ("contexts", [context.id for context in views[-1].contexts]),
+            ):
+                assert [len(history.ends_of(collection, one)) for one in ids] == [1] * len(ids)
+            await store.drop()
+    return views, len(views) - 1
+
+
+async def cancel(store: Store, request_id: str) -> None:
+    await RequestService(store).cancel(request_id)
+
+
+async def pass_the_deadline(store: Store, request_id: str) -> None:
+    await a_rescuer(store).sweep()
+
+
+def assert_all_of_it_ended(view: RequestView) -> None:
+    assert len(view.contexts) == 4
+    assert view.request.planned
+    assert view.request.expires_at is not None
+    for context in view.contexts:
+        assert context.status.ended
+        assert context.expires_at is not None
+        assert context.expires_at > view.request.expires_at
+
+
+@each_way
+@each_state
+async def test_a_crash_at_any_write_of_a_cancellation_is_repaired(
+    mongodb_uri: str, database_name: str, raw: Raw, state: Any, applied: bool
+) -> None:
+    views, writes = await crash_everywhere(mongodb_uri, database_name, raw, state, cancel, applied=applied)
+    # Asking, flagging, ending what waits, and settling.
+    assert writes >= 3
+    for at, view in enumerate(views):
+        assert_all_of_it_ended(view)
+        assert view.status == "cancelled", f"after a crash at write {at}"
+        completed = [context.step for context in view.contexts if context.status == "completed"]
+        assert completed == (["top"] if state in (one_branch_runs, end_unsettled) else [])
+
+
+@each_way
+@each_state
+async def test_a_crash_at_any_write_of_a_sweep_over_deadlines_is_repaired(
+    mongodb_uri: str, database_name: str, raw: Raw, state: Any, applied: bool
+) -> None:
+    async def state_with_deadline(contexts: ContextManager, mine: Raw) -> list[Context]:
+        claimed: list[Context] = await state(contexts, mine)
+        past = contexts.now() - timedelta(minutes=1)
+        await mine["requests"].update_one({}, {"$set": {"deadline_at": past}})
+        return claimed
+
+    views, writes = await crash_everywhere(
+        mongodb_uri, database_name, raw, state_with_deadline, pass_the_deadline, applied=applied
+    )
+    assert writes >= 2
+    for at, view in enumerate(views):
+        assert_all_of_it_ended(view)
+        assert view.status == "failed", f"after a crash at write {at}"
+        codes = {context.error.code for context in view.contexts if context.error is not None}
+        assert codes == {"deadline_exceeded"}

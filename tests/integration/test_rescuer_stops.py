@@ -1,0 +1,257 @@
+"""The rescuer goes on with cancellations that were interrupted, and ends what has passed its deadline."""
+
+import asyncio
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from agent_service.context_manager import ContextManager
+from agent_service.domain.context import ContextStatus
+from agent_service.domain.errors import StoreError
+from agent_service.domain.request import RequestStatus
+from agent_service.domain.stop import DEADLINE, Stop, stopped
+from agent_service.request_service import RequestService
+from agent_service.rescuer import Rescuer
+from agent_service.store import Store
+from agent_service.store.settlement import OUTLIVES
+from tests.support.hand_worker import claim, end, success
+from tests.support.worker_tools import Raw, error_of, submit, when
+
+#: As long as a rescuer waits after it first saw the primary.
+SHORT = timedelta(milliseconds=1)
+CHAIN = {
+    "steps": [
+        {"name": "a", "service": "generation", "input": {}},
+        {"name": "b", "service": "analysis", "input": {}, "after": ["a"]},
+    ]
+}
+
+
+@pytest.fixture
+def requests(store: Store) -> RequestService:
+    return RequestService(store)
+
+
+@pytest.fixture
+def contexts(store: Store) -> ContextManager:
+    return ContextManager(store)
+
+
+@pytest.fixture
+def rescuer(store: Store, contexts: ContextManager) -> Rescuer:
+    return Rescuer(store, contexts, lease=SHORT, grace=timedelta(0))
+
+
+async def pass_deadlines(raw: Raw) -> None:
+    """As if all of it had been submitted long ago."""
+    for collection in (raw.requests, raw.contexts):
+        await collection.update_many({}, [{"$set": {"deadline_at": {"$subtract": ["$$NOW", 60_000]}}}])
+
+
+async def test_a_cancellation_that_was_only_asked_for_is_carried_out(
+    requests: RequestService, rescuer: Rescuer, store: Store
+) -> None:
+    request_id = (await requests.submit(CHAIN)).request.id
+    await store.cancellation.ask(request_id)
+    await rescuer.sweep()
+    view = await requests.get(request_id)
+    assert view.status is RequestStatus.CANCELLED
+    assert [context.status for context in view.contexts] == [ContextStatus.CANCELLED] * 2
+    assert all(context.settled for context in view.contexts)
+
+
+async def test_a_request_that_waits_fails_at_its_deadline(
+    requests: RequestService, rescuer: Rescuer, raw: Raw
+) -> None:
+    request_id = (await requests.submit(CHAIN)).request.id
+    await rescuer.sweep()
+    assert not (await requests.get(request_id)).status.ended
+    await pass_deadlines(raw)
+    await rescuer.sweep()
+    view = await requests.get(request_id)
+    assert view.status is RequestStatus.FAILED
+    assert [(c.status, error_of(c)) for c in view.contexts] == [
+        (ContextStatus.FAILED, "deadline_exceeded")
+    ] * 2
+
+
+async def test_an_attempt_that_runs_past_the_deadline_is_told_and_may_not_be_tried_again(
+    requests: RequestService, contexts: ContextManager, rescuer: Rescuer, raw: Raw
+) -> None:
+    request_id = (await requests.submit(CHAIN)).request.id
+    [context] = await claim(contexts, "generation")
+    await pass_deadlines(raw)
+    await rescuer.sweep()
+    view = await requests.get(request_id)
+    assert [c.status for c in view.contexts] == [ContextStatus.RUNNING, ContextStatus.FAILED]
+    assert not view.status.ended
+    assert view.contexts[0].lease is not None
+    states = await contexts.leases([context.id], timedelta(seconds=30))
+    assert (states[context.id].deadline_passed, states[context.id].cancel_requested) == (True, False)
+    # It hands the context back, as if it had not heard.
+    assert await contexts.hand_back([context]) == 1
+    assert (await requests.get(request_id)).contexts[0].status is ContextStatus.FAILED
+    await contexts.settle([context.id])
+    assert (await requests.get(request_id)).status is RequestStatus.FAILED
+
+
+async def test_a_worker_that_fell_silent_past_the_deadline_ends_its_request_within_the_sweep(
+    requests: RequestService, contexts: ContextManager, rescuer: Rescuer, raw: Raw
+) -> None:
+    request_id = (await requests.submit(CHAIN)).request.id
+    await claim(contexts, "generation")
+    await pass_deadlines(raw)
+    await rescuer.sweep()
+    await raw.contexts.update_many(
+        {"status": "running"}, [{"$set": {"lease.expires_at": {"$subtract": ["$$NOW", 60_000]}}}]
+    )
+    await rescuer.sweep()
+    view = await requests.get(request_id)
+    assert view.status is RequestStatus.FAILED
+    assert error_of(view.contexts[0]) == "deadline_exceeded"
+
+
+async def test_what_completed_before_the_deadline_stays_completed(
+    requests: RequestService, contexts: ContextManager, rescuer: Rescuer, raw: Raw
+) -> None:
+    request_id = (await requests.submit(CHAIN)).request.id
+    [context] = await claim(contexts, "generation")
+    await end(contexts, context, success(contexts, context))
+    await pass_deadlines(raw)
+    await rescuer.sweep()
+    view = await requests.get(request_id)
+    assert [c.status for c in view.contexts] == [ContextStatus.COMPLETED, ContextStatus.FAILED]
+    assert view.status is RequestStatus.FAILED
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["cancelled", "past its deadline"])
+async def test_a_request_that_was_never_planned_ends_with_all_of_its_steps(
+    requests: RequestService, rescuer: Rescuer, store: Store, raw: Raw, asked: bool
+) -> None:
+    request_id = (await requests.submit(CHAIN)).request.id
+    await raw.contexts.delete_many({})
+    await raw.requests.update_one({}, {"$set": {"planned": False}})
+    if asked:
+        await store.cancellation.ask(request_id)
+    else:
+        await pass_deadlines(raw)
+    # Nobody but the duties of this test plans it.
+    rescuer._grace = timedelta(hours=1)
+    await rescuer.sweep()
+    view = await requests.get(request_id)
+    assert view.status is (RequestStatus.CANCELLED if asked else RequestStatus.FAILED)
+    assert [context.attempt for context in view.contexts] == [0, 0]
+    assert view.request.planned
+
+
+async def test_a_planner_that_finds_its_request_cancelled_cancels_what_it_inserted(
+    requests: RequestService, contexts: ContextManager, store: Store, raw: Raw
+) -> None:
+    accepted = await requests.submit(CHAIN)
+    await raw.contexts.delete_many({})
+    await store.cancellation.ask(accepted.request.id)
+    await contexts.plan(accepted.request)
+    view = await requests.get(accepted.request.id)
+    assert view.status is RequestStatus.CANCELLED
+    assert [context.status for context in view.contexts] == [ContextStatus.CANCELLED] * 2
+
+
+async def test_contexts_that_are_planned_after_the_end_end_and_expire_too(
+    requests: RequestService, contexts: ContextManager, raw: Raw
+) -> None:
+    accepted = await requests.submit(CHAIN)
+    view = await requests.cancel(accepted.request.id)
+    await raw.contexts.delete_many({})
+    await contexts.plan(accepted.request)
+    late = await requests.get(accepted.request.id)
+    assert late.request == view.request
+    for context in late.contexts:
+        assert context.status is ContextStatus.CANCELLED
+        assert context.settled
+        assert context.expires_at is not None
+    await raw.contexts.delete_many({})
+    await raw.requests.delete_many({})
+    await contexts.plan(accepted.request)
+    documents = await raw.contexts.find().to_list()
+    assert [document["status"] for document in documents] == ["cancelled"] * 2
+    assert all(document["expires_at"] < contexts.now() + 2 * OUTLIVES for document in documents)
+
+
+async def test_more_than_a_page_that_cannot_be_ended_does_not_starve_what_follows(
+    requests: RequestService,
+    contexts: ContextManager,
+    rescuer: Rescuer,
+    raw: Raw,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ids = [(await requests.submit(CHAIN)).request.id for _ in range(3)]
+    await pass_deadlines(raw)
+    stop = contexts.stop
+
+    async def fails_for_all_but_one(request_id: str, steps: Collection[str], why: Stop) -> None:
+        if request_id != ids[-1]:
+            raise StoreError("this one cannot be ended")
+        await stop(request_id, steps, why)
+
+    monkeypatch.setattr("agent_service.rescuer._PAGE", 1)
+    monkeypatch.setattr(contexts, "stop", fails_for_all_but_one)
+    await rescuer.sweep()
+    ends = [(await requests.get(request_id)).status.ended for request_id in ids]
+    assert ends == [False, False, True]
+
+
+async def test_a_stopped_attempt_that_is_taken_back_is_settled_in_the_same_sweep(
+    requests: RequestService, contexts: ContextManager, store: Store, raw: Raw
+) -> None:
+    request_id = (await requests.submit(CHAIN)).request.id
+    await claim(contexts, "generation")
+    await requests.cancel(request_id)
+    await raw.contexts.update_many(
+        {"status": "running"}, [{"$set": {"lease.expires_at": {"$subtract": ["$$NOW", 60_000]}}}]
+    )
+    # A settler has an hour, so nobody but who took it back settles it.
+    slow = Rescuer(store, contexts, lease=SHORT, grace=timedelta(hours=1))
+    await slow.sweep()
+    assert (await requests.get(request_id)).status is RequestStatus.CANCELLED
+
+
+async def test_an_attempt_that_ends_as_told_ends_the_request(
+    store: Store, contexts: ContextManager, rescuer: Rescuer, raw: Raw
+) -> None:
+    request_id = await submit(store)
+    [context] = await claim(contexts, "generation")
+    await pass_deadlines(raw)
+    await rescuer.sweep()
+    await when(store, context.id, lambda found: found.deadline_passed)
+    await end(contexts, context, stopped(DEADLINE, at=contexts.now()))
+    view: Any = await RequestService(store).get(request_id)
+    assert view.status is RequestStatus.FAILED
+
+
+async def test_duties_that_matter_only_after_a_crash_are_done_every_third_time(
+    store: Store, contexts: ContextManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rescuer = Rescuer(store, contexts, lease=SHORT, every=SHORT)
+    stopping = asyncio.Event()
+    sweeps: list[bool] = []
+
+    async def sweep(*, every_duty: bool) -> None:
+        sweeps.append(every_duty)
+        if len(sweeps) == 5:
+            stopping.set()
+
+    monkeypatch.setattr(rescuer, "sweep", sweep)
+    async with asyncio.timeout(30):
+        await rescuer.run(stopping)
+    assert sweeps == [True, False, False, True, False]
+
+
+async def test_a_usual_sweep_ends_what_is_overdue(
+    requests: RequestService, rescuer: Rescuer, raw: Raw
+) -> None:
+    request_id = (await requests.submit(CHAIN)).request.id
+    await pass_deadlines(raw)
+    await rescuer.sweep(every_duty=False)
+    assert (await requests.get(request_id)).status is RequestStatus.FAILED
