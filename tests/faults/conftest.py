@@ -1,0 +1,45 @@
+"""Fixtures of the scenarios: a set of three MongoDB servers, whole again before each test."""
+
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.faults.support.recording_service import RecordingService
+from tests.faults.support.replica_set import ReplicaSet
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def replica_set_of_session(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ReplicaSet]:
+    """Three servers that live as long as the test run; use `replica_set`."""
+    replica_set = ReplicaSet(tmp_path_factory.mktemp("replica_set"))
+    try:
+        await replica_set.start()
+        yield replica_set
+    finally:
+        replica_set.stop()
+
+
+@pytest.fixture
+async def replica_set(replica_set_of_session: ReplicaSet) -> ReplicaSet:
+    """The set of three servers, whatever the test before did to it undone."""
+    await replica_set_of_session.heal()
+    return replica_set_of_session
+
+
+@pytest.fixture
+async def fault_database(replica_set: ReplicaSet) -> AsyncIterator[str]:
+    """The name of a fresh database in the set."""
+    name = f"faults_{uuid.uuid4().hex}"
+    yield name
+    await replica_set.heal()
+    await replica_set.drop(name)
+
+
+@pytest.fixture
+async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RecordingService]:
+    """A base service that remembers its calls."""
+    log = tmp_path_factory.mktemp("service") / "calls.jsonl"
+    async with RecordingService(log) as service:
+        yield service

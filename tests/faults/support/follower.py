@@ -1,0 +1,46 @@
+"""follow: a reader of a request's event stream who comes back whenever the stream breaks."""
+
+import asyncio
+from collections.abc import Callable
+
+from agent_service.client import AgentClient, StreamEvent
+from agent_service.domain.errors import AgentServiceError, RequestNotFound
+from tests.faults.support.history import Reading, Seen
+
+#: Seconds before a broken stream is opened again.
+_PAUSE = 0.2
+_LIMIT = 120.0
+_ENDS = frozenset({"request.completed", "request.failed", "request.cancelled"})
+
+
+async def follow(api_url: Callable[[], str], request_id: str) -> Reading:
+    """
+    All that the reader was shown, reconnections with its cursor included, once the request has ended.
+
+    `api_url` gives the address of an API that runs now; AssertionError if there is none is a broken stream.
+    """
+    seen: list[Seen] = []
+    cursor: str | None = None
+    async with asyncio.timeout(_LIMIT):
+        while True:
+            try:
+                async with AgentClient(api_url()) as client:
+                    async for event in client.events(request_id, after=cursor):
+                        cursor = event.id
+                        seen.append(_seen(event))
+                        if event.type in _ENDS:
+                            return Reading(request_id=request_id, events=tuple(seen))
+            except RequestNotFound:
+                raise
+            except (AgentServiceError, LookupError):
+                await asyncio.sleep(_PAUSE)
+
+
+def _seen(event: StreamEvent) -> Seen:
+    step, attempt, seq = (event.data.get(name) for name in ("step", "attempt", "seq"))
+    return Seen(
+        type=event.type,
+        step=step if isinstance(step, str) else None,
+        attempt=attempt if isinstance(attempt, int) else None,
+        seq=seq if isinstance(seq, int) else None,
+    )

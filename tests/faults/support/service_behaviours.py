@@ -1,0 +1,65 @@
+"""
+What a recording service can be told to do, besides what `tests.support.base_service_behaviours` has.
+
+There: `answer(value, status=…, headers=…)`, `events(…)`, `delayed(until=Event, then=…)`, `hang()`, `cut()`,
+`cut_body(…)`, `trickle(…)`, `redirect(…)`, `huge(…)`, `gzip_bomb(…)`.
+"""
+
+import asyncio
+from datetime import timedelta
+
+from tests.support.base_service_behaviours import Behaviour, RecordedCall, Reply, answer, events, trickle
+
+__all__ = ["after", "drip", "fail", "reset", "stream", "too_many"]
+
+
+def after(length: timedelta, then: Behaviour) -> Behaviour:
+    """Nothing for so long, then `then`: a service that takes its time."""
+
+    async def behave(call: RecordedCall, reply: Reply) -> None:
+        await asyncio.sleep(length.total_seconds())
+        await then(call, reply)
+
+    return behave
+
+
+def stream(*pieces: str, every: timedelta = timedelta(0), then: Behaviour | None = None) -> Behaviour:
+    """
+    These pieces, so far apart, then the whole text as the output `{"text": …}`.
+
+    Apart by more than 50 ms, each becomes a chunk of its own. `then` goes on in the place of the end.
+    """
+
+    async def pause(_number: int) -> None:
+        await asyncio.sleep(every.total_seconds())
+
+    last = [] if then is not None else [{"output": {"text": "".join(pieces)}}]
+    deltas = [{"delta": piece} for piece in pieces]
+    return events(*deltas, *last, then=then, before_each=pause)
+
+
+def fail(status: int, *, message: str = "out of order") -> Behaviour:
+    """An error answer as problem+json."""
+    problem = {"type": "about:blank", "title": "Error", "status": status, "detail": message}
+    return answer(problem, status=status, headers={"Content-Type": "application/problem+json"})
+
+
+def too_many(retry_after: str | int | None) -> Behaviour:
+    """429, with this `Retry-After` (seconds or a date)."""
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    return answer({"title": "Too many requests", "status": 429}, status=429, headers=headers)
+
+
+def reset() -> Behaviour:
+    """RST in the place of an answer."""
+
+    async def behave(call: RecordedCall, reply: Reply) -> None:
+        reply.reset()
+
+    return behave
+
+
+def drip(every: timedelta) -> Behaviour:
+    """A stream that never ends: a tiny delta again and again, until the caller goes."""
+    head = {"Content-Type": "text/event-stream"}
+    return trickle(b'data: {"delta": "."}\n\n', every=every.total_seconds(), headers=head)

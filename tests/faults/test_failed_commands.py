@@ -1,0 +1,96 @@
+"""Every kind of command that the store sends fails once, in every way; nothing is lost or done twice."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pymongo import AsyncMongoClient
+
+from agent_service.domain.context import AttemptOutcome
+from agent_service.store import Store, operations
+from agent_service.store.operations import paced
+from tests.faults.support.failing_commands import WRITE_COMMANDS, FailingCommands, Kind
+from tests.faults.support.whole_life import WholeLife, unanswered_claims
+
+#: What a run of a whole life is known to do, whatever else it does.
+SURELY = {
+    ("findAndModify", "contexts"),
+    ("findAndModify", "requests"),
+    ("find", "contexts"),
+    ("find", "requests"),
+    ("find", "events"),
+    ("insert", "requests"),
+    ("insert", "contexts"),
+    ("insert", "events"),
+    ("update", "contexts"),
+    ("update", "requests"),
+    ("update", "workers"),
+    ("delete", "workers"),
+    ("hello", "1"),
+    ("createIndexes", "contexts"),
+    ("aggregate", "1"),
+}
+BLOCKED_MILLISECONDS = 700
+MODES: dict[str, tuple[dict[str, Any] | None, int]] = {
+    "the connection is closed once": ({"closeConnection": True}, 1),
+    "the connection is closed twice": ({"closeConnection": True}, 2),
+    "the disk is full": ({"errorCode": 14031}, 1),
+    "the server shuts down": ({"errorCode": 11600}, 1),
+    "the primary steps down": ({"errorCode": 189}, 1),
+    "applied and not confirmed": ({"writeConcernError": {"code": 64, "errmsg": "timed out"}}, 1),
+    "applied and the answer lost": (None, 1),
+    "no answer in time": ({"blockConnection": True, "blockTimeMS": BLOCKED_MILLISECONDS}, 1),
+}
+
+
+@contextmanager
+def short_limits() -> Iterator[None]:
+    """No operation waits longer than the server blocks."""
+    bounded = operations._bounded
+    longest = timedelta(milliseconds=BLOCKED_MILLISECONDS - 200)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(operations, "_bounded", lambda limit: bounded(min(limit, longest)))
+        yield
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.replace(" ", "_"))
+async def test_a_command_that_fails_loses_nothing_and_does_nothing_twice(
+    mongodb_uri: str, store: Store, database_name: str, mode: str
+) -> None:
+    how, times = MODES[mode]
+    app_name = f"failing-{uuid.uuid4().hex}"
+    failing = FailingCommands(mongodb_uri, app_name, how, times=times)
+    client = AsyncMongoClient[dict[str, Any]](
+        mongodb_uri,
+        appname=app_name,
+        event_listeners=[failing],
+        server_selector=paced,
+        heartbeatFrequencyMS=500,
+    )
+    async with client, Store(client[database_name]) as fragile:
+        life = WholeLife(fragile, store)
+        with unanswered_claims() as unanswered:
+            if mode == "no answer in time":
+                with short_limits(), failing.active():
+                    await life.run()
+            else:
+                with failing.active():
+                    await life.run()
+        failing.close()
+        await life.check()
+    assert_all_failed(failing.failed_kinds, applied=mode.startswith("applied"))
+    for request_id in life.requests:
+        for context in await store.contexts.of_request(request_id):
+            for record in context.history:
+                if record.token in unanswered:
+                    assert record.outcome in (AttemptOutcome.RELEASED, AttemptOutcome.LEASE_LOST)
+                    assert record.attempt not in life.attempts_called(context.id)
+
+
+def assert_all_failed(kinds: set[Kind], *, applied: bool) -> None:
+    """Each command that a life surely sends is among those that failed."""
+    wanted = {pair for pair in SURELY if not applied or pair[0] in WRITE_COMMANDS}
+    assert wanted <= {kind[:2] for kind in kinds}

@@ -1,0 +1,47 @@
+"""Whatever is done to the store, in whatever order: it does what the model of the protocol does."""
+
+import os
+import time
+from itertools import count
+
+import pytest
+from hypothesis import HealthCheck, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.faults.support.store_machine import StoreMachine
+from tests.faults.support.store_world import StoreWorld, store_world
+
+#: For how long seeds are tried, one after the other; at least the first is. A long run sets more.
+SECONDS = float(os.environ.get("STORE_MODEL_SECONDS", "20"))
+#: Tried first; whoever wants others sets another one.
+FIRST_SEED = int(os.environ.get("STORE_MODEL_SEED", "1"))
+_EXAMPLES_OF_A_SEED = 5
+
+
+# Where it fails, Hypothesis looks for a smaller example for up to five minutes.
+@pytest.mark.timeout(900 + 2 * SECONDS)
+def test_the_store_does_what_the_model_does(mongodb_uri: str, database_name: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    with store_world(mongodb_uri, database_name) as world:
+        for number in count(FIRST_SEED):
+            print(f"STORE_MODEL_SEED={number}")
+            _try(world, number)
+            if time.monotonic() > deadline:
+                break
+
+
+def _try(opened: StoreWorld, number: int) -> None:
+    class Machine(StoreMachine):
+        world = opened
+
+    run_state_machine_as_test(
+        seed(number)(Machine),
+        settings=settings(
+            max_examples=_EXAMPLES_OF_A_SEED,
+            stateful_step_count=40,
+            deadline=None,
+            print_blob=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
