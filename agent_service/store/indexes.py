@@ -32,16 +32,23 @@ class Index:
     partial: Document | None = None
     expires: bool = False
 
-    def model(self) -> IndexModel:
-        """What the driver creates."""
+    def model(self, *, mock: bool = False) -> IndexModel:
+        """
+        What the driver creates; `mock` for mongomock, which ignores that an index is partial.
+
+        There a unique index holds its last key only, so that what has no such key can be left out of it.
+        """
         options: dict[str, Any] = {"name": self.name}
+        keys = self.keys
         if self.unique:
             options["unique"] = True
-        if self.partial is not None:
+            if mock:
+                options["sparse"], keys = True, keys[-1:]
+        if self.partial is not None and not mock:
             options["partialFilterExpression"] = self.partial
         if self.expires:
             options["expireAfterSeconds"] = 0
-        return IndexModel([(key, ASCENDING) for key in self.keys], **options)
+        return IndexModel([(key, ASCENDING) for key in keys], **options)
 
 
 INDEXES = (
@@ -148,7 +155,7 @@ async def create_indexes(database: Database) -> None:
     an index of the same name with other keys, or documents that a unique index forbids.
     """
     for collection in dict.fromkeys(index.collection for index in INDEXES):
-        models = [index.model() for index in INDEXES if index.collection == collection]
+        models = [index.model(mock=is_mock(database)) for index in INDEXES if index.collection == collection]
         try:
             with writing(_BUILD_LIMIT):
                 await database[collection].create_indexes(models)

@@ -35,8 +35,7 @@ class ScheduleCollection:
         """
         Make claimable what is due at `now`, at most `limit` of them; returns how many were due.
 
-        What is to stop meanwhile ends instead. Raises `StoreUnavailable` or
-        `WriteOutcomeUnknown`.
+        What is to stop ends instead. Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
         with reading():
             due = self._contexts.find(

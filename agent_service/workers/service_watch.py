@@ -164,11 +164,12 @@ class ServiceWatch:
             # The answer was lost: rather none of them counts than all of them twice.
             view.tally.told()
             raise
-        view.tally.told()
         self._last_error = ""
         if told is None:
+            # Another epoch has begun, and the tally begins anew with it.
             await view.refresh()
         else:
+            view.tally.told()
             view.learn(told)
 
     async def _judge(self) -> None:

@@ -13,6 +13,7 @@ from agent_service.context_manager import ContextManager
 from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
 from agent_service.domain.errors import WriteOutcomeUnknown
 from agent_service.domain.request import RequestStatus
+from agent_service.domain.stop import STOPS
 from agent_service.domain.transitions import Transition, completed, lease_lost, released, retry_at
 from agent_service.store import Store
 from agent_service.store.outcomes import Outcome
@@ -158,6 +159,21 @@ async def test_a_completion_that_was_not_applied_is_lost_where_the_rescuer_was_f
     before = await raw.contexts.find_one({"_id": context.id})
     assert not await write(ContextManager(store), context, done())
     assert await raw.contexts.find_one({"_id": context.id}) == before
+
+
+@pytest.mark.parametrize("flag", [stop.flag for stop in STOPS])
+@pytest.mark.parametrize("late", [released(at=NOW), done()], ids=lambda late: str(late.outcome))
+async def test_a_late_attempt_does_not_end_the_next_one_that_shall_stop(
+    store: Store, raw: Raw, late: Transition, flag: str
+) -> None:
+    (first,) = await insert(store, [a_context()], expires_at=NOW - 60 * SECOND)
+    assert await store.leases.take_back(first, lease_lost(at=NOW, run_at=NOW, tries=1, max_attempts=5))
+    await store.schedule.promote(store.clock.now())
+    assert (await claimer_of(store).claim(1)).contexts
+    await raw.contexts.update_one({"_id": first.id}, {"$set": {flag: True}})
+    before = await raw.contexts.find_one({"_id": first.id})
+    assert not await write(ContextManager(store), first, late)
+    assert await raw.contexts.find_one({"_id": first.id}) == before
 
 
 async def test_a_renewal_whose_answer_was_lost_keeps_the_lease_and_stops_nobody(

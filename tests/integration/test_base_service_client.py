@@ -211,3 +211,32 @@ async def test_a_wrong_setting_is_refused_at_once(wrong: dict[str, str | int]) -
     with pytest.raises(ConfigurationError) as caught:
         BaseServiceClient(**(options | wrong))  # type: ignore[arg-type]  # wrong on purpose
     assert "two" not in str(caught.value)
+
+
+@each_kind
+async def test_a_flood_of_events_leaves_time_to_others(kind: str) -> None:
+    deltas = 0
+    since_others = longest = 0
+
+    async def take(delta: str) -> None:
+        nonlocal deltas, since_others, longest
+        deltas += 1
+        since_others += 1
+        longest = max(longest, since_others)
+
+    async def others() -> None:
+        nonlocal since_others
+        while True:
+            since_others = 0
+            await asyncio.sleep(0)
+
+    flood = b'data: {"delta": "a"}\n\n' * 20_000 + b'data: {"output": 1}\n\n'
+    async with service(kind) as it:
+        it.on_delta = take
+        it.stub.behave(answer(body=flood, headers={"Content-Type": "text/event-stream"}))
+        working = asyncio.create_task(others())
+        await it.call()
+        working.cancel()
+    assert deltas == 20_000
+    # What fits into 16 KB, and no more, at a time.
+    assert longest <= 800

@@ -115,7 +115,7 @@ async def repair(store: Store, request_id: str) -> RequestView:
 
 async def crash_everywhere(
     uri: str,
-    name: str,
+    store: Store,
     raw: Raw,
     state: Callable[[ContextManager, Raw], Awaitable[list[Context]]],
     act: Callable[[Store, str], Awaitable[Any]],
@@ -126,31 +126,26 @@ async def crash_everywhere(
     views: list[RequestView] = []
     crashed = True
     while crashed:
-        database = f"{name}_{len(views)}"
-        mine = raw.client[database]
-        async with Store.connect(uri, database=database) as store:
-            await store.prepare()
-            async with change_history(mine) as history:
-                request_id = (await RequestService(store).submit(DIAMOND)).request.id
-                await state(ContextManager(store), mine)
-                async with Store.connect(uri, database=database) as dying:
-                    await dying.prepare()
-                    with crash_at_write(len(views), applied=applied) as writes, suppress(Crash):
-                        await act(dying, request_id)
-                crashed = writes.crashed
-                request = await store.requests.get(request_id)
-                assert request is not None
-                if not request.cancel_requested and act is cancel:
-                    # It died before anybody knew; the client, who has no answer, asks again.
-                    await act(store, request_id)
-                views.append(await repair(store, request_id))
-            assert history.changes_after_an_end() == []
-            for collection, ids in (
-                ("requests", [request_id]),
-                ("contexts", [context.id for context in views[-1].contexts]),
-            ):
-                assert [len(history.ends_of(collection, one)) for one in ids] == [1] * len(ids)
-            await store.drop()
+        for name in ("contexts", "requests", "events"):
+            await raw[name].delete_many({})
+        async with change_history(raw) as history:
+            request_id = (await RequestService(store).submit(DIAMOND)).request.id
+            await state(ContextManager(store), raw)
+            async with Store.connect(uri, database=raw.name) as dying:
+                await dying.prepare()
+                with crash_at_write(len(views), applied=applied) as writes, suppress(Crash):
+                    await act(dying, request_id)
+            crashed = writes.crashed
+            request = await store.requests.get(request_id)
+            assert request is not None
+            if not request.cancel_requested and act is cancel:
+                # It died before anybody knew; the client, who has no answer, asks again.
+                await act(store, request_id)
+            views.append(await repair(store, request_id))
+        assert history.changes_after_an_end() == []
+        assert len(history.ends_of("requests", request_id)) == 1
+        for context in views[-1].contexts:
+            assert len(history.ends_of("contexts", context.id)) == 1
     return views, len(views) - 1
 
 
@@ -175,9 +170,9 @@ def assert_all_of_it_ended(view: RequestView) -> None:
 @each_way
 @each_state
 async def test_a_crash_at_any_write_of_a_cancellation_is_repaired(
-    mongodb_uri: str, database_name: str, raw: Raw, state: Any, applied: bool
+    mongodb_uri: str, store: Store, raw: Raw, state: Any, applied: bool
 ) -> None:
-    views, writes = await crash_everywhere(mongodb_uri, database_name, raw, state, cancel, applied=applied)
+    views, writes = await crash_everywhere(mongodb_uri, store, raw, state, cancel, applied=applied)
     # Asking, flagging, ending what waits, and settling.
     assert writes >= 3
     for at, view in enumerate(views):
@@ -190,7 +185,7 @@ async def test_a_crash_at_any_write_of_a_cancellation_is_repaired(
 @each_way
 @each_state
 async def test_a_crash_at_any_write_of_a_sweep_over_deadlines_is_repaired(
-    mongodb_uri: str, database_name: str, raw: Raw, state: Any, applied: bool
+    mongodb_uri: str, store: Store, raw: Raw, state: Any, applied: bool
 ) -> None:
     async def state_with_deadline(contexts: ContextManager, mine: Raw) -> list[Context]:
         claimed: list[Context] = await state(contexts, mine)
@@ -199,7 +194,7 @@ async def test_a_crash_at_any_write_of_a_sweep_over_deadlines_is_repaired(
         return claimed
 
     views, writes = await crash_everywhere(
-        mongodb_uri, database_name, raw, state_with_deadline, pass_the_deadline, applied=applied
+        mongodb_uri, store, raw, state_with_deadline, pass_the_deadline, applied=applied
     )
     assert writes >= 2
     for at, view in enumerate(views):

@@ -1,6 +1,7 @@
 """What is claimed, how much of it, and what becomes of claims whose answers were lost."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import ClassVar
@@ -207,12 +208,23 @@ async def test_a_worker_that_cannot_claim_goes_on_when_it_can(store: Store, raw:
     assert by_step(view)["draft"].output == "hello"
 
 
+class NotesWhenSent(ContextManager):
+    """Notes when (monotonic seconds) a claim is sent."""
+
+    sent = 0.0
+
+    async def claim(self, claim: Claim, limit: int, *, skip: int = 0) -> list[Context]:
+        self.sent = time.monotonic()
+        return await super().claim(claim, limit, skip=skip)
+
+
 async def test_the_lease_is_counted_from_before_the_claim_was_sent(store: Store) -> None:
     request_id = await submit(store)
-    before = asyncio.get_running_loop().time()
-    claimed = await claimer_of(ContextManager(store)).claim(1)
+    before = time.monotonic()
+    contexts = NotesWhenSent(store)
+    claimed = await claimer_of(contexts).claim(1)
     context = await read(store, f"{request_id}.draft")
     assert context.lease is not None
     assert context.started_at is not None
     assert context.lease.expires_at - context.started_at == LEASE
-    assert before <= claimed.lease_ends - LEASE.total_seconds() <= asyncio.get_running_loop().time()
+    assert before <= claimed.lease_ends - LEASE.total_seconds() <= contexts.sent

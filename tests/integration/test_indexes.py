@@ -65,7 +65,7 @@ QUERIES = [
     query("the depth of a queue", lambda s: s.claims.depth("generation", "default"), ("claim", ALL)),
     query("a claim with a lost answer", lambda s: s.claims.find_claimed(LEASE), ("lease", ALL)),
     query("the next time", lambda s: s.schedule.next_run_at(), ("due", 1)),
-    query("what is due", lambda s: s.schedule.promote(NOW), ("due", ALL), ("_id_", ALL), ("_id_", ALL)),
+    query("what is due", lambda s: s.schedule.promote(NOW), ("due", ALL), *[("_id_", ALL)] * 3),
     query("expired leases", lambda s: s.leases.expired(NOW, limit=4), ("lease", 4)),
     query(
         "a further page of expired leases",
@@ -101,7 +101,7 @@ QUERIES = [
     query(
         "consequences",
         lambda s: s.settlement.write_consequences({ENDED: FOLLOWS}, at=NOW),
-        *[("_id_", 1)] * 4,
+        *[("_id_", 1)] * 5,
     ),
     query(
         "the end of a request",

@@ -17,7 +17,7 @@ NEIGHBOURS = 20
 #: For so many attempts poison waits for all of its neighbours, and they for it.
 PATIENT_ATTEMPTS = 2
 #: Seconds that they wait for each other then, and later.
-PATIENCE, WORK = 8.0, 0.5
+PATIENCE, WORK = 8.0, 0.4
 
 
 class PoisonWorker(ClientWorker):
@@ -51,7 +51,7 @@ async def happens(condition: Callable[[], bool], seconds: float) -> bool:
 async def main(uri: str, database: str) -> None:
     """Work until killed."""
     async with Store.connect(uri, database=database) as store:
-        worker = PoisonWorker(store, concurrency=NEIGHBOURS + 1, lease_seconds=2, timeout=60)
+        worker = PoisonWorker(store, concurrency=NEIGHBOURS + 1, lease_seconds=3, timeout=60)
         await worker.start()
         await asyncio.Event().wait()
 

@@ -113,3 +113,12 @@ async def test_a_base_service_can_be_played_by_a_transport(store: Store) -> None
         async with running(worker):
             view = await ended(store, await submit(store))
     assert by_step(view)["draft"].output == ["1", "hello"]
+
+
+async def test_one_organization_may_submit_many_requests_without_a_key(store: Store) -> None:
+    requests = RequestService(store, max_attempts={"generation": 5})
+    submission = {"service": "generation", "input": "x"}
+    made = [(await requests.submit(submission)).request.id for _ in range(3)]
+    assert len(set(made)) == 3
+    keyed = [(await requests.submit(submission, idempotency_key="k")).request.id for _ in range(2)]
+    assert keyed[0] == keyed[1]

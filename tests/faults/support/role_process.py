@@ -141,9 +141,11 @@ class RoleProcess:
 
     def resident_bytes(self) -> int:
         """Its resident memory."""
-        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
-        assert found is not None
-        return int(found[1]) * 1024
+        return self._memory("VmRSS")
+
+    def peak_resident_bytes(self) -> int:
+        """The most resident memory that it ever had."""
+        return self._memory("VmHWM")
 
     def open_files(self) -> int:
         """How many file descriptors it has open."""
@@ -158,6 +160,11 @@ class RoleProcess:
             remote, state, inode = int(fields[2].split(":")[1], 16), fields[3], fields[9]
             found += state == "01" and inode in inodes and port in (None, remote)
         return found
+
+    def _memory(self, name: str) -> int:
+        found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
+        assert found is not None
+        return int(found[1]) * 1024
 
 
 def _inode_of(entry: Path) -> str:

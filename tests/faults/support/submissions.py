@@ -19,3 +19,8 @@ def diamond(*, queue: str = "default", service: str = "generation") -> Mapping[s
 def single(*, queue: str = "default", service: str = "generation") -> Mapping[str, Any]:
     """One step, named like its service."""
     return {"service": service, "queue": queue, "input": {"say": "hello"}}
+
+
+def named(step: str, *, queue: str = "default", service: str = "generation") -> Mapping[str, Any]:
+    """One step of this name, by which the base service knows what it is to do."""
+    return {"steps": [{"name": step, "service": service, "queue": queue, "input": {"say": "hello"}}]}
