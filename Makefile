@@ -53,6 +53,10 @@ dev: install ## Serve everything in one process until Ctrl-C
 test: install ## Run all tests
 	@$(python) -m pytest -n $(TEST_PROCESSES) $(PYTEST_ARGUMENTS)
 
+.PHONY: mutations
+mutations: install ## Break each rule of the protocol, and see the named test fail
+	@$(python) scripts/mutations
+
 .PHONY: soak
 soak: install ## Break everything under load for MINUTES=20, and judge what is left
 	@$(python) -m tests.faults.soak --minutes $(MINUTES) $(SOAK_ARGUMENTS)

@@ -48,8 +48,8 @@ class ContextManager:
         """
         Insert the contexts of a request that are missing, then say that it is planned (DESIGN §4 rule 7).
 
-        Dependents go before what they wait for, so that a step that ends finds everything it releases; what a
-        retry copies goes before all of them. What follows from a copy that cannot be made, the rescuer writes.
+        Dependents go before what they wait for, so that a step that ends finds all that it releases; what a
+        retry copies goes before all of them. What follows from a copy that cannot be made, is the rescuer's.
         """
         contexts = await self._contexts_of(request)
         await self.store.contexts.insert(contexts, session=session)

@@ -1,7 +1,7 @@
 """Chunks: pieces of streamed output, in the collection `events` (DESIGN §4 rule 13)."""
 
 from pymongo import ASCENDING, DESCENDING
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import BulkWriteError
 
 from agent_service.domain.events import Chunk
 from agent_service.store.documents import SCHEMA
@@ -24,19 +24,10 @@ class ChunkCollection:
         """
         try:
             with writing():
-                await self._current.insert_one(
-                    {
-                        "_id": chunk_id(chunk.context_id, chunk.attempt, chunk.seq),
-                        "schema": SCHEMA,
-                        "context_id": chunk.context_id,
-                        "attempt": chunk.attempt,
-                        "seq": chunk.seq,
-                        "delta": chunk.delta,
-                        "at": chunk.at,
-                        "expires_at": None,
-                    }
-                )
-        except DuplicateKeyError:
+                # As one of many, because only that tells of a duplicate that a majority does not have yet.
+                await self._current.insert_many([_chunk_document(chunk)])
+        except BulkWriteError:
+            # Nothing but a duplicate gets here as what it is.
             return
 
     async def count(self, context_id: str, attempt: int) -> int:
@@ -69,6 +60,19 @@ class ChunkCollection:
                 )
                 async for document in found
             ]
+
+
+def _chunk_document(chunk: Chunk) -> Document:
+    return {
+        "_id": chunk_id(chunk.context_id, chunk.attempt, chunk.seq),
+        "schema": SCHEMA,
+        "context_id": chunk.context_id,
+        "attempt": chunk.attempt,
+        "seq": chunk.seq,
+        "delta": chunk.delta,
+        "at": chunk.at,
+        "expires_at": None,
+    }
 
 
 def _of_attempt(context_id: str, attempt: int, *, after: int = 0) -> Document:

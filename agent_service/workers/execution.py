@@ -182,10 +182,10 @@ class Execution:
         if call.timeout <= timedelta(0):
             raise _DeadlineExceededError
         self._cut_short = call.timeout < self._timeout
+        fail_point.reach("attempt.before_call")
         self.lease.check()
         if self._stopped_for is not None:
             raise CallStoppedError
-        fail_point.reach("attempt.before_call")
         self._calling = begin_call(self._handler, call, self._chunks.add)
         try:
             # The client of a base service ends in time by itself; a handler of somebody else's may not.

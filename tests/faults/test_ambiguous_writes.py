@@ -12,6 +12,7 @@ import pytest
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
 from agent_service.domain.errors import WriteOutcomeUnknown
+from agent_service.domain.events import Chunk
 from agent_service.domain.request import RequestStatus
 from agent_service.domain.stop import STOPS
 from agent_service.domain.transitions import Transition, completed, lease_lost, released, retry_at
@@ -269,6 +270,22 @@ async def test_what_the_majority_did_not_confirm_in_time_is_unknown_and_can_be_r
             request = await store.requests.get(request_id)
             assert request is not None
             assert request.planned
+
+
+async def test_what_is_there_already_and_not_confirmed_is_unknown_too(
+    mongodb_uri: str, database_name: str
+) -> None:
+    chunk = Chunk(context_id="r.draft", attempt=1, seq=1, delta="text", at=NOW)
+    context = a_context()
+    async with fragile_store(mongodb_uri, database_name) as (store, point):
+        inserts: list[Callable[[], Awaitable[None]]] = [
+            lambda: store.contexts.insert([context]),
+            lambda: store.chunks.append(chunk),
+        ]
+        for insert_again in inserts:
+            await insert_again()
+            await unknown(point, insert_again())
+            await insert_again()
 
 
 async def unknown(point: FailPoint, operation: Awaitable[Any]) -> None:

@@ -38,7 +38,7 @@ def test_what_is_to_stop_does_not_go_on_though_whoever_stopped_it_died(
 ) -> None:
     with store_world(mongodb_uri, database_name) as opened:
         machine = _machine(opened)()
-        machine.submit({"a": (), "b": ("a",)}, ["generation"] * 2, 3, 0, True, None)
+        machine.submit({"a": (), "b": ("a",)}, ["generation"] * 2, 3, 0, True)
         machine.claim(0, 1, False, False)
         if how == "retrying":
             machine.end([0], how, False)

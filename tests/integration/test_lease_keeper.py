@@ -3,15 +3,20 @@
 import asyncio
 import time
 from datetime import timedelta
+from typing import NoReturn
+
+import pytest
 
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
+from agent_service.domain.errors import StoreUnavailable
 from agent_service.store import Store
 from agent_service.workers.generative_worker import GenerativeWorker
 from agent_service.workers.held_lease import HeldLease
 from agent_service.workers.lease_keeper import KeptLease, LeaseKeeper
 from tests.support.base_service_behaviours import answer, delayed, events, hang
 from tests.support.base_service_stub import BaseServiceStub
+from tests.support.waiting import until
 from tests.support.worker_tools import (
     DEADLINE_SECONDS,
     PASSING_ERROR,
@@ -96,6 +101,29 @@ async def test_an_attempt_whose_lease_cannot_be_renewed_ends_before_another_can_
     first, second = context.history
     assert (first.outcome, second.outcome) == (AttemptOutcome.LEASE_LOST, AttemptOutcome.COMPLETED)
     assert context.leases_lost == 1
+
+
+async def test_a_renewal_that_failed_is_tried_again_before_the_next_one_is_due(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contexts, asked = ContextManager(store), list[float]()
+
+    async def fail(*_: object) -> NoReturn:
+        asked.append(time.monotonic())
+        raise StoreUnavailable("there is no primary")
+
+    monkeypatch.setattr(contexts, "renew", fail)
+    length = timedelta(seconds=9)
+    keeper = LeaseKeeper(contexts, lease=length)
+    lease = HeldLease("a.b", "token", ends=time.monotonic() + 60, on_lost=lambda: None)
+    keeper.keep(KeptLease(lease=lease, on_stop=lambda _: None))
+    keeping = asyncio.create_task(keeper.run())
+    await until(lambda: len(asked) == 2)
+    keeper.stop()
+    await keeping
+    keeper.drop(lease)
+    # Between two that are answered is a third of the length, a fifth less at most.
+    assert asked[1] - asked[0] < length.total_seconds() / 3 * 0.8
 
 
 async def test_a_cancellation_ends_the_call_with_the_next_renewal(store: Store, raw: Raw) -> None:

@@ -97,12 +97,13 @@ async def run_soak(
                 say(f"round {number}: {len(report.violations)} violations, {len(report.surprises)} surprises")
                 if report.violations or report.surprises:
                     break
-            sampling.cancel()
+            sampler.stop()
+            await sampling
             report.elections = await _term(replica_set) - term
             report.surprises += await stage.stop()
         finally:
             load.cancel()
-            sampling.cancel()
+            sampler.stop()
             await asyncio.gather(sampling, return_exceptions=True)
             report.clients = load.tally
             report.take_samples(sampler.samples)

@@ -5,6 +5,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -47,7 +48,12 @@ class Sample:
 
 
 class Sampler:
-    """Takes a sample every so often until it is cancelled; all of them are in `samples`."""
+    """
+    Takes a sample every so often until it is stopped; all of them are in `samples`.
+
+    Its clients stay the same, and it is never cancelled: the driver leaves sockets open that it is just
+    connecting then, and a sample every few seconds would sooner or later meet that.
+    """
 
     def __init__(self, stage: Stage, logs: LogWatch, *, path: Path, every: timedelta) -> None:
         self._stage = stage
@@ -59,21 +65,38 @@ class Sampler:
         self._last_operations: dict[str, int] = {}
         self.samples: list[Sample] = []
         self._told = 0
+        self._stopping = asyncio.Event()
+        self._members = {
+            member.address: AsyncMongoClient[dict[str, Any]](
+                member.address, directConnection=True, serverSelectionTimeoutMS=1000, timeoutMS=2000
+            )
+            for member in stage.replica_set.members
+        }
+        self._whole = AsyncMongoClient[dict[str, Any]](
+            stage.fleet.uri, serverSelectionTimeoutMS=1000, timeoutMS=3000
+        )
 
     async def run(self) -> None:
-        """Sample for ever."""
-        while True:
-            await self.take()
-            await asyncio.sleep(self._every)
+        """Sample until `stop`."""
+        try:
+            while not self._stopping.is_set():
+                await self.take()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), self._every)
+        finally:
+            for client in (*self._members.values(), self._whole):
+                await client.close()
+
+    def stop(self) -> None:
+        """End `run` after the sample that is being taken."""
+        self._stopping.set()
 
     async def take(self) -> None:
         """Take one sample."""
-        servers = await asyncio.gather(
-            *(self._server_status(member.port) for member in self._stage.replica_set.members)
-        )
+        answers = await asyncio.gather(*map(_server_status, self._members.values()))
         statuses = {
-            member.address: status
-            for member, status in zip(self._stage.replica_set.members, servers, strict=True)
+            address: status
+            for address, status in zip(self._members, answers, strict=True)
             if status is not None
         }
         collections = await self._collections()
@@ -132,27 +155,21 @@ class Sampler:
             self._last_operations[address] = count
         return total
 
-    async def _server_status(self, port: int) -> Mapping[str, Any] | None:
-        try:
-            async with AsyncMongoClient[dict[str, Any]](
-                "127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=1000, timeoutMS=2000
-            ) as client:
-                return await client.admin.command("serverStatus")
-        except PyMongoError:
-            return None
-
     async def _collections(self) -> dict[str, CollectionSize]:
         found = {}
         try:
-            async with AsyncMongoClient[dict[str, Any]](
-                self._stage.fleet.uri, serverSelectionTimeoutMS=1000, timeoutMS=3000
-            ) as client:
-                database = client[self._stage.fleet.database]
-                for name in _COLLECTIONS:
-                    stats = await database.command("collStats", name)
-                    found[name] = CollectionSize(
-                        documents=stats["count"], data=stats["size"], indexes=stats.get("indexSizes", {})
-                    )
+            for name in _COLLECTIONS:
+                stats = await self._whole[self._stage.fleet.database].command("collStats", name)
+                found[name] = CollectionSize(
+                    documents=stats["count"], data=stats["size"], indexes=stats.get("indexSizes", {})
+                )
         except PyMongoError:
             return {}
         return found
+
+
+async def _server_status(client: AsyncMongoClient[dict[str, Any]]) -> Mapping[str, Any] | None:
+    try:
+        return await client.admin.command("serverStatus")
+    except PyMongoError:
+        return None

@@ -20,8 +20,8 @@ LEASE = timedelta(seconds=3)
 CONCURRENCY = 6
 #: How long a call may take.
 CALL_LIMIT = timedelta(seconds=8)
-#: Ended requests go after this long, so that a run sees them go.
-RETENTION = timedelta(minutes=5)
+#: Ended requests go after this long: a long run sees them go, and no round ends without its own.
+RETENTION = timedelta(minutes=10)
 #: From a kill until a context is taken back: lease and sweep, or an election and its grace besides.
 _TAKEN_BACK_WITHIN = timedelta(seconds=45)
 

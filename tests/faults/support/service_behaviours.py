@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from tests.support.base_service_behaviours import Behaviour, RecordedCall, Reply, answer, events, trickle
 
-__all__ = ["after", "drip", "fail", "reset", "stream", "too_many"]
+__all__ = ["after", "drip", "fail", "reset", "stream", "too_many", "twice"]
 
 
 def after(length: timedelta, then: Behaviour) -> Behaviour:
@@ -36,6 +36,16 @@ def stream(*pieces: str, every: timedelta = timedelta(0), then: Behaviour | None
     last = [] if then is not None else [{"output": {"text": "".join(pieces)}}]
     deltas = [{"delta": piece} for piece in pieces]
     return events(*deltas, *last, then=then, before_each=pause)
+
+
+def twice(text: str, *, between: asyncio.Event | None = None) -> Behaviour:
+    """Streams the text two times, the second time once it may, and gives it as the output then."""
+
+    async def wait(number: int) -> None:
+        if number > 0 and between is not None:
+            await between.wait()
+
+    return events({"delta": text}, {"delta": text}, {"output": text}, before_each=wait)
 
 
 def fail(status: int, *, message: str = "out of order") -> Behaviour:

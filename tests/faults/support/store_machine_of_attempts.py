@@ -84,6 +84,10 @@ class AttemptsMachine(RequestsMachine):
         """The claims whose token has the lease still."""
         return [context for context in self.held if self.model.holds(context.id, token_of(context))]
 
+    def once_held(self) -> list[Context]:
+        """The claims of contexts that somebody has now, maybe with a later claim."""
+        return [context for context in self.held if self.model.contexts[context.id].status == "running"]
+
     def _transition(self, context: Context, how: str, later: bool) -> Transition:
         now = self.contexts.now()
         run_at = now + (FAR if later else -SECOND)
@@ -109,7 +113,7 @@ class AttemptsMachine(RequestsMachine):
     @rule(which=anyone)
     def renew(self, which: int) -> None:
         """A worker renews one lease, and reads who has it and what it shall do."""
-        context = pick(self.held, which)
+        context = pick(self.once_held() or self.held, which)
         token = token_of(context)
         states = self.world.run(self.contexts.renew({context.id: token}, FAR))
         mirror = self.model.contexts[context.id]
@@ -124,7 +128,7 @@ class AttemptsMachine(RequestsMachine):
     @rule(which=anyone, later=st.booleans())
     def take_back(self, which: int, later: bool) -> None:
         """A rescuer that read this context a while ago takes it back, if it still may."""
-        context = pick(self.held, which)
+        context = pick(self.once_held() or self.held, which)
         done = self.world.run(self.contexts.take_back(context, self._lost(context, later)))
         assert done == self.model.take_back(context.id, token_of(context), later=later)
 

@@ -1,13 +1,15 @@
 """The part of the store machine that brings requests in and stops them, and compares."""
 
-from collections.abc import Iterable
-from contextlib import AsyncExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from datetime import timedelta
 from itertools import product
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from pymongo.asynchronous.collection import AsyncCollection
 
 from agent_service.domain.context import Context
 from agent_service.domain.request import Request, Step
@@ -44,6 +46,8 @@ class RequestsMachine(RuleBasedStateMachine):
         world = self.world
         self.contexts, self.store = world.contexts, world.store
         self.model = StoreModel()
+        #: The requests as they came in, by id.
+        self.submitted: dict[str, Request] = {}
         #: Every claim ever made, the newest last.
         self.held: list[Context] = []
         self.tokens = 0
@@ -61,6 +65,7 @@ class RequestsMachine(RuleBasedStateMachine):
         priority=st.integers(0, 1),
         overdue=st.sampled_from([False, False, False, True]),
         crash=st.sampled_from([None, None, None, *product(range(3), (False, True))]),
+        torn=st.sampled_from([0, 0, 0, 1, 2, 3]),
     )
     def submit(
         self,
@@ -69,9 +74,14 @@ class RequestsMachine(RuleBasedStateMachine):
         max_attempts: int,
         priority: int,
         overdue: bool,
-        crash: tuple[int, bool] | None,
+        crash: tuple[int, bool] | None = None,
+        torn: int = 0,
     ) -> None:
-        """A request comes in; whoever takes it may die before or after each of its three writes."""
+        """
+        A request comes in; whoever takes it may die before or after each of its three writes.
+
+        With `torn` it dies when the first so many contexts are inserted.
+        """
         steps = tuple(
             Step(name=name, service=service, input=name, after=after, max_attempts=max_attempts)
             for (name, after), service in zip(graph.items(), services, strict=False)
@@ -84,26 +94,36 @@ class RequestsMachine(RuleBasedStateMachine):
             created_at=created_at,
             deadline_at=created_at + (timedelta(0) if overdue else FAR),
         )
-        done = self.world.run(self._submit(request, crash))
+        done = self.world.run(self._submit(request, crash, torn))
         rank = int(created_at.timestamp() * 1_000_000)
         mirror = ModelRequest(id=request.id, steps=steps, order=(priority, rank), overdue=overdue)
         if done > 0:
             self.model.requests[request.id] = mirror
+            self.submitted[request.id] = request
+            self.model.insert_contexts(mirror, most=torn)
         if done > 1:
             self.model.insert_contexts(mirror)
         if done > 2:
             self.model.plan(mirror)
 
-    async def _submit(self, request: Request, crash: tuple[int, bool] | None) -> int:
+    async def _submit(self, request: Request, crash: tuple[int, bool] | None, torn: int) -> int:
         """Returns how many of the writes were applied."""
-        at, applied = crash or (3, False)
-        with crash_at_write(at, applied=applied):
+        at, applied = (1, False) if torn else crash or (3, False)
+        with _torn_insert(torn) if torn else crash_at_write(at, applied=applied):
             try:
                 await self.store.requests.insert(request)
                 await self.contexts.plan(request)
             except Crash:
                 return at + applied
         return 3
+
+    @precondition(lambda self: self.model.unplanned())
+    @rule(which=anyone)
+    def plan(self, which: int) -> None:
+        """Somebody finds a request whose planner died, and does it again."""
+        request = pick(self.model.unplanned(), which)
+        self.world.run(self.contexts.plan(self.submitted[request.id]))
+        self.model.plan(request)
 
     @precondition(lambda self: self.model.requests)
     @rule(
@@ -141,6 +161,20 @@ class RequestsMachine(RuleBasedStateMachine):
             if stored.get(name) != wanted.get(name)
         }
         assert not different, different
+
+
+@contextmanager
+def _torn_insert(most: int) -> Iterator[None]:
+    """Within this block, of what is inserted together only the first so many arrive."""
+    whole = AsyncCollection.insert_many
+
+    async def torn(collection: Any, documents: list[Any], **options: Any) -> None:
+        await whole(collection, documents[:most], **options)
+        raise Crash
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AsyncCollection, "insert_many", torn)
+        yield
 
 
 def pick(items: Iterable[T], number: int) -> T:

@@ -8,7 +8,7 @@ and compares. Times are told apart only as far as they matter: due or not, over 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from agent_service.domain.planning import all_dependents, direct_dependents
+from agent_service.domain.planning import all_dependents, direct_dependents, insertion_order
 from agent_service.domain.request import Step
 
 ENDED = frozenset({"completed", "failed", "cancelled"})
@@ -76,9 +76,9 @@ class StoreModel:
         self.requests: dict[str, ModelRequest] = {}
         self.contexts: dict[str, ModelContext] = {}
 
-    def insert_contexts(self, request: ModelRequest) -> None:
-        """Those that are missing."""
-        for step in request.steps:
+    def insert_contexts(self, request: ModelRequest, *, most: int | None = None) -> None:
+        """Those that are missing, of the first so many or of all."""
+        for step in insertion_order(request.steps)[:most]:
             context_id = f"{request.id}.{step.name}"
             if context_id not in self.contexts:
                 self.contexts[context_id] = ModelContext(
@@ -104,6 +104,10 @@ class StoreModel:
     def claimable(self) -> list[ModelContext]:
         """What a claim takes, of its own service, the first first."""
         return sorted(self.with_status("pending"), key=lambda context: context.order)
+
+    def unplanned(self) -> list[ModelRequest]:
+        """The requests whose contexts may be missing."""
+        return [request for request in self.requests.values() if not request.planned]
 
     def unsettled(self) -> list[ModelContext]:
         """What has ended, and what follows is not all written."""
@@ -239,7 +243,7 @@ class StoreModel:
         return (
             late
             or bool(self.unsettled())
-            or any(not request.planned for request in self.requests.values())
+            or bool(self.unplanned())
             or any(request.overdue or request.cancel_requested for request in open_ones)
         )
 
@@ -249,9 +253,8 @@ class StoreModel:
         for context_id in lost:
             self._leave(self.contexts[context_id], "lease_lost", later=False, refund=False)
         self.settle(lost)
-        for request in list(self.requests.values()):
-            if not request.planned:
-                self.plan(request)
+        for request in self.unplanned():
+            self.plan(request)
         self._stop_all([r for r in self.requests.values() if r.cancel_requested], "cancel_requested")
         self._stop_all([r for r in self.requests.values() if r.overdue], "deadline_passed")
         self.settle([context.id for context in self.contexts.values()])

@@ -40,12 +40,12 @@ class Step:
     @property
     def claims(self) -> bool:
         """Whether an attempt began with it."""
-        return self.before["status"] != RUNNING and self.after["status"] == RUNNING
+        return bool(self.before["status"] != RUNNING and self.after["status"] == RUNNING)
 
     @property
     def ends_attempt(self) -> bool:
         """Whether an attempt ended with it."""
-        return self.before["status"] == RUNNING and self.after["status"] != RUNNING
+        return bool(self.before["status"] == RUNNING and self.after["status"] != RUNNING)
 
     def differs(self, *names: str) -> list[str]:
         """Which of these fields it changed."""

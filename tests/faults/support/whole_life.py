@@ -23,7 +23,7 @@ from agent_service.workers.generative_worker import GenerativeWorker
 from tests.support.base_service_behaviours import RecordedCall, Reply, answer, events
 from tests.support.base_service_stub import BaseServiceStub
 from tests.support.waiting import until
-from tests.support.worker_tools import AT_ONCE, step
+from tests.support.worker_tools import AT_ONCE, running, step
 
 LEASE = timedelta(seconds=2)
 #: Enough for every command to fail, and every fault to cost a try.
@@ -59,23 +59,19 @@ class WholeLife:
             requests = RequestService(self.store, max_attempts=_SERVICES)
             cancelled = await self._submit(requests, step("never"))
             await _insist(lambda: _cancel(requests, cancelled))
-            first = self._worker()
-            await first.start()
             kinds = (step("flaky"), step("stream"), step("slow"), *(step(f"many_{n}") for n in range(6)))
             last = step("last", after=("stream", "flaky"), value="{{ steps.stream.output }} {{ vars.name }}")
-            long = await self._submit(requests, *kinds, last, variables={"name": "you"})
-            reading = asyncio.create_task(self._read(requests, long))
-            # The slow step is held for longer than its lease, then handed back as the worker stops.
-            await self.stub.wait_for_calls(1)
-            await until(lambda: self._called("slow"), seconds=DEADLINE)
-            await self._renewed(f"{long}.slow")
-            await first.stop()
+            async with running(self._worker()):
+                long = await self._submit(requests, *kinds, last, variables={"name": "you"})
+                reading = asyncio.create_task(self._read(requests, long))
+                # The slow step is held for longer than its lease, then handed back as the worker stops.
+                was_called: bool = await until(lambda: self._called("slow"), seconds=DEADLINE)
+                assert was_called
+                await self._renewed(f"{long}.slow")
             self._slow_may_end.set()
-            second = self._worker()
-            await second.start()
-            await asyncio.gather(*(self._ended(request_id) for request_id in (silent, cancelled, long)))
-            await reading
-            await second.stop()
+            async with running(self._worker()):
+                await asyncio.gather(*(self._ended(request_id) for request_id in (silent, cancelled, long)))
+                await reading
 
     async def check(self) -> None:
         """Every request has ended once, every attempt is accounted for, and readers saw all of it."""
