@@ -1,13 +1,29 @@
 """Fixtures of the scenarios: a set of three MongoDB servers, whole again before each test."""
 
+import gc
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from tests.faults.support.recording_service import RecordingService
 from tests.faults.support.replica_set import ReplicaSet
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """
+    The driver may leave a socket behind that it was connecting to a server which was killed in that moment.
+
+    Everywhere else an unclosed socket fails the test.
+    """
+    forgiving = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(forgiving)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -22,10 +38,12 @@ async def replica_set_of_session(tmp_path_factory: pytest.TempPathFactory) -> As
 
 
 @pytest.fixture
-async def replica_set(replica_set_of_session: ReplicaSet) -> ReplicaSet:
+async def replica_set(replica_set_of_session: ReplicaSet) -> AsyncIterator[ReplicaSet]:
     """The set of three servers, whatever the test before did to it undone."""
     await replica_set_of_session.heal()
-    return replica_set_of_session
+    yield replica_set_of_session
+    # What the driver left behind is found here, and not in the middle of some other test.
+    gc.collect()
 
 
 @pytest.fixture

@@ -25,8 +25,6 @@ def stories_in(folder: Path) -> str:
     return "".join(path.read_text() for path in folder.glob("*-violations.txt"))[:LONGEST_STORY]
 
 
-# The driver leaves a socket behind that it was connecting to a server which was killed in that moment.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.timeout(420)
 async def test_mixed_faults_under_load_break_no_promise(
     replica_set: ReplicaSet, fault_database: str, tmp_path: Path
