@@ -166,6 +166,28 @@ async def test_the_repair_of_an_expiry_that_was_not_written_leaves_the_request_a
     assert (await the_context(any_store, context)).expires_at == EXPIRES_AT + OUTLIVES
 
 
+async def test_contexts_outlive_their_request_although_another_settler_looked_at_the_clock_before(
+    any_store: Store,
+) -> None:
+    request = a_request()
+    context = ended_context(request_id=request.id)
+    await any_store.contexts.insert([context])
+    # The write to the request is the one that did not arrive.
+    await any_store.settlement.write_statuses(
+        {request.id: RequestStatus.COMPLETED}, at=NOW, expires_at=EXPIRES_AT
+    )
+    await any_store.requests.insert(request)
+    await any_store.settlement.write_statuses(
+        {request.id: RequestStatus.COMPLETED}, at=NOW + 60 * SECOND, expires_at=EXPIRES_AT + 60 * SECOND
+    )
+    found = await any_store.requests.get(request.id)
+    assert found is not None
+    assert found.expires_at == EXPIRES_AT + 60 * SECOND
+    expires_at = (await the_context(any_store, context)).expires_at
+    assert expires_at is not None
+    assert expires_at >= found.expires_at + timedelta(hours=1)
+
+
 async def test_only_what_has_ended_is_marked_as_settled(any_store: Store) -> None:
     ended, other_end, waiting = ended_context(), ended_context(), a_context()
     await any_store.contexts.insert([ended, other_end, waiting])
