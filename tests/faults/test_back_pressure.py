@@ -5,7 +5,7 @@ in the whole fleet, what waits for it loses no try, and everything is done after
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -101,70 +101,79 @@ async def test_a_storm_of_refusals_is_one_pause_of_the_whole_fleet_and_costs_no_
         assert {context["tries"] for context in contexts} == {1}
 
 
-async def test_a_service_that_is_down_is_tried_by_one_call_at_a_time_in_the_whole_fleet(
-    replica_set: ReplicaSet, fault_database: str, service: RecordingService, tmp_path: Path
-) -> None:
-    service.program(fail(503))
-    variables = settings_of(("generation",), concurrency=SLOTS, lease_seconds=2, max_attempts=5)
-    async with scenario(
-        replica_set, fault_database, service, tmp_path, drain_seconds=120, **variables
-    ) as run:
-        run.bounds = Bounds(concurrency={"generation": FLEET})
-        await run.fleet.start(api_role(), *(worker_role() for _ in range(WORKERS)))
-        await run.fleet.submit_many(single(), 10 * FLEET)
-        broken = await breaker_is(run, "generation", "open")
-        # By then everybody has heard of it, and nobody tries it yet.
-        quiet = broken["breaker"]["until"] - timedelta(seconds=2)
-        await until(lambda: datetime.now(UTC) >= quiet, seconds=60)
-        await service.wait_until_idle()
-        before = service.count
-        # Each process stops by itself at the twentieth, whatever the others have to tell.
-        assert before <= WORKERS * (20 + SLOTS)
-        may_answer = asyncio.Event()
-        service.program(delayed(may_answer, fail(503)), times=1)
-        await service.wait_for_calls(before + 1)
-        # The probe takes longer than its lease and than any pause; all that time nobody else calls.
-        probing = datetime.now(UTC)
-        await until(lambda: datetime.now(UTC) - probing > timedelta(seconds=6), seconds=60)
-        assert service.count == before + 1
-        service.program(echo)
-        may_answer.set()
-        again = await breaker_is(run, "generation", "open", opened=2)
-        assert service.count == before + 1
-        assert again["breaker"]["until"] - again["breaker"]["since"] == timedelta(seconds=10)
-        charged = [context["tries"] for context in (await run.history()).final_contexts.values()]
-        assert sum(charged) == before + 1
-        assert set((await run.fleet.wait_until_ended(seconds=120)).values()) == {"completed"}
-        second = service.calls[before + 1]
-        assert datetime.fromtimestamp(second.started, UTC) >= again["breaker"]["until"] - CLOCKS
+async def check_tried_by_one(run: Scenario, service: RecordingService) -> None:
+    """`down` answers, and always with an error, until its probe succeeds."""
+    requests = await run.fleet.submit_many(single(service="down"), 10 * FLEET)
+    broken = await breaker_is(run, "down", "open")
+    # By then everybody has heard of it, and nobody tries it yet.
+    quiet = broken["breaker"]["until"] - timedelta(seconds=2)
+    await until(lambda: datetime.now(UTC) >= quiet, seconds=60)
+    failed = calls_of(service, "down")
+    # Each process stops by itself at the twentieth, whatever the others have to tell.
+    assert failed <= WORKERS * (20 + SLOTS)
+    may_answer = asyncio.Event()
+    service.program(delayed(may_answer, echo), service="down")
+    await until(lambda: calls_of(service, "down") > failed, seconds=60)
+    # The probe takes longer than its lease and than any pause; all that time nobody else calls.
+    probing = datetime.now(UTC)
+    await until(lambda: datetime.now(UTC) - probing > timedelta(seconds=6), seconds=60)
+    assert calls_of(service, "down") == failed + 1
+    may_answer.set()
+    assert set((await run.fleet.wait_until_ended(requests, seconds=120)).values()) == {"completed"}
+    contexts = await contexts_of(run, "down")
+    # What waited was not charged, though it may have been claimed and handed back.
+    assert sum(context["tries"] for context in contexts) == len(contexts) + len(failures_of(contexts))
 
 
-async def test_a_service_that_nobody_can_connect_to_costs_few_tries_and_is_found_again(
+async def check_found_again(run: Scenario, service: RecordingService, gate: Gate) -> None:
+    """`gone` refuses connections, those of its first probe too."""
+    await gate.refuse()
+    requests = await run.fleet.submit_many(single(service="gone"), 5 * FLEET)
+    await breaker_is(run, "gone", "open", opened=2)
+    assert calls_of(service, "gone") == 0
+    await gate.open()
+    assert set((await run.fleet.wait_until_ended(requests, seconds=120)).values()) == {"completed"}
+    contexts = await contexts_of(run, "gone")
+    failures = failures_of(contexts)
+    # Each process stops by itself at the fifth; and one more was the probe.
+    assert 5 <= len(failures) <= WORKERS * (5 + SLOTS) + 1
+    assert {record["error"]["code"] for record in failures} == {"connect_failed"}
+    # That one took no try, because nobody answered.
+    assert sum(context["tries"] for context in contexts) == len(contexts) + len(failures) - 1
+
+
+def calls_of(service: RecordingService, kind: str) -> int:
+    """How often this service was called so far."""
+    return sum(call.service == kind for call in service.calls)
+
+
+def failures_of(contexts: Iterable[Document]) -> list[Document]:
+    """Their attempts that ended without an answer that could be taken; what was handed back did not begin."""
+    records = [record for context in contexts for record in context["history"]]
+    return [record for record in records if record["outcome"] not in ("completed", "released")]
+
+
+async def contexts_of(run: Scenario, kind: str) -> list[Document]:
+    """Every context of this service as it stands now."""
+    contexts = (await run.history()).final_contexts.values()
+    return [context for context in contexts if context["service"] == kind]
+
+
+async def test_a_service_that_is_down_costs_few_tries_and_is_tried_by_one_call_in_the_whole_fleet(
     replica_set: ReplicaSet, fault_database: str, service: RecordingService, tmp_path: Path
 ) -> None:
+    kinds = ("down", "gone")
+    service.program(fail(503), service="down")
     async with Gate(service.port) as gate:
-        variables = settings_of(("generation",), concurrency=SLOTS, lease_seconds=LEASE, max_attempts=5)
-        variables["generation_base_url"] = service.url("generation", port=gate.port)
+        variables = settings_of(kinds, concurrency=SLOTS, lease_seconds=LEASE, max_attempts=5)
+        variables["down_lease_seconds"] = 4
+        variables["gone_base_url"] = service.url("gone", port=gate.port)
         async with scenario(
-            replica_set, fault_database, service, tmp_path, drain_seconds=120, **variables
+            replica_set, fault_database, service, tmp_path, services=kinds, drain_seconds=120, **variables
         ) as run:
-            run.bounds = Bounds(concurrency={"generation": FLEET})
-            await run.fleet.start(api_role(), *(worker_role() for _ in range(WORKERS)))
-            await gate.refuse()
-            await run.fleet.submit_many(single(), 5 * FLEET)
-            # The first probe finds nobody either.
-            await breaker_is(run, "generation", "open", opened=2)
-            assert service.count == 0
-            await gate.open()
-            assert set((await run.fleet.wait_until_ended(seconds=120)).values()) == {"completed"}
-            contexts = (await run.history()).final_contexts.values()
-            records = [record for context in contexts for record in context["history"]]
-            failures = [record for record in records if record["outcome"] == "retrying"]
-            # Each process stops by itself at the fifth; and one more was the probe.
-            assert 5 <= len(failures) <= WORKERS * (5 + SLOTS) + 1
-            assert {record["error"]["code"] for record in failures} == {"connect_failed"}
-            # That one took no try, because nobody answered.
-            assert sum(context["tries"] for context in contexts) == len(contexts) + len(failures) - 1
+            run.bounds = Bounds(concurrency=dict.fromkeys(kinds, FLEET))
+            await run.fleet.start(api_role(), *(worker_role(kind) for kind in kinds for _ in range(WORKERS)))
+            await asyncio.gather(check_tried_by_one(run, service), check_found_again(run, service, gate))
 
 
 class Operator:

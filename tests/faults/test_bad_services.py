@@ -220,7 +220,7 @@ async def test_a_service_that_comes_and_goes_loses_nothing(
     async with scenario(replica_set, fault_database, service, tmp_path, **variables) as run:
         run.bounds = Bounds(concurrency={"generation": 8})
         await run.fleet.start(api_role(), worker_role(), worker_role())
-        for _ in range(4):
+        for _ in range(3):
             submitting = asyncio.create_task(run.fleet.submit_many(diamond(), 4))
             await service.wait_for_calls(service.count + 1)
             await service.stop_listening()

@@ -24,6 +24,9 @@ from tests.support.api import make_app
 from tests.support.waiting import until
 from tests.support.worker_tools import HandlerWorker, Raw, echo, running, step
 
+#: No server dies here, so whatever is never closed was left behind by us.
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+
 STOPS = 60
 CALLS = 200
 #: The driver's own: a monitor and its round trips, beside those that are used.

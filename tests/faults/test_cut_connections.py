@@ -26,8 +26,8 @@ Fault = Callable[[Gate], Awaitable[None]]
 
 BLACK_HOLE: Fault = Gate.black_hole
 RESET: Fault = Gate.reset
-REQUESTS_LOST: Fault = partial(Gate.half_open, blocked=Direction.TO_SERVER)
-ANSWERS_LOST: Fault = partial(Gate.half_open, blocked=Direction.TO_CLIENT)
+REQUESTS_HELD: Fault = partial(Gate.half_open, blocked=Direction.TO_SERVER)
+ANSWERS_HELD: Fault = partial(Gate.half_open, blocked=Direction.TO_CLIENT)
 #: In the middle of a message, whatever is sent.
 CUT_SHORT: Fault = partial(Gate.close_after, count=100, direction=Direction.TO_SERVER)
 CUT_ANSWERS: Fault = partial(Gate.close_after, count=100, direction=Direction.TO_CLIENT)
@@ -39,16 +39,29 @@ QUIET = Bounds(operations_per_second=20, log_lines_per_second=10)
 MEASURED = timedelta(seconds=1.5)
 
 
+async def deliver(gate: Gate) -> None:
+    """It was only late."""
+    await gate.open()
+
+
+async def lose(gate: Gate) -> None:
+    """What was on its way never arrives."""
+    gate.reset_connections()
+    await gate.open()
+
+
 @pytest.mark.parametrize(
-    "faults",
+    ("faults", "heal"),
     [
-        {"black hole": BLACK_HOLE, "requests lost": REQUESTS_LOST, "answers lost": ANSWERS_LOST},
-        {"reset": RESET, "cut short": CUT_SHORT, "answers cut": CUT_ANSWERS, "slow": SLOW},
+        ({"black hole": BLACK_HOLE, "answers held back": ANSWERS_HELD, "slow": SLOW}, deliver),
+        ({"black hole": BLACK_HOLE, "requests lost": REQUESTS_HELD, "answers lost": ANSWERS_HELD}, lose),
+        ({"reset": RESET, "cut short": CUT_SHORT, "answers cut": CUT_ANSWERS}, deliver),
     ],
-    ids=lambda faults: ", ".join(faults),
+    ids=["late", "lost", "broken"],
 )
 async def test_a_fault_that_is_shorter_than_the_lease_repeats_and_loses_nothing(
     faults: dict[str, Fault],
+    heal: Fault,
     replica_set: ReplicaSet,
     fault_database: str,
     service: RecordingService,
@@ -71,7 +84,7 @@ async def test_a_fault_that_is_shorter_than_the_lease_repeats_and_loses_nothing(
             # One that has to be claimed, too.
             requests.append(await run.fleet.submit(single()))
             await measure(run, gate, worker, name)
-            await gate.open()
+            await heal(gate)
             assert set((await run.fleet.wait_until_ended(requests)).values()) == {"completed"}, name
         counted = counts(await run.history())
         assert worker.is_running
@@ -82,7 +95,7 @@ async def test_a_fault_that_is_longer_than_the_lease_gives_the_work_to_somebody_
     replica_set: ReplicaSet, fault_database: str, service: RecordingService, tmp_path: Path
 ) -> None:
     never = asyncio.Event()
-    faults = {"black hole": BLACK_HOLE, "answers lost": ANSWERS_LOST, "reset": RESET}
+    faults = {"black hole": BLACK_HOLE, "answers held back": ANSWERS_HELD, "reset": RESET}
     async with (
         gate_to_primary(replica_set) as gate,
         # Nothing but the end of the lease ends a call in time.
