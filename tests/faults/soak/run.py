@@ -13,7 +13,6 @@ from tests.faults.soak.answers import Answers
 from tests.faults.soak.judge import judge, statuses_of, tell
 from tests.faults.soak.load import Load
 from tests.faults.soak.log_watch import LogWatch
-from tests.faults.soak.process_facts import exists
 from tests.faults.soak.report import Report
 from tests.faults.soak.samples import Sampler
 from tests.faults.soak.stage import SERVICES, VARIABLES, Stage
@@ -109,7 +108,8 @@ async def run_soak(
             report.take_samples(sampler.samples)
             report.take_logs(logs)
             report.write(folder)
-    left = [process.pid for process in stage.fleet.processes if exists(process.pid)]
+    # Not by its number, which another process may have by now.
+    left = [process.pid for process in stage.fleet.processes if process.is_running]
     report.surprises += [f"process {pid} still runs" for pid in left]
     report.write(folder)
     return report
