@@ -58,7 +58,7 @@ def open_client(
     A client of the wanted driver; connects on first use. Raises `ConfigurationError`.
 
     `on_new_primary` is called within about a second of the client finding another primary than before, from
-    any thread.
+    any thread; never where the client is made outside of an event loop.
     """
     options: dict[str, Any] = {
         "appname": "agent_service",
@@ -67,7 +67,8 @@ def open_client(
         "connectTimeoutMS": 3_000,
         "server_selector": paced,
     }
-    if on_new_primary is not None:
+    # PyMongo starts a task for its listeners at once, and that needs a loop.
+    if on_new_primary is not None and _in_event_loop():
         options["event_listeners"] = [_PrimaryListener(on_new_primary)]
     if driver not in ("pymongo", "motor"):
         raise ConfigurationError(f"MONGODB_DRIVER is {driver!r}, and should be pymongo or motor")
@@ -90,6 +91,14 @@ def _motor_client_class() -> Any:
             "MONGODB_DRIVER=motor needs Motor; install agent-service[motor], or leave the variable out"
         ) from error
     return AsyncIOMotorClient
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class _PrimaryListener(TopologyListener):

@@ -48,7 +48,7 @@ Election = Callable[[ReplicaSet], Awaitable[None]]
 
 @pytest.mark.parametrize(
     ("primary_is", "times", "lease"),
-    [(killed, 3, LEASE_SECONDS), (stopped, 1, LEASE_SECONDS), (stepped_down, 1, LONG_LEASE)],
+    [(killed, 2, LEASE_SECONDS), (stopped, 1, LEASE_SECONDS), (stepped_down, 1, LONG_LEASE)],
 )
 async def test_elections_under_load_lose_nothing(
     primary_is: Election,

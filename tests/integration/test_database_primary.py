@@ -156,3 +156,17 @@ async def test_a_primary_that_cannot_be_asked_is_asked_again_later(
         assert store.primary_is_new(timedelta(0))
         await store.keep_clock_current()
         assert store._is_clock_current()
+
+
+@pytest.mark.parametrize("driver", ["pymongo", "motor"])
+def test_a_store_can_be_made_before_there_is_an_event_loop(mongodb_uri: str, driver: str) -> None:
+    store = Store.connect(mongodb_uri, database="made_early", driver=driver)
+
+    async def use() -> list[str]:
+        async with store:
+            await store.prepare()
+            problems = await store.problems()
+            await store.drop()
+            return problems
+
+    assert asyncio.run(use()) == []
