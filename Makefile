@@ -51,7 +51,7 @@ dev: install ## Serve everything in one process until Ctrl-C
 
 .PHONY: test
 test: install ## Run all tests
-	@$(python) -m pytest -n $(TEST_PROCESSES) $(PYTEST_ARGUMENTS)
+	@$(python) -m pytest -n $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGUMENTS)
 
 .PHONY: mutations
 mutations: install ## Break each rule of the protocol, and see the named test fail

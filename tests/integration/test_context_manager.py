@@ -14,6 +14,7 @@ from agent_service.domain.templates import placeholders
 from agent_service.request_service import RequestService
 from agent_service.store import Store
 from agent_service.store.claims import Claim
+from agent_service.store.settlement import OUTLIVES
 from tests.support.hand_worker import claim, end, failure, success, work_off
 
 FAN = {
@@ -131,7 +132,7 @@ async def test_nothing_expires_before_its_request_has_ended_and_contexts_outlive
     request = (view := await requests.get(accepted.request.id)).request
     assert request.finished_at is not None
     assert request.expires_at == request.finished_at + timedelta(days=3)
-    assert {context.expires_at for context in view.contexts} == {request.expires_at + timedelta(hours=1)}
+    assert {context.expires_at for context in view.contexts} == {request.expires_at + OUTLIVES}
 
 
 async def test_settling_what_has_not_ended_does_nothing(

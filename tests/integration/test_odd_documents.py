@@ -19,10 +19,9 @@ from agent_service.store.doorbell import Topic
 from agent_service.store.outcomes import Outcome
 from tests.support import hand_worker
 from tests.support.contexts import SECOND, a_context, a_request
-from tests.support.waiting import until
+from tests.support.waiting import NO_GRACE, until
 from tests.support.worker_tools import HandlerWorker, Raw, by_step, echo, ended, running, submit
 
-NO_GRACE = timedelta(0)
 LONG = timedelta(seconds=30)
 #: A lease so short that a process has seen its primary for longer whenever it looks.
 SHORT = timedelta(milliseconds=1)

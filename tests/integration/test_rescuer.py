@@ -19,6 +19,7 @@ from agent_service.store import Store
 from agent_service.store.outcomes import Outcome
 from agent_service.store.paging import Page
 from tests.support.hand_worker import claim, success, work_off
+from tests.support.waiting import NO_GRACE
 
 #: So short that a process has seen its primary for longer whenever it looks.
 LEASE = timedelta(milliseconds=1)
@@ -43,7 +44,7 @@ def contexts(store: Store) -> ContextManager:
 
 @pytest.fixture
 def rescuer(store: Store, contexts: ContextManager) -> Rescuer:
-    return Rescuer(store, contexts, lease=LEASE, grace=timedelta(0))
+    return Rescuer(store, contexts, lease=LEASE, grace=NO_GRACE)
 
 
 @pytest.fixture

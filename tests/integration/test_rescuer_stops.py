@@ -17,6 +17,7 @@ from agent_service.rescuer import Rescuer
 from agent_service.store import Store
 from agent_service.store.settlement import OUTLIVES
 from tests.support.hand_worker import claim, end, success
+from tests.support.waiting import NO_GRACE
 from tests.support.worker_tools import Raw, error_of, submit, when
 
 #: As long as a rescuer waits after it first saw the primary.
@@ -41,7 +42,7 @@ def contexts(store: Store) -> ContextManager:
 
 @pytest.fixture
 def rescuer(store: Store, contexts: ContextManager) -> Rescuer:
-    return Rescuer(store, contexts, lease=SHORT, grace=timedelta(0))
+    return Rescuer(store, contexts, lease=SHORT, grace=NO_GRACE)
 
 
 async def pass_deadlines(raw: Raw) -> None:

@@ -23,6 +23,7 @@ from agent_service.request_service import RequestService
 from agent_service.rescuer import Rescuer
 from agent_service.store import Store
 from tests.support.hand_worker import SERVICES, work_off
+from tests.support.waiting import NO_GRACE
 from tests.support.worker_tools import HandlerWorker, Raw, by_step, ended, running
 
 STEPS = (
@@ -208,7 +209,7 @@ async def test_where_the_original_expired_before_it_was_copied_the_retry_ends_wi
     else:
         step = "draft" if lost == "one result" else "check"
         await raw.contexts.delete_one({"_id": f"{old_id}.{step}"})
-    rescuer = Rescuer(store, contexts, lease=timedelta(seconds=30), grace=timedelta(0))
+    rescuer = Rescuer(store, contexts, lease=timedelta(seconds=30), grace=NO_GRACE)
     async with asyncio.timeout(30):
         while not (await requests.get(new_id)).status.ended:
             # One sweep may be too early: to the millisecond, the clock moves when it is compared again.

@@ -17,6 +17,7 @@ from agent_service.rescuer import Rescuer
 from agent_service.store import Store
 from tests.support.crashing import Crash, crash_at_write
 from tests.support.hand_worker import work_off
+from tests.support.waiting import NO_GRACE
 
 DIAMOND = {
     "steps": [
@@ -35,7 +36,7 @@ async def sweep_until_ended(store: Store, request_id: str) -> RequestView:
     """What other processes do: the rescuer sweeps, workers work."""
     contexts, requests = ContextManager(store), RequestService(store)
     backoff = RetryPolicy(base=timedelta(0))
-    rescuer = Rescuer(store, contexts, lease=SHORT, grace=timedelta(0), backoff=backoff)
+    rescuer = Rescuer(store, contexts, lease=SHORT, grace=NO_GRACE, backoff=backoff)
     async with asyncio.timeout(30):
         while True:
             await rescuer.sweep()

@@ -4,9 +4,13 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import TypeVar
 
 T = TypeVar("T")
+
+#: For a rescuer that shall repair at once what was just written: its clock may be set back a little.
+NO_GRACE = timedelta(seconds=-1)
 
 
 async def until(
