@@ -38,6 +38,8 @@ from agent_service.store.settlement import SettlementCollection
 from agent_service.store.unbroken_calls import UnbrokenCalls
 from agent_service.store.workers import WorkerCollection
 
+#: How long a store that is closed waits for being prepared.
+_CLOSE_WITHIN = timedelta(seconds=5)
 #: Where nobody else measures the clock, a measurement serves this long.
 _CLOCK_AGE = timedelta(seconds=60)
 
@@ -242,7 +244,12 @@ class Store:
         """Stop listening, and close the connections if this store made them."""
         await self.doorbell.close()
         unfinished = [task for task in (self._preparing, self._measuring) if task is not None]
-        await asyncio.gather(*unfinished, return_exceptions=True)
+        if unfinished:
+            # Building an index may take half an hour, and goes on in the server without us.
+            _, late = await asyncio.wait(unfinished, timeout=_CLOSE_WITHIN.total_seconds())
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
         await self.calls.finish()
         if self._owns_client:
             await close_client(self._database.client)

@@ -89,15 +89,15 @@ async def shown_events(fleet: Fleet, request_id: str) -> list[str]:
     return shown
 
 
-async def submit_in_transaction(fleet: Fleet, *, key: str) -> None:
+async def submit_in_transaction(
+    client: AsyncMongoClient[dict[str, Any]], requests: RequestService, *, key: str
+) -> None:
     """Submit within a transaction that its caller commits without waiting for a majority."""
-    async with AsyncMongoClient[dict[str, Any]](fleet.uri) as client, Store(client[fleet.database]) as store:
-        requests = RequestService(store, max_attempts={"generation": 5})
-        async with (
-            client.start_session() as session,
-            await session.start_transaction(write_concern=WriteConcern(1)),
-        ):
-            await requests.submit(single(), idempotency_key=key, session=session)
+    async with (
+        client.start_session() as session,
+        await session.start_transaction(write_concern=WriteConcern(1)),
+    ):
+        await requests.submit(single(), idempotency_key=key, session=session)
 
 
 async def test_a_claim_that_no_majority_has_is_not_executed(
@@ -152,12 +152,17 @@ async def test_a_client_is_not_shown_what_no_majority_has(
 async def test_a_request_that_no_majority_has_is_not_acknowledged_to_who_repeats_it(
     replica_set: ReplicaSet, fault_database: str, service: RecordingService, tmp_path: Path
 ) -> None:
-    async with scenario(replica_set, fault_database, service, tmp_path) as run:
+    async with (
+        scenario(replica_set, fault_database, service, tmp_path) as run,
+        AsyncMongoClient[dict[str, Any]](run.fleet.uri) as client,
+        Store(client[fault_database]) as store,
+    ):
         await run.fleet.start(api_role(), worker_role())
-        await submit_in_transaction(run.fleet, key="kept")
+        requests = RequestService(store, max_attempts={"generation": 5})
+        await submit_in_transaction(client, requests, key="kept")
         async with doomed_writes(replica_set) as primary:
             # In one piece, contexts and all, it is there for everybody who reads what the primary alone has.
-            await submit_in_transaction(run.fleet, key="lost")
+            await submit_in_transaction(client, requests, key="lost")
             await until_there(primary, fault_database, "contexts", {"status": "pending"})
             assert await run.fleet.try_to_submit(single(), key="lost") is None
         await run.fleet.submit(single(), key="lost")

@@ -16,7 +16,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from agent_service.domain.errors import ConfigurationError, StoreError, StoreUnavailable
 from agent_service.local.mongod import start_mongod
-from agent_service.store import Store
+from agent_service.store import Store, database
 from agent_service.store.indexes import INDEXES
 from tests.support.contexts import a_request
 from tests.support.explained_commands import CommandRecorder, Document
@@ -173,3 +173,23 @@ async def test_a_client_that_was_handed_over_is_left_open(mongodb_uri: str, data
         async with Store(client[database_name]) as store:
             await store.measure_clock()
         assert (await client.admin.command("ping"))["ok"] == 1
+
+
+async def test_a_store_is_closed_although_an_index_is_still_being_built(
+    mongodb_uri: str, database_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+
+    async def build(_: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(database, "create_indexes", build)
+    monkeypatch.setattr(database, "_CLOSE_WITHIN", timedelta(milliseconds=20))
+    store = Store.connect(mongodb_uri, database=database_name)
+    preparing = asyncio.create_task(store.prepare())
+    async with asyncio.timeout(30):
+        await begun.wait()
+        await store.close()
+        await asyncio.wait({preparing})
+    assert preparing.cancelled()
