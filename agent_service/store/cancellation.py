@@ -9,7 +9,7 @@ from agent_service.domain.context import ContextStatus
 from agent_service.domain.request import Request
 from agent_service.domain.stop import Stop
 from agent_service.store.contexts import ids_of_request
-from agent_service.store.documents import error_document, request_of
+from agent_service.store.documents import request_of, waiting_end
 from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import reading, writing
 from agent_service.store.paging import Page, Place, decode_page, read_page
@@ -109,12 +109,7 @@ class CancellationCollection:
 
         Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
-        fields: Document = {
-            "status": stop.status.value,
-            "error": error_document(stop.error),
-            "finished_at": at,
-            "settled": False,
-        }
+        fields = waiting_end(stop.status, stop.error, at)
         if expires_at is not None:
             fields["expires_at"] = expires_at
         with writing():

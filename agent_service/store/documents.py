@@ -1,6 +1,7 @@
 """Documents: how contexts and requests look in MongoDB (DESIGN §5), and the way there and back."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, cast
 
 from bson.dbref import DBRef
@@ -114,6 +115,16 @@ def json_object_of(value: Any) -> JsonObject:
     """A stored JSON object as it was; empty if there is none."""
     found = json_of(value)
     return found if isinstance(found, Mapping) else {}
+
+
+def waiting_end(status: ContextStatus, error: ContextError, at: datetime) -> Document:
+    """The fields of a context that ends while no worker holds it (DESIGN §4 rule 8)."""
+    return {
+        "status": status.value,
+        "error": error_document(error),
+        "finished_at": at,
+        "settled": False,
+    }
 
 
 def error_document(error: ContextError | None) -> Document | None:

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from pymongo import ASCENDING, UpdateMany
 
 from agent_service.domain.context import ContextStatus
-from agent_service.domain.stop import STOPS, Stop
-from agent_service.store.documents import error_document
-from agent_service.store.driver import Database, Document, bulk_write, durable
+from agent_service.domain.stop import STOPS
+from agent_service.store.documents import waiting_end
+from agent_service.store.driver import Database, bulk_write, durable
 from agent_service.store.operations import reading, writing
 
 #: Before all times; a comparison with it leaves out what is no time at all.
@@ -61,19 +61,12 @@ class ScheduleCollection:
                         {**waiting, **{stop.flag: {"$ne": True} for stop in STOPS}},
                         {"$set": {"status": ContextStatus.PENDING.value}},
                     ),
-                    *(UpdateMany({**waiting, stop.flag: True}, _end(stop, now)) for stop in STOPS),
+                    *(
+                        UpdateMany(
+                            {**waiting, stop.flag: True}, {"$set": waiting_end(stop.status, stop.error, now)}
+                        )
+                        for stop in STOPS
+                    ),
                 ],
             )
         return len(ids)
-
-
-def _end(stop: Stop, at: datetime) -> Document:
-    """The end of a context that was to run again, and is to stop."""
-    return {
-        "$set": {
-            "status": stop.status.value,
-            "error": error_document(stop.error),
-            "finished_at": at,
-            "settled": False,
-        }
-    }

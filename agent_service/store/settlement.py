@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 
 from pymongo import UpdateMany, UpdateOne
 
-from agent_service.domain.context import ContextError, ContextStatus
+from agent_service.domain.context import ContextStatus
 from agent_service.domain.request import RequestStatus, Step, context_id
 from agent_service.domain.settling import Consequences, RequestPlan
 from agent_service.domain.stop import STOPS
 from agent_service.store.contexts import ids_of_request
-from agent_service.store.documents import error_document
+from agent_service.store.documents import waiting_end
 from agent_service.store.driver import Collection as Documents
 from agent_service.store.driver import Database, Document, Session, bulk_write, causal_session, durable
 from agent_service.store.operations import reading, writing
@@ -95,7 +95,10 @@ class SettlementCollection:
             for step, dependent in follows.releases:
                 updates += _releases(context_id(request_id, dependent), step, at)
             updates += [
-                UpdateOne(_blocked(context_id(request_id, step)), _end(ContextStatus.CANCELLED, error, at))
+                UpdateOne(
+                    _blocked(context_id(request_id, step)),
+                    {"$set": waiting_end(ContextStatus.CANCELLED, error, at)},
+                )
                 for step, error in follows.cancellations.items()
             ]
         with writing():
@@ -204,7 +207,10 @@ def _releases(dependent_id: str, step: str, at: datetime) -> list[UpdateOne]:
             {**free, **{stop.flag: {"$ne": True} for stop in STOPS}},
             {"$set": {"status": ContextStatus.PENDING.value, "run_at": at, "released_at": at}},
         ),
-        *(UpdateOne({**free, stop.flag: True}, _end(stop.status, stop.error, at)) for stop in STOPS),
+        *(
+            UpdateOne({**free, stop.flag: True}, {"$set": waiting_end(stop.status, stop.error, at)})
+            for stop in STOPS
+        ),
     ]
 
 
@@ -221,18 +227,6 @@ def _end_of(document: Document) -> Place:
 
 def _blocked(context_id: str) -> Document:
     return {"_id": context_id, "status": ContextStatus.BLOCKED.value}
-
-
-def _end(status: ContextStatus, error: ContextError, at: datetime) -> Document:
-    """The end of a context that never ran."""
-    return {
-        "$set": {
-            "status": status.value,
-            "error": error_document(error),
-            "finished_at": at,
-            "settled": False,
-        }
-    }
 
 
 def _plan(document: Document) -> RequestPlan:

@@ -142,7 +142,10 @@ class WholeLife:
         seen: set[Any] = set()
 
         async def moved() -> bool:
-            contexts = await self.sound.contexts.of_request(context_id.partition(".")[0])
+            try:
+                contexts = await self.sound.contexts.of_request(context_id.partition(".")[0])
+            except StoreUnavailable:
+                return False
             (context,) = [context for context in contexts if context.id == context_id]
             seen.add(context.lease and context.lease.expires_at)
             return len(seen) > 2
@@ -152,8 +155,11 @@ class WholeLife:
 
     async def _ended(self, request_id: str) -> None:
         async def ended() -> bool:
-            request = await self.sound.requests.get(request_id)
-            contexts = await self.sound.contexts.of_request(request_id)
+            try:
+                request = await self.sound.requests.get(request_id)
+                contexts = await self.sound.contexts.of_request(request_id)
+            except StoreUnavailable:
+                return False
             settled = all(context.settled for context in contexts)
             return request is not None and request.status.ended and settled
 
