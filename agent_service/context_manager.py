@@ -2,25 +2,29 @@
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from agent_service.domain.context import Context, ContextStatus, Lease
+from agent_service.domain.errors import StoreError
 from agent_service.domain.events import Chunk
 from agent_service.domain.json_value import JsonValue
 from agent_service.domain.planning import insertion_order
-from agent_service.domain.request import Request, RequestStatus, Step, context_id
+from agent_service.domain.request import Request, Step, context_id
 from agent_service.domain.retrying import repeat_contexts
-from agent_service.domain.settling import Consequences, RequestPlan, consequences, end_of_request
 from agent_service.domain.stop import CANCELLED, Stop
 from agent_service.domain.templates import Placeholder
 from agent_service.domain.transitions import Transition, released
+from agent_service.settler import Settler, WrittenEnd
 from agent_service.store import Store
 from agent_service.store.claims import Claim
 from agent_service.store.doorbell import Topic
 from agent_service.store.driver import Session
 from agent_service.store.leases import LeaseState
+from agent_service.store.operations import WRITE_LIMIT, at_most
 from agent_service.store.outcomes import Outcome
-from agent_service.store.settlement import OUTLIVES, SettlementView
+from agent_service.store.requests import Standing
+from agent_service.store.settlement import OUTLIVES
 from agent_service.store.sizes import check_answer_size
 from agent_service.telemetry import fail_point
 
@@ -39,39 +43,48 @@ class ContextManager:
     def __init__(self, store: Store, *, retention: timedelta = DEFAULT_RETENTION) -> None:
         self.store = store
         self.retention = retention
+        self._settler = Settler(store, retention=retention, on_release=lambda: self._ring(None))
 
     def now(self) -> datetime:
         """The server's time, as well as this process knows it."""
         return self.store.clock.now()
 
-    async def plan(self, request: Request, *, session: Session | None = None) -> None:
+    async def plan(self, *requests: Request, session: Session | None = None) -> None:
         """
-        Insert the contexts of a request that are missing, then say that it is planned (DESIGN §4 rule 7).
+        Insert the contexts that are missing, then say that their requests are planned (DESIGN §4 rule 7).
 
         Dependents go before what they wait for, so that a step that ends finds all that it releases; what a
         retry copies goes before all of them. What follows from a copy that cannot be made, is the rescuer's.
         """
-        contexts = await self._contexts_of(request)
+        contexts = [context for request in requests for context in await self._contexts_of(request)]
         await self.store.contexts.insert(contexts, session=session)
         fail_point.reach("contexts.inserted")
-        standing = await self.store.requests.mark_planned(request.id, session=session)
+        standings = await self._mark_planned(requests, session)
         fail_point.reach("request.planned")
-        if standing is None or standing.status.ended or standing.cancel_requested:
-            # What was inserted after somebody else stopped the others is stopped by nobody else. Where the
-            # request itself is gone, nothing else would ever let its contexts expire.
-            expires_at = self.now() + OUTLIVES if standing is None else None
-            await self.stop(request.id, request.step_names, CANCELLED, expires_at=expires_at)
-            return
-        for context in contexts:
-            if context.status is ContextStatus.PENDING:
-                self._ring(context.service)
+        for request, standing in standings:
+            if standing is None or standing.status.ended or standing.cancel_requested:
+                # What was inserted after somebody else stopped the others is stopped by nobody else. Where
+                # the request itself is gone, nothing else would ever let its contexts expire.
+                expires_at = self.now() + OUTLIVES if standing is None else None
+                await self.stop(request.id, request.step_names, CANCELLED, expires_at=expires_at)
+        for service in {context.service for context in contexts if context.status is ContextStatus.PENDING}:
+            self._ring(service)
+
+    async def _mark_planned(
+        self, requests: Sequence[Request], session: Session | None
+    ) -> list[tuple[Request, Standing | None]]:
+        """How each request stands that is planned now; several that all go on need no further look."""
+        ids = [request.id for request in requests]
+        if len(ids) > 1 and await self.store.requests.mark_all_planned(ids):
+            return []
+        return [(each, await self.store.requests.mark_planned(each.id, session=session)) for each in requests]
 
     async def _contexts_of(self, request: Request) -> list[Context]:
         """The contexts that a request begins with, in the order in which they are to be inserted."""
         contexts = [_new_context(request, step) for step in insertion_order(request.submission.steps)]
         if request.retry_of is None:
             return contexts
-        originals = await self.store.contexts.results_of_request(request.retry_of)
+        originals = await self.store.contexts.results(request.retry_of, request.reused)
         by_step = {original.step: original for original in originals}
         return repeat_contexts(contexts, request.reused, by_step, at=self.now())
 
@@ -100,7 +113,11 @@ class ContextManager:
         fail_point.reach("hand_back.sending")
         lost = await self.store.outcomes.apply(outcomes)
         self._ring(None)
-        return len(outcomes) - len(lost)
+        given = [context.id for context in contexts if context.id not in lost]
+        # What was to stop has ended instead of waiting anew. Given back it is in any case.
+        with suppress(StoreError):
+            await self.settle(given)
+        return len(given)
 
     async def renew(self, tokens: Mapping[str, str], lease: timedelta) -> Mapping[str, LeaseState]:
         """Renew leases, given as context id → token, and read how they stand."""
@@ -121,9 +138,10 @@ class ContextManager:
             scope["steps"] = {step: {"output": output} for step, output in outputs.items()}
         return scope
 
-    async def store_chunk(self, chunk: Chunk) -> None:
-        """Store a piece of streamed output."""
-        await self.store.chunks.append(chunk)
+    async def store_chunk(self, chunk: Chunk, *, within: timedelta = WRITE_LIMIT) -> None:
+        """Store a piece of streamed output, or give that up after so long."""
+        with at_most(within):
+            await self.store.chunks.append(chunk)
         self._ring_progress(chunk.context_id)
 
     async def finish(self, outcomes: Sequence[Outcome]) -> frozenset[str]:
@@ -169,49 +187,11 @@ class ContextManager:
         Those that have not ended, or that somebody settled meanwhile, are left alone. Every step of it can be
         repeated, and is until the last one, which says that nothing is left to do.
         """
-        fail_point.reach("settle.before")
-        async with self.store.settlement.view() as view:
-            ended = await view.ended(context_ids)
-            if not ended:
-                return
-            plans = await view.plans({context.request_id for context in ended})
-            statuses = await view.statuses(plans)
-            follows = {
-                plan.id: consequences(
-                    plan,
-                    statuses[plan.id],
-                    [context.step for context in ended if context.request_id == plan.id],
-                )
-                for plan in plans
-            }
-            await self._apply(view, plans, statuses, follows)
-        cancelled = {context_id(rid, step) for rid, what in follows.items() for step in what.cancellations}
-        await self.store.settlement.mark_settled({context.id for context in ended} | cancelled)
-        fail_point.reach("settle.settled")
+        await self._settler.settle(context_ids)
 
-    async def _apply(
-        self,
-        view: SettlementView,
-        plans: Sequence[RequestPlan],
-        statuses: Mapping[str, Mapping[str, ContextStatus]],
-        follows: Mapping[str, Consequences],
-    ) -> None:
-        """Write the consequences, then the statuses of the requests."""
-        at = self.now()
-        await self.store.settlement.write_consequences(follows, at=at, session=view.session)
-        fail_point.reach("settle.consequences")
-        if any(what.releases for what in follows.values()):
-            self._ring(None)
-        if any(what.cancellations for what in follows.values()):
-            statuses = await view.statuses(plans)
-        changed = {}
-        for plan in plans:
-            status = end_of_request(plan, statuses[plan.id]) or RequestStatus.RUNNING
-            if plan.status is not status:
-                changed[plan.id] = status
-        ends = {plan.id: plan.status for plan in plans if plan.status.ended}
-        await self.store.settlement.write_statuses({**changed, **ends}, at=at, expires_at=at + self.retention)
-        fail_point.reach("settle.statuses")
+    async def settle_ends(self, ends: Sequence[WrittenEnd]) -> None:
+        """Like `settle`, for ends that this process has just written."""
+        await self._settler.settle_ends(ends)
 
     def _ring(self, service: str | None) -> None:
         """Where the server cannot ring, at least those in this process need not wait for their poll."""
@@ -247,6 +227,7 @@ def _new_context(request: Request, step: Step) -> Context:
         metadata=request.submission.metadata,
         idempotency_key=context_id(request.id, step.name),
         max_attempts=step.max_attempts,
+        sole=len(request.submission.steps) == 1,
         created_at=request.created_at,
         deadline_at=request.deadline_at,
         released_at=None if waits else request.created_at,

@@ -1,15 +1,15 @@
 """RequestService: how a request comes in, and how its state and events are read."""
 
+import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from agent_service.context_manager import DEFAULT_RETENTION, ContextManager
 from agent_service.domain.context import Context, ContextStatus
 from agent_service.domain.errors import (
-    IdempotencyConflict,
-    NotDurableYet,
+    AgentServiceError,
     RequestAlreadyEnded,
     RequestNotEnded,
     RequestNotFound,
@@ -20,6 +20,7 @@ from agent_service.domain.retrying import choose_reused, retry_fingerprint
 from agent_service.domain.stop import CANCELLED
 from agent_service.domain.submission import fingerprint, parse_submission
 from agent_service.event_reader import EventReader, in_order
+from agent_service.request_writer import Accepted, RequestWriter
 from agent_service.settings import load_settings
 from agent_service.store import Store
 from agent_service.store.driver import Session
@@ -29,14 +30,8 @@ from agent_service.telemetry import fail_point
 
 #: How long a request may take where nothing else is configured.
 DEFAULT_DEADLINE = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """The answer to a submission; `replayed` if its idempotency key had made the request before."""
-
-    request: Request
-    replayed: bool
+#: Submissions of one caller that are checked in one go.
+_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +74,7 @@ class RequestService:
         self._max_attempts = dict(max_attempts)
         self._deadline = deadline
         self._contexts = ContextManager(store, retention=retention)
+        self._writer = RequestWriter(store, self._contexts)
         self._events = EventReader(store)
 
     async def submit(
@@ -97,37 +93,62 @@ class RequestService:
         `UnstorableValue`, `NotDurableYet`, `StoreUnavailable`, or `WriteOutcomeUnknown`; then the same key
         tells the rest. Who is cancelled here has submitted all the same, except inside a transaction.
         """
-        if not isinstance(submission, Submission):
-            submission = parse_submission(
-                submission, services=self._max_attempts, max_deadline=self._deadline
-            )
-        call = self._submit(submission, caller or Caller(), idempotency_key, session)
+        call = self._submit(self._checked(submission), caller or Caller(), idempotency_key, session)
         return await (call if session is not None else self._store.calls.run(call))
+
+    async def submit_many(
+        self,
+        submissions: Sequence[object],
+        *,
+        caller: Caller | None = None,
+        idempotency_keys: Sequence[str | None] | None = None,
+    ) -> list[Accepted | AgentServiceError]:
+        """
+        Take many requests at once, each by itself: for each, in the same order, the answer or its error.
+
+        Each submission is what `submit` takes, and has its own idempotency key if there are any. The errors
+        are those of `submit`. Raises `StoreUnavailable` if MongoDB cannot be used at all.
+        """
+        keys = [None] * len(submissions) if idempotency_keys is None else idempotency_keys
+        pairs = list(zip(submissions, keys, strict=True))
+        return await self._store.calls.run(self._submit_many(pairs, caller or Caller()))
+
+    async def _submit_many(
+        self, pairs: Sequence[tuple[object, str | None]], caller: Caller
+    ) -> list[Accepted | AgentServiceError]:
+        await self._store.prepare_within(CALLER_LIMIT)
+
+        async def submit(submission: object, key: str | None) -> Accepted | AgentServiceError:
+            try:
+                request = self._new_request(self._checked(submission), caller, key)
+                return await self._writer.submit(request, size=check_request_size(request))
+            except AgentServiceError as error:
+                return error
+
+        submitting = []
+        for submission, key in pairs:
+            submitting.append(asyncio.create_task(submit(submission, key)))
+            if len(submitting) % _AT_ONCE == 0:
+                # The first are on their way while the next are checked, and others have their turn.
+                await asyncio.sleep(0)
+        return await asyncio.gather(*submitting)
+
+    def _checked(self, submission: object) -> Submission:
+        if isinstance(submission, Submission):
+            return submission
+        return parse_submission(submission, services=self._max_attempts, max_deadline=self._deadline)
 
     async def _submit(
         self, submission: Submission, caller: Caller, idempotency_key: str | None, session: Session | None
     ) -> Accepted:
         # Without the unique index two requests could have the same idempotency key.
         await self._store.prepare_within(CALLER_LIMIT)
-        request = self._new_request(submission, caller, idempotency_key, fingerprint=fingerprint(submission))
-        check_request_size(request)
+        request = self._new_request(submission, caller, idempotency_key)
+        size = check_request_size(request)
+        if session is None:
+            return await self._writer.submit(request, size=size)
         with at_most(CALLER_LIMIT):
-            return await self._store_request(request, session)
-
-    async def _store_request(self, request: Request, session: Session | None) -> Accepted:
-        key = request.idempotency_key
-        # Inside a transaction a duplicate would abort all of it, so the key is looked up first.
-        if session is not None and key is not None:
-            original = await self._store.requests.by_idempotency_key(
-                request.caller.organization_id, key, session=session
-            )
-            if original is not None:
-                return await self._replay(original, request)
-        if not await self._store.requests.insert(request, session=session):
-            return await self._replay(await self._original(request), request)
-        fail_point.reach("request.inserted")
-        await self._contexts.plan(request, session=session)
-        return Accepted(request=request, replayed=False)
+            return await self._writer.submit_apart(request, session=session)
 
     async def retry(
         self,
@@ -164,12 +185,12 @@ class RequestService:
                 original.submission,
                 original.caller,
                 key,
-                fingerprint=retry_fingerprint(original.id, from_step),
+                retried=retry_fingerprint(original.id, from_step),
                 retry_of=original.id,
                 reused=choose_reused(original.submission.steps, completed, from_step),
             )
             check_request_size(request)
-            return await self._store_request(request, None)
+            return await self._writer.submit_apart(request)
 
     async def cancel(self, request_id: str, *, organization_id: str | None = None) -> RequestView:
         """
@@ -225,33 +246,13 @@ class RequestService:
             raise RequestNotFound(request_id)
         return request
 
-    async def _original(self, request: Request) -> Request:
-        """The request that took the idempotency key, once it is durable."""
-        key = request.idempotency_key
-        if key is None:
-            raise NotDurableYet("the request was not stored; submit it again")
-        original = await self._store.requests.by_idempotency_key(request.caller.organization_id, key)
-        if original is None:
-            raise NotDurableYet("a request with this idempotency key is being stored; ask again")
-        return original
-
-    async def _replay(self, original: Request, request: Request) -> Accepted:
-        """The answer that the original got, given only once its contexts are durable."""
-        if original.fingerprint != request.fingerprint:
-            raise IdempotencyConflict(
-                "this idempotency key was used before with another body; use a new key for a new request"
-            )
-        if not original.planned:
-            await self._contexts.plan(original)
-        return Accepted(request=original, replayed=True)
-
     def _new_request(
         self,
         submission: Submission,
         caller: Caller,
         idempotency_key: str | None,
         *,
-        fingerprint: str,
+        retried: str | None = None,
         retry_of: str | None = None,
         reused: tuple[str, ...] = (),
     ) -> Request:
@@ -270,7 +271,7 @@ class RequestService:
             created_at=now,
             deadline_at=now + (submission.deadline or self._deadline),
             idempotency_key=idempotency_key,
-            fingerprint=fingerprint,
+            fingerprint=retried or fingerprint(submission),
             retry_of=retry_of,
             reused=reused,
         )

@@ -8,7 +8,7 @@ nothing bad at the front starves what stands behind it.
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -30,15 +30,19 @@ from agent_service.domain.stop import CANCELLED, DEADLINE, Stop
 from agent_service.domain.transitions import lease_lost
 from agent_service.store import Store
 from agent_service.store.cancellation import OpenRequest
+from agent_service.store.doorbell import Topic
 from agent_service.store.leftovers import LEFTOVER_KINDS
+from agent_service.store.lookout import EVERY_NEED, Look, Need
 from agent_service.store.paging import Page
 from agent_service.telemetry import fail_point
 
 #: How long whoever wrote an end, or inserted a request, has to finish the job before somebody else does.
 GRACE = timedelta(seconds=5)
 _PAGE = 100
-#: One sweep of so many does the duties that are needed only where a process died.
+#: One sweep of so many does the duties that are needed only where a process died: what somebody waits for is
+#: done by whoever was asked.
 _SELDOM = 3
+_SELDOM_NEEDED = frozenset({Need.PLANNING, Need.CANCELLING})
 #: What is forgotten disturbs nobody, so it is looked for now and then.
 _FORGET_EVERY = timedelta(hours=1)
 #: Most requests have ended after this long; of older ones that have not, nothing is forgotten either.
@@ -56,7 +60,7 @@ class Rescuer:
 
     `lease` is the length of the leases here: for so long after it first saw the present primary nothing is
     taken back, because workers may not have had a chance to renew, and the clock of this primary may be ahead
-    of that which the leases were made with. `every` is the mean time between two sweeps.
+    of that which the leases were made with. `every` is about the time between two sweeps.
     """
 
     def __init__(
@@ -77,6 +81,14 @@ class Rescuer:
         self._backoff = backoff or RetryPolicy()
         self._stopping = asyncio.Event()
         self._forget_at = datetime.min.replace(tzinfo=UTC)
+        self._duties: Mapping[Need, Callable[[], Awaitable[None]]] = {
+            Need.LEASES: self._reclaim,
+            Need.PLANNING: self._replan,
+            Need.CANCELLING: self._cancel,
+            Need.DEADLINES: self._end_overdue,
+            Need.SETTLING: self._settle,
+            Need.PROMOTING: self._promote,
+        }
 
     def cover(self, lease: timedelta) -> None:
         """There are leases of this length too: wait as long as the longest, look as often as the shortest."""
@@ -90,26 +102,49 @@ class Rescuer:
             if stopping.is_set():
                 return
             await self.sweep(every_duty=sweep % _SELDOM == 0)
-            pause = self._every.total_seconds() * random.uniform(0.5, 1.5)
+            pause = self._every.total_seconds() * random.uniform(0.7, 1.5)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await stopping.wait()
 
     async def sweep(self, *, every_duty: bool = True) -> None:
-        """Do every duty, or the usual ones, once; trouble in one does not keep the others from being done."""
-        usual = (self._measure_clock, self._reclaim, self._end_overdue, self._settle)
-        # What somebody waits for is done by whoever was asked; this is for where that one died.
-        seldom = (self._replan, self._cancel, self._forget)
-        for duty in (*usual[:2], *(seldom if every_duty else ()), *usual[2:]):
-            try:
-                await duty()
-            except StoreError as error:
-                logger.warning("the rescuer goes on later: {}", error)
-            except Exception:
-                logger.exception("the rescuer met something unforeseen and goes on")
+        """
+        Do what there is to do of every duty, or of the usual ones, once.
 
-    async def _measure_clock(self) -> None:
-        await self._store.measure_clock()
+        Trouble in one does not keep the others from being done.
+        """
+        needs = await self._look()
+        if needs:
+            # A look may be a little wrong about the time; whoever takes something away may not.
+            await self._carefully(self._store.measure_clock)
+        for need, duty in self._duties.items():
+            if need in needs and (every_duty or need not in _SELDOM_NEEDED):
+                await self._carefully(duty)
+        if every_duty:
+            await self._carefully(self._forget)
+
+    async def _look(self) -> frozenset[Need]:
+        """What there is to do; everything, if there is no telling."""
+        look: Look | None = None
+
+        async def look_out() -> None:
+            nonlocal look
+            look = await self._store.look(grace=self._grace)
+
+        await self._carefully(look_out)
+        return EVERY_NEED if look is None else look.needs
+
+    async def _carefully(self, duty: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await duty()
+        except StoreError as error:
+            logger.warning("the rescuer goes on later: {}", error)
+        except Exception:
+            logger.exception("the rescuer met something unforeseen and goes on")
+
+    async def _promote(self) -> None:
+        """The scheduler of this process promotes what that of none did."""
+        self._store.doorbell.ring(Topic.SCHEDULE)
 
     async def _reclaim(self) -> None:
         """Take back contexts whose lease has ended."""
@@ -122,9 +157,12 @@ class Rescuer:
             for context in page:
                 await repairs.attempt(partial(self._take_back, context, taken), context.id)
             if taken:
-                await self._contexts.settle(taken)
+                await repairs.attempt(partial(self._contexts.settle, taken), "what was taken back")
 
     async def _take_back(self, context: Context, taken: list[str]) -> None:
+        if self._store.primary_is_new(self._lease):
+            # There was an election since the page was read.
+            return
         now = self._store.clock.now()
         transition = lease_lost(
             at=now,
@@ -217,9 +255,8 @@ class _Repairs:
             return True
         try:
             await repair()
-        except StoreUnavailable:
-            raise
-        except WriteOutcomeUnknown:
+        except (StoreUnavailable, WriteOutcomeUnknown):
+            # One that takes too long to read must not keep the others waiting for ever either.
             self._unanswered += 1
             if self._unanswered >= _MOST_UNANSWERED:
                 raise

@@ -2,19 +2,25 @@
 
 import asyncio
 import random
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from loguru import logger
 
 from agent_service.domain.errors import StoreError
 from agent_service.store import Store
-from agent_service.store.doorbell import Topic
+from agent_service.store.bell import Bell
+from agent_service.store.doorbell import Ring, Topic
 from agent_service.telemetry import fail_point
 
-#: The longest sleep: what other processes schedule rings the bell, and this is the net below it.
-_LONGEST_SLEEP = timedelta(seconds=30)
+#: The longest sleep: what other processes schedule rings the bell, and below it there is the rescuer, which
+#: rings for whatever should have been promoted.
+_LONGEST_SLEEP = timedelta(minutes=5)
 _LONGEST_SLEEP_WITHOUT_BELL = timedelta(seconds=1)
 _AFTER_TROUBLE = timedelta(seconds=3)
+#: How far apart processes look, at most, that wait for the same moment.
+SPREAD = timedelta(milliseconds=100)
+#: A millisecond more than needed: MongoDB's dates have no finer steps.
+_FINEST = timedelta(milliseconds=1)
 #: How many contexts are promoted at once.
 _PAGE = 500
 
@@ -24,13 +30,15 @@ class Scheduler:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._alarm = Alarm(store)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Promote until `stopping` is set; outlives every trouble of MongoDB."""
-        with self._store.doorbell.listen(Topic.SCHEDULE) as bell:
+        with self._store.doorbell.hold(self._alarm) as alarm:
             while not stopping.is_set():
+                alarm.reset()
                 sleep = await self._promote_due()
-                waiter = asyncio.create_task(bell.wait(sleep))
+                waiter = asyncio.create_task(alarm.wait(sleep))
                 stopped = asyncio.create_task(stopping.wait())
                 await asyncio.wait((waiter, stopped), return_when=asyncio.FIRST_COMPLETED)
                 waiter.cancel()
@@ -42,20 +50,22 @@ class Scheduler:
         longest = _LONGEST_SLEEP if self._store.doorbell.available else _LONGEST_SLEEP_WITHOUT_BELL
         longest *= random.uniform(0.8, 1.2)
         try:
+            # Where another process was faster, nothing is due any more, and this question was the only one.
+            next_run_at = await self._store.schedule.next_run_at()
+            if next_run_at is None:
+                return longest
+            if next_run_at > self._store.clock.now():
+                self._alarm.expect(next_run_at)
+                return min(longest, self._alarm.due_in(next_run_at))
             while await self._promote() == _PAGE:
                 continue
-            next_run_at = await self._store.schedule.next_run_at()
+            return timedelta(0)
         except StoreError as error:
             logger.warning("cannot look for due work now: {}", error)
             return _AFTER_TROUBLE * random.uniform(0.8, 1.2)
         except Exception:
             logger.exception("the scheduler met something unforeseen and goes on")
             return _AFTER_TROUBLE * random.uniform(0.8, 1.2)
-        if next_run_at is None:
-            return longest
-        # A millisecond more than needed: MongoDB's dates have no finer steps.
-        due_in = next_run_at - self._store.clock.now() + timedelta(milliseconds=1)
-        return min(longest, max(due_in, timedelta(0)))
 
     async def _promote(self) -> int:
         fail_point.reach("promote.before")
@@ -65,3 +75,41 @@ class Scheduler:
         if promoted and not self._store.doorbell.available:
             self._store.doorbell.ring(Topic.WORK)
         return promoted
+
+
+class Alarm(Bell):
+    """
+    The bell of one scheduler: rings when something is due.
+
+    News say when that is, so that what is scheduled costs no question of any process before it is due.
+    """
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(Topic.SCHEDULE)
+        self._store = store
+        #: The first moment that is known at which something is due.
+        self._first: datetime | None = None
+
+    def hear(self, news: Ring) -> None:
+        """Something was scheduled: ring when it is due, or at once where nobody knows when that is."""
+        if news.run_at is None or not self.hears(news):
+            super().hear(news)
+        elif self._first is None or news.run_at < self._first:
+            self._first = news.run_at
+            self.ring_after(self.due_in(news.run_at).total_seconds(), about=Topic.SCHEDULE)
+
+    def reset(self) -> None:
+        """Nothing is known; the stored schedule is about to be read."""
+        self.silence()
+        self._first = None
+
+    def expect(self, run_at: datetime) -> None:
+        """Something stored is due then, and nothing stored is before."""
+        self._first = run_at if self._first is None else min(self._first, run_at)
+
+    def due_in(self, run_at: datetime) -> timedelta:
+        """How long until it is due; where other processes wait for the same, some of them wait longer."""
+        due_in = run_at - self._store.clock.now() + _FINEST
+        if not self._store.roster.alone:
+            due_in += SPREAD * random.random()
+        return max(due_in, timedelta(0))

@@ -1,7 +1,7 @@
 """Fixtures of all tests: a real MongoDB for whoever asks, and a fresh database for each test."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from agent_service.local.mongod import start_mongod
 from agent_service.store import Store
+from tests.support.log_lines import log_lines
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -21,6 +22,13 @@ async def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
     server = await start_mongod(folder, extra_arguments=("--setParameter", "enableTestCommands=1"))
     yield server.uri
     await server.stop()
+
+
+@pytest.fixture
+def warnings() -> Iterator[list[str]]:
+    """The lines that are logged as warnings or worse."""
+    with log_lines() as lines:
+        yield lines
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from fastapi import FastAPI
 
+from agent_service.api.batch_routes import batch_routes
 from agent_service.api.boundary import Boundary
 from agent_service.api.bounded_calls import ANSWER_WITHIN, BoundedCalls
 from agent_service.api.error_handlers import install_error_handlers
@@ -62,6 +63,7 @@ def create_app(
     app.add_middleware(Boundary)
     install_error_handlers(app)
     app.include_router(request_routes(requests, calls, max_body_bytes=max_body_bytes))
+    app.include_router(batch_routes(requests, calls, max_body_bytes=max_body_bytes))
     app.include_router(event_routes(store, requests, calls, draining=draining, ping_every=ping_every))
     app.include_router(health_routes(store, calls))
     return app

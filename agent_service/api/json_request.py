@@ -36,8 +36,17 @@ async def read_json(call: HttpRequest, *, max_bytes: int) -> object:
     Raises HttpProblem (415, 413, 400) or InvalidSubmission. Numbers that no JSON has (NaN) and integers that
     do not fit are left to be found with their place by whoever checks the values.
     """
+    return parse_json(await read_body(call, max_bytes=max_bytes))
+
+
+async def read_body(call: HttpRequest, *, max_bytes: int) -> bytes:
+    """
+    The body of a call that says that it is JSON, of which never more than `max_bytes` and one piece are held.
+
+    Raises HttpProblem (415, 413).
+    """
     _check_type(call.headers)
-    return parse_json(await _read(call, max_bytes))
+    return await _read(call, max_bytes)
 
 
 async def read_optional_json(call: HttpRequest, *, max_bytes: int) -> object:
@@ -55,6 +64,19 @@ def parse_json(body: bytes) -> object:
 
     Raises HttpProblem (400) with the position of the error, or InvalidSubmission for names that an object
     has twice and for nesting that is far too deep.
+    """
+    decoded, repetitions = decode_json(body)
+    problems = list(islice(repetitions, MAX_PROBLEMS))
+    if problems:
+        raise InvalidSubmission(problems)
+    return decoded
+
+
+def decode_json(body: bytes) -> tuple[object, Iterator[FieldProblem]]:
+    """
+    Like `parse_json`, with the places of the names that an object has twice instead of their error.
+
+    Of these the last one is in the decoded value.
     """
     repeated: list[tuple[dict[str, object], str]] = []
 
@@ -75,9 +97,7 @@ def parse_json(body: bytes) -> object:
     except RecursionError as error:
         detail = f"nested deeper than {MAX_DEPTH} levels"
         raise InvalidSubmission([FieldProblem(pointer="", detail=detail)]) from error
-    if repeated:
-        raise InvalidSubmission(list(islice(_repetitions(decoded, repeated), MAX_PROBLEMS)))
-    return decoded
+    return decoded, _repetitions(decoded, repeated) if repeated else iter(())
 
 
 def _integer(digits: str) -> int:

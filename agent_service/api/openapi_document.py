@@ -11,10 +11,19 @@ from agent_service.api import boundary, caller, idempotency_key
 from agent_service.api.event_frames import EventBody
 from agent_service.api.problems import PROBLEM_TYPE, ProblemBody
 from agent_service.api.request_answer import RequestAnswer
-from agent_service.api.submission_schema import SUBMISSION_EXAMPLE, SUBMISSION_SCHEMA
+from agent_service.api.submission_schema import (
+    BATCH_ANSWER_SCHEMA,
+    BATCH_EXAMPLE,
+    BATCH_SCHEMA,
+    SUBMISSION_EXAMPLE,
+    SUBMISSION_SCHEMA,
+)
+from agent_service.domain.json_value import JsonObject
 
 _REFERENCE = "#/components/schemas/{model}"
 _BODIES: tuple[type, ...] = (EventBody, ProblemBody, RequestAnswer)
+#: Schemas that no class has.
+_WRITTEN = {"Submission": SUBMISSION_SCHEMA, "Batch": BATCH_SCHEMA, "BatchAnswer": BATCH_ANSWER_SCHEMA}
 
 #: Part of an OpenAPI document, which is JSON without a type of its own.
 Fragment = dict[str, Any]
@@ -40,16 +49,21 @@ class DocumentedApi(FastAPI):
                 title=self.title, version=self.version, summary=self.summary, routes=self.routes
             )
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            schemas |= _schemas() | {"Submission": SUBMISSION_SCHEMA}
+            schemas |= _schemas() | _WRITTEN
             self.openapi_schema = document
         return self.openapi_schema
 
 
 def answers(
-    status: HTTPStatus, description: str, body: type | None = None, *, media_type: str = "application/json"
+    status: HTTPStatus,
+    description: str,
+    body: type | str | None = None,
+    *,
+    media_type: str = "application/json",
 ) -> Responses:
     """What a route answers when all goes well; `body` is one of the shared schemas, or any object."""
-    schema = {"type": "object"} if body is None else {"$ref": _REFERENCE.format(model=body.__name__)}
+    model = body.__name__ if isinstance(body, type) else body
+    schema = {"type": "object"} if model is None else {"$ref": _REFERENCE.format(model=model)}
     headers = {boundary.HEADER: {"description": "names the call in the log", "schema": {"type": "string"}}}
     return {
         int(status): {
@@ -67,9 +81,23 @@ def problem_answer(status: HTTPStatus, description: str) -> Responses:
 
 def submission_extra() -> Fragment:
     """The body and the headers of a submission, which are read without FastAPI."""
+    key = "1 to 255 visible ASCII characters, quoted or bare"
+    return _submitting("Submission", SUBMISSION_EXAMPLE, key)
+
+
+def batch_extra() -> Fragment:
+    """The body and the headers of a batch, which are read without FastAPI."""
+    key = (
+        "1 to 251 visible ASCII characters, quoted or bare; submission number i, from 0, has the key KEY/i,"
+        " so a batch that is sent again unchanged takes nothing twice"
+    )
+    return _submitting("Batch", BATCH_EXAMPLE, key)
+
+
+def _submitting(model: str, example: JsonObject, key: str) -> Fragment:
     return {
         "parameters": [
-            _header(idempotency_key.HEADER, "1 to 255 visible ASCII characters, quoted or bare"),
+            _header(idempotency_key.HEADER, key),
             _header(caller.USER_ID, "handed on to base services"),
             _header(caller.CORRELATION_ID, "handed on to base services"),
             _header(caller.TRACEPARENT, "W3C Trace Context, handed on to base services"),
@@ -79,8 +107,8 @@ def submission_extra() -> Fragment:
             "required": True,
             "content": {
                 "application/json": {
-                    "schema": {"$ref": _REFERENCE.format(model="Submission")},
-                    "example": SUBMISSION_EXAMPLE,
+                    "schema": {"$ref": _REFERENCE.format(model=model)},
+                    "example": example,
                 }
             },
         },

@@ -63,13 +63,26 @@ def refuse(
 
 def problem_response(problem: Problem, scope: Scope) -> Response:
     """The answer for a problem with the call of this scope; pure ASCII, whatever was sent to us."""
+    headers = {"Cache-Control": "no-store", **problem.headers}
+    if problem.retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(problem.retry_after.total_seconds())))
+    return Response(
+        json.dumps(problem_body(problem, scope), separators=(",", ":")).encode(),
+        status_code=problem.status,
+        headers=headers,
+        media_type=PROBLEM_TYPE,
+    )
+
+
+def problem_body(problem: Problem, scope: Scope) -> dict[str, object]:
+    """A problem with the call of this scope, or with a part of it, as it is sent."""
     body = asdict(
         ProblemBody(
             type="about:blank",
             title=problem.status.phrase,
             status=problem.status,
             detail=problem.detail,
-            instance=quote(str(scope.get("path", ""))),
+            instance=quote(str(scope.get("path", "")), safe="/:"),
             code=problem.code,
             request_id=str(scope.get(SCOPE_KEY, "")),
             errors=tuple(_shortened(error) for error in problem.errors),
@@ -77,15 +90,7 @@ def problem_response(problem: Problem, scope: Scope) -> Response:
     )
     if not problem.errors:
         del body["errors"]
-    headers = {"Cache-Control": "no-store", **problem.headers}
-    if problem.retry_after is not None:
-        headers["Retry-After"] = str(max(1, round(problem.retry_after.total_seconds())))
-    return Response(
-        json.dumps(body, separators=(",", ":")).encode(),
-        status_code=problem.status,
-        headers=headers,
-        media_type=PROBLEM_TYPE,
-    )
+    return body
 
 
 def _shortened(error: FieldProblem) -> FieldProblem:

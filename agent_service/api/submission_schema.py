@@ -55,6 +55,52 @@ SUBMISSION_SCHEMA: JsonObject = {
     ]
 }
 
+#: Submissions in one batch, at most.
+LARGEST_BATCH = 1_000
+
+BATCH_SCHEMA: JsonObject = {
+    "type": "object",
+    "required": ["requests"],
+    "additionalProperties": False,
+    "properties": {
+        "requests": {
+            "type": "array",
+            "items": {"$ref": "#/components/schemas/Submission"},
+            "minItems": 1,
+            "maxItems": LARGEST_BATCH,
+        },
+    },
+}
+
+#: Of each submission, in the same order: the id of its request, or why there is none.
+BATCH_ANSWER_SCHEMA: JsonObject = {
+    "type": "object",
+    "required": ["results"],
+    "properties": {
+        "results": {
+            "type": "array",
+            "items": {
+                "oneOf": [
+                    {
+                        "title": "Taken",
+                        "type": "object",
+                        "required": ["id"],
+                        "additionalProperties": False,
+                        "properties": {"id": {"type": "string"}},
+                    },
+                    {
+                        "title": "Refused",
+                        "type": "object",
+                        "required": ["problem"],
+                        "additionalProperties": False,
+                        "properties": {"problem": {"$ref": "#/components/schemas/ProblemBody"}},
+                    },
+                ]
+            },
+        }
+    },
+}
+
 SUBMISSION_EXAMPLE: JsonObject = {
     "steps": [
         {
@@ -79,4 +125,15 @@ SUBMISSION_EXAMPLE: JsonObject = {
     "metadata": {},
     "priority": 0,
     "deadline_seconds": 600,
+}
+
+BATCH_EXAMPLE: JsonObject = {
+    "requests": [
+        {
+            "service": "generation",
+            "input": {"template": "Greet {{ vars.name }}."},
+            "variables": {"name": name},
+        }
+        for name in ("Ada", "Grace")
+    ]
 }

@@ -11,9 +11,8 @@ from agent_service.domain.errors import AgentServiceError
 from agent_service.local.addresses import find_addresses
 from agent_service.settings import Settings
 from agent_service.store import Store
+from agent_service.store.workers import SILENT_AFTER
 
-#: A worker that has been silent for this long counts as gone: three of its signs of life.
-SILENCE_LIMIT = timedelta(seconds=45)
 #: Below the timeout of the health checks of containers.
 _ANSWER_LIMIT = timedelta(seconds=3)
 
@@ -48,11 +47,11 @@ async def worker_health(settings: Settings) -> Health:
         mongodb = settings.mongodb
         async with Store.connect(uri, database=mongodb.database, driver=mongodb.driver) as store:
             await store.measure_clock()
-            workers = await store.workers.seen_since(store.clock.now() - SILENCE_LIMIT)
+            workers = await store.workers.seen_since(store.clock.now() - SILENT_AFTER)
     except AgentServiceError as error:
         return Health(problem=f"no worker of this machine can be seen: {error}")
     lags = [worker.loop_lag for worker in workers if worker.host == host]
     if lags:
         return Health(remark=f"event loop late by {max(lags).total_seconds():.1f} s at most")
-    silence = f"{SILENCE_LIMIT.total_seconds():g} s"
+    silence = f"{SILENT_AFTER.total_seconds():g} s"
     return Health(problem=f"no worker on {host} gave a sign of life within {silence}")

@@ -25,6 +25,9 @@ def find_unstorable(value: object, pointer: str = "") -> Iterator[FieldProblem]:
 
     Walks with a stack of its own, so that a hostile depth ends as a problem and not as RecursionError.
     """
+    # Nearly everything can be stored, and then nobody asks for places.
+    if _is_storable(value):
+        return
     stack: list[tuple[object, str, int]] = [(value, pointer, 1)]
     while stack:
         item, where, depth = stack.pop()
@@ -45,6 +48,26 @@ def find_unstorable(value: object, pointer: str = "") -> Iterator[FieldProblem]:
             detail = _scalar_problem(item)
             if detail is not None:
                 yield FieldProblem(pointer=where, detail=detail)
+
+
+def _is_storable(value: object) -> bool:
+    stack: list[tuple[object, int]] = [(value, 1)]
+    while stack:
+        item, depth = stack.pop()
+        if isinstance(item, str):
+            if not _is_unicode(item):
+                return False
+        elif isinstance(item, Mapping):
+            if depth > MAX_DEPTH or any(_key_problem(key) is not None for key in item):
+                return False
+            stack.extend([(child, depth + 1) for child in item.values()])
+        elif isinstance(item, list | tuple):
+            if depth > MAX_DEPTH:
+                return False
+            stack.extend([(child, depth + 1) for child in item])
+        elif _scalar_problem(item) is not None:
+            return False
+    return True
 
 
 def _key_problem(key: object) -> str | None:
@@ -72,6 +95,8 @@ def _scalar_problem(item: object) -> str | None:
 
 
 def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

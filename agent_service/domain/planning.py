@@ -84,8 +84,9 @@ def check_templates(
     A step may use the variables and the outputs of the steps that it waits for. `variables` is None when
     they could not be read, and `graph_known` false when the graph could not: then nothing is said of them.
     """
+    needs = {step.name: step.after for step in steps}
     for pointer, step in zip(pointers, steps, strict=True):
-        upstream = ancestors(steps, step.name)
+        upstream = _reachable(needs, step.name)
         for where, text in find_strings(step.input, f"{pointer}/input"):
             try:
                 paths = dict.fromkeys(placeholder.path for placeholder in placeholders(text))

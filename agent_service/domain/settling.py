@@ -1,6 +1,6 @@
 """Settling: what follows for a request from the end of some of its steps (DESIGN §2 and §4 rule 8)."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent_service.domain.context import ContextError, ContextStatus
@@ -28,17 +28,17 @@ class Consequences:
 
 
 def consequences(
-    plan: RequestPlan, statuses: Mapping[str, ContextStatus], ended: Collection[str]
+    plan: RequestPlan, statuses: Mapping[str, ContextStatus], ended: Sequence[str]
 ) -> Consequences:
     """
-    What follows from the ends of the steps `ended`; `statuses` are those of all contexts there are.
+    What follows from the ends of the steps `ended`, in their order; `statuses` are those of all contexts.
 
     Everything that depends on a step that did not complete is named, directly or not; what is not blocked any
-    more is left alone by whoever writes it.
+    more is left alone by whoever writes it. What depends on several of them is cancelled for the first.
     """
     releases: list[tuple[str, str]] = []
     cancellations: dict[str, ContextError] = {}
-    for step in sorted(ended):
+    for step in ended:
         if statuses[step] is ContextStatus.COMPLETED:
             releases += [(step, dependent) for dependent in direct_dependents(plan.steps, step)]
         else:
@@ -56,9 +56,14 @@ def end_of_request(plan: RequestPlan, statuses: Mapping[str, ContextStatus]) -> 
     present = [statuses.get(step.name) for step in plan.steps]
     if not all(status is not None and status.ended for status in present):
         return None
-    if ContextStatus.FAILED in present:
+    return request_end({status for status in present if status is not None})
+
+
+def request_end(ends: Collection[ContextStatus]) -> RequestStatus:
+    """How a request ended all of whose contexts have, and these are their ends."""
+    if ContextStatus.FAILED in ends:
         return RequestStatus.FAILED
-    if ContextStatus.CANCELLED in present:
+    if ContextStatus.CANCELLED in ends:
         return RequestStatus.CANCELLED
     return RequestStatus.COMPLETED
 

@@ -40,6 +40,21 @@ class Placeholder:
     text: str
 
 
+def is_template(value: JsonValue) -> bool:
+    """Whether anything in `value` would be filled in; all that is not stays as it is."""
+    stack: list[JsonValue] = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, str):
+            if _OPEN in item:
+                return True
+        elif isinstance(item, Mapping):
+            stack.extend(item.values())
+        elif isinstance(item, list | tuple):
+            stack.extend(item)
+    return False
+
+
 def placeholders(value: JsonValue) -> tuple[Placeholder, ...]:
     """Every placeholder in `value`, in document order; raises TemplateError for a malformed one."""
     return tuple(

@@ -8,7 +8,8 @@ Transitions: the only list of legal moves of a context, each a value made by a c
        └──cancelled         └── scheduled ◀────┴──retry_at, lease_lost
 
 The moves that leave `running` are `Transition` values; the store applies one, fenced by the lease token.
-Moves to `pending` or `scheduled` become `cancelled` where the request's cancellation came first.
+Moves to `pending` or `scheduled` become `cancelled` where the request's cancellation came first, and `failed`
+where its deadline did.
 """
 
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ def lease_lost(*, at: datetime, run_at: datetime, tries: int, max_attempts: int)
     """
     The worker fell silent; the rescuer takes the context back, and the try counts.
 
-    How many chunks the attempt stored is not known any more; 0 stands in the history.
+    How many chunks the attempt stored is for whoever writes it to count.
     """
     error = ContextError(
         code="lease_lost",

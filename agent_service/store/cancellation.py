@@ -19,7 +19,7 @@ from agent_service.store.requests import owned
 WAITING = (ContextStatus.BLOCKED.value, ContextStatus.SCHEDULED.value, ContextStatus.PENDING.value)
 _OPEN = (*WAITING, ContextStatus.RUNNING.value)
 #: After all times: however old a request is, and whoever's clock made it.
-_END = datetime.max.replace(tzinfo=UTC)
+END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _PROJECTION = {"planned": 1, "steps.name": 1, "created_at": 1, "deadline_at": 1}
 
 
@@ -61,7 +61,7 @@ class CancellationCollection:
         `after` is the place, (creation, id), of the last one of the page before. Raises `StoreUnavailable`.
         """
         asked = {"cancel_requested": True, "finished_at": None}
-        return await self._open(asked, "created_at", _END, after, limit)
+        return await self._open(asked, "created_at", END_OF_TIME, after, limit)
 
     async def overdue(
         self, now: datetime, *, after: Place | None = None, limit: int = 100

@@ -30,6 +30,8 @@ class Claim:
     queues: tuple[str, ...]
     lease: Lease
     at: datetime
+    #: Whether whoever waits for the same context is to hear that it was taken.
+    lone: bool = False
 
 
 class ClaimCollection:
@@ -132,15 +134,14 @@ def claim_filter(claim: Claim) -> Document:
 
 def claim_update(claim: Claim) -> Mapping[str, Document]:
     """What a claim writes: the lease, the next attempt, one try taken."""
+    lease: Document = {
+        "token": claim.lease.token,
+        "worker": claim.lease.worker,
+        "expires_at": claim.lease.expires_at,
+    }
+    if claim.lone:
+        lease["lone"] = True
     return {
-        "$set": {
-            "status": "running",
-            "lease": {
-                "token": claim.lease.token,
-                "worker": claim.lease.worker,
-                "expires_at": claim.lease.expires_at,
-            },
-            "started_at": claim.at,
-        },
+        "$set": {"status": "running", "lease": lease, "started_at": claim.at},
         "$inc": {"attempt": 1, "tries": 1},
     }

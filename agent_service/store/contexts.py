@@ -61,12 +61,11 @@ class ContextCollection:
             )
             return [context_of(document) async for document in found]
 
-    async def results_of_request(self, request_id: str) -> list[Context]:
-        """Like `of_request`, without inputs and histories. Raises `StoreUnavailable`."""
+    async def results(self, request_id: str, steps: AnyCollection[str]) -> list[Context]:
+        """The contexts of these steps, without inputs and histories. Raises `StoreUnavailable`."""
+        ids = [context_id(request_id, step) for step in steps]
         with reading():
-            found = self._committed.find(
-                {"_id": ids_of_request(request_id)}, {"input": 0, "metadata": 0, "history": 0}
-            )
+            found = self._committed.find({"_id": {"$in": ids}}, {"input": 0, "metadata": 0, "history": 0})
             return [context_of(document) async for document in found]
 
     async def outputs(self, request_id: str, steps: AnyCollection[str]) -> Mapping[str, JsonValue]:

@@ -3,14 +3,14 @@
 import asyncio
 import contextvars
 import time
-from datetime import timedelta
-from typing import Self, cast
+from datetime import datetime, timedelta
+from typing import Self
 
 from loguru import logger
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from agent_service.domain.clock import ServerClock
-from agent_service.domain.errors import ConfigurationError, StoreError, StoreUnavailable, WriteOutcomeUnknown
+from agent_service.domain.errors import StoreError, StoreUnavailable, WriteOutcomeUnknown
 from agent_service.store.cancellation import CancellationCollection
 from agent_service.store.chunks import ChunkCollection
 from agent_service.store.claims import ClaimCollection
@@ -18,9 +18,8 @@ from agent_service.store.contexts import ContextCollection
 from agent_service.store.dead_letters import DeadLetterCollection
 from agent_service.store.doorbell import Doorbell
 from agent_service.store.driver import (
-    Database,
+    checked_database,
     close_client,
-    is_database,
     is_mock,
     open_client,
     primary_of,
@@ -29,9 +28,11 @@ from agent_service.store.driver import (
 from agent_service.store.indexes import create_indexes, missing_indexes
 from agent_service.store.leases import LeaseCollection
 from agent_service.store.leftovers import LeftoverCollection
+from agent_service.store.lookout import Look, Lookout
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
 from agent_service.store.outcomes import OutcomeCollection
 from agent_service.store.requests import RequestCollection
+from agent_service.store.roster import Roster
 from agent_service.store.schedule import ScheduleCollection
 from agent_service.store.services import ServiceCollection
 from agent_service.store.settlement import SettlementCollection
@@ -53,7 +54,7 @@ class Store:
     """
 
     def __init__(self, database: object) -> None:
-        self._database = _checked(database)
+        self._database = checked_database(database)
         self._owns_client = False
         self._preparing: asyncio.Task[None] | None = None
         self._measured = self._measured_wall = 0.0
@@ -82,6 +83,8 @@ class Store:
         self.dead_letters = DeadLetterCollection(self._database)
         self.workers = WorkerCollection(self._database)
         self.services = ServiceCollection(self._database)
+        self.lookout = Lookout(self._database)
+        self.roster = Roster()
 
     @classmethod
     def connect(cls, uri: str, *, database: str = "agent_service", driver: str = "pymongo") -> Self:
@@ -122,12 +125,16 @@ class Store:
         try:
             async with asyncio.timeout(limit.total_seconds()):
                 await self.prepare()
-                await self.calls.run(self._keep_clock_fresh())
+                await self.calls.run(self.keep_clock_fresh())
         except TimeoutError:
             raise StoreUnavailable("MongoDB is being prepared; ask again in a moment") from None
 
-    async def _keep_clock_fresh(self) -> None:
-        """Measure again now and then, and after the machine slept, which the monotonic clock does not see."""
+    async def keep_clock_fresh(self) -> None:
+        """
+        Measure again now and then, and after the machine slept, which the monotonic clock does not see.
+
+        Raises `StoreUnavailable`.
+        """
         oldest = _CLOCK_AGE.total_seconds()
         if time.monotonic() - self._measured > oldest or time.time() - self._measured_wall > oldest:
             await self.measure_clock()
@@ -181,8 +188,25 @@ class Store:
         # Where the primary changed meanwhile, nobody knows which of them answered.
         now_known = primary_of(self._database)
         self._known_primary = now_known if known in (None, now_known) else None
+        self._observe(hello["localTime"], sent, received)
+
+    def _observe(self, server_time: datetime, sent: float, received: float) -> None:
         self._measured, self._measured_wall = received, time.time()
-        self.clock.observe(server_time=hello["localTime"], sent=sent, received=received)
+        self.clock.observe(server_time=server_time, sent=sent, received=received)
+
+    async def look(self, *, grace: timedelta) -> Look:
+        """
+        Which repairs there are to do, and who is there; measures the clock on the way.
+
+        Whoever wrote an end or inserted a request has had `grace` to finish. Raises `StoreUnavailable`.
+        """
+        await self.keep_clock_fresh()
+        known, sent = self._known_primary, time.monotonic()
+        look = await self.lookout.look(self.clock.now(), grace=grace)
+        if look.server_time is not None and known is not None and primary_of(self._database) == known:
+            self._observe(look.server_time, sent, time.monotonic())
+        self.roster.learn(look.present)
+        return look
 
     async def keep_clock_current(self) -> None:
         """
@@ -270,14 +294,3 @@ class Store:
         """Where the store connects to, without credentials."""
         seeds = sorted(seeds_of(self._database))
         return ",".join(f"{host}:{port}" for host, port in seeds) or self._database.name
-
-
-def _checked(database: object) -> Database:
-    """The database under PyMongo Async's type, whichever driver it came from."""
-    if not is_database(database):
-        kind = type(database)
-        raise ConfigurationError(
-            "Store takes a database of pymongo.AsyncMongoClient or of Motor, such as"
-            f" client['agent_service'], not {kind.__module__}.{kind.__qualname__}"
-        )
-    return cast("Database", database)

@@ -11,17 +11,19 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import TypeVar
 
 from loguru import logger
 from pymongo.errors import OperationFailure, PyMongoError
 
-from agent_service.store.doorbell_topics import Topic, pipeline_for, rings_of
+from agent_service.store.bell import Bell
+from agent_service.store.doorbell_topics import Ring, Topic, pipeline_for, rings_of
 from agent_service.store.driver import Database, Document, change_stream, is_mock
 
-__all__ = ["Bell", "Doorbell", "Topic"]
+__all__ = ["Bell", "Doorbell", "Ring", "Topic"]
 
 #: An idle stream asks the server again after this long; the server answers at once when there is news.
-_MAX_AWAIT = timedelta(seconds=20)
+_MAX_AWAIT = timedelta(seconds=30)
 #: The pause before a broken stream is opened again, at most.
 _REOPEN_WITHIN = timedelta(seconds=5)
 #: A stream that stayed open for so long was not broken from the start.
@@ -33,36 +35,7 @@ _CONNECTS_WITHIN = timedelta(seconds=5)
 #: $changeStream is only supported on replica sets.
 _NO_CHANGE_STREAMS = 40573
 
-
-class Bell:
-    """What one waiter holds; rings are remembered until the next `wait`."""
-
-    def __init__(self, topic: Topic, key: str | None, concerns: Callable[[str | None], bool] | None) -> None:
-        self.topic = topic
-        #: The service, request or context it is about; None for all.
-        self.key = key
-        self._concerns = concerns
-        self._rung = asyncio.Event()
-
-    def hears(self, topic: Topic, key: str | None) -> bool:
-        """Whether news of this topic, about `key` or about everything, are for this bell."""
-        if topic is not self.topic or (key != self.key and key is not None and self.key is not None):
-            return False
-        return self._concerns is None or self._concerns(key)
-
-    def ring(self) -> None:
-        """Wake the waiter, now or when it next waits."""
-        self._rung.set()
-
-    async def wait(self, limit: timedelta) -> bool:
-        """Wait for a ring, at most this long; says whether it rang."""
-        try:
-            async with asyncio.timeout(max(limit.total_seconds(), 0)):
-                await self._rung.wait()
-        except TimeoutError:
-            return False
-        self._rung.clear()
-        return True
+AnyBell = TypeVar("AnyBell", bound=Bell)
 
 
 class Doorbell:
@@ -90,13 +63,19 @@ class Doorbell:
 
         `concerns` is asked about the key of all news that the bell would ring for, and may say no.
         """
-        bell = Bell(topic, key, concerns)
+        with self.hold(Bell(topic, key=key, concerns=concerns)) as bell:
+            yield bell
+
+    @contextlib.contextmanager
+    def hold(self, bell: AnyBell) -> Iterator[AnyBell]:
+        """Have this bell hear the news within the block."""
         self._bells.add(bell)
         self._watch()
         try:
             yield bell
         finally:
             self._bells.discard(bell)
+            bell.silence()
 
     async def opened(self, limit: timedelta) -> bool:
         """Wait until the stream is open; what is written from then on rings."""
@@ -107,11 +86,11 @@ class Doorbell:
             return False
         return True
 
-    def ring(self, topic: Topic, key: str | None = None) -> None:
-        """Ring the bells of a topic that are about `key`, or about everything."""
+    def ring(self, topic: Topic, key: str | None = None, news: Ring | None = None) -> None:
+        """Ring the bells of a topic that are about `key`, or about everything; `news` tells more of it."""
+        told = news or Ring(topic=topic, key=key)
         for bell in self._bells:
-            if bell.hears(topic, key):
-                bell.ring()
+            bell.hear(told)
 
     async def close(self) -> None:
         """Close the stream."""
@@ -120,7 +99,7 @@ class Doorbell:
 
     def _watch(self) -> None:
         """Have the stream open, with a filter that covers all topics that somebody listens to."""
-        wanted = self._watching | {bell.topic for bell in self._bells}
+        wanted = self._watching | {topic for bell in self._bells for topic in bell.topics}
         if not self.available or (self._task is not None and wanted == self._watching):
             return
         self._end_task()
@@ -178,12 +157,12 @@ class Doorbell:
             settled.clear()
 
     def _announce(self, change: Document) -> None:
-        for topic, key in rings_of(change):
-            self.ring(topic, key)
+        for news in rings_of(change):
+            self.ring(news.topic, news.key, news)
 
     def _ring_all(self) -> None:
         for bell in self._bells:
-            bell.ring()
+            bell.miss()
 
 
 async def _end(task: asyncio.Task[None], settled: asyncio.Event) -> None:

@@ -1,6 +1,8 @@
 """Topics: what there is to wait for at the doorbell, and which changes in the database ring for it."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum, auto
 from typing import Any
 
@@ -16,6 +18,8 @@ class Topic(Enum):
 
     #: A context became claimable; the key is its service.
     WORK = auto()
+    #: Somebody who had nothing to do claimed a single context; the key is the context's id.
+    TAKEN = auto()
     #: A context became claimable at a later time.
     SCHEDULE = auto()
     #: Something happened to a request: a state changed, a chunk was stored. The key is the request's id.
@@ -26,10 +30,23 @@ class Topic(Enum):
     STOP = auto()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ring:
+    """News of a topic; what is None is not known, and a `key` of None is about everything."""
+
+    topic: Topic
+    key: str | None = None
+    #: Of `WORK`: the context, and the queue that it waits in.
+    context_id: str | None = None
+    queue: str | None = None
+    #: Of `SCHEDULE`: when the context becomes claimable.
+    run_at: datetime | None = None
+
+
 def pipeline_for(topics: frozenset[Topic]) -> Sequence[Document]:
     """The stream's filter: the server sends nothing that nobody here waits for."""
     wanted = [condition for topic in Topic if topic in topics for condition in _CONDITIONS[topic]]
-    fields = ("status", *STOP_FIELDS)
+    fields = ("status", "run_at", "lease.lone", *STOP_FIELDS)
     return [
         {"$match": {"$or": wanted}},
         {
@@ -39,31 +56,40 @@ def pipeline_for(topics: frozenset[Topic]) -> Sequence[Document]:
                 "operationType": 1,
                 "fullDocument.status": 1,
                 "fullDocument.service": 1,
+                "fullDocument.queue": 1,
+                "fullDocument.run_at": 1,
                 **{f"updateDescription.updatedFields.{field}": 1 for field in fields},
             }
         },
     ]
 
 
-def rings_of(change: Document) -> Iterator[tuple[Topic, str | None]]:
-    """Which topics a change rings, each with its key; None rings for every key."""
+def rings_of(change: Document) -> Iterator[Ring]:
+    """What a change rings for."""
     document_id = str(change["documentKey"]["_id"])
     collection = change["ns"]["coll"]
     if collection == "services":
-        yield Topic.SERVICES, document_id
+        yield Ring(topic=Topic.SERVICES, key=document_id)
         return
-    yield Topic.PROGRESS, document_id.split(":")[0].split(".")[0]
+    yield Ring(topic=Topic.PROGRESS, key=document_id.split(":")[0].split(".")[0])
     if collection != "contexts":
         return
     document = change.get("fullDocument") or {}
     fields = change.get("updateDescription", {}).get("updatedFields", {})
     if any(fields.get(field) is True for field in STOP_FIELDS):
-        yield Topic.STOP, document_id
+        yield Ring(topic=Topic.STOP, key=document_id)
     match document.get("status") or fields.get("status"):
         case ContextStatus.PENDING.value:
-            yield Topic.WORK, document.get("service")
+            yield Ring(
+                topic=Topic.WORK,
+                key=document.get("service"),
+                context_id=document_id,
+                queue=document.get("queue"),
+            )
         case ContextStatus.SCHEDULED.value:
-            yield Topic.SCHEDULE, None
+            yield Ring(topic=Topic.SCHEDULE, run_at=document.get("run_at") or fields.get("run_at"))
+        case ContextStatus.RUNNING.value if (fields.get("lease") or {}).get("lone"):
+            yield Ring(topic=Topic.TAKEN, key=document_id)
 
 
 def _becomes(status: ContextStatus) -> list[dict[str, Any]]:
@@ -80,6 +106,14 @@ def _becomes(status: ContextStatus) -> list[dict[str, Any]]:
 
 _CONDITIONS: dict[Topic, list[dict[str, Any]]] = {
     Topic.WORK: _becomes(ContextStatus.PENDING),
+    # Only who had nothing to do says so: what is claimed under load concerns nobody else.
+    Topic.TAKEN: [
+        {
+            "ns.coll": "contexts",
+            "operationType": "update",
+            "updateDescription.updatedFields.lease.lone": True,
+        }
+    ],
     Topic.SCHEDULE: _becomes(ContextStatus.SCHEDULED),
     Topic.PROGRESS: [
         {"ns.coll": "events", "operationType": "insert"},

@@ -43,6 +43,9 @@ Database: TypeAlias = AsyncDatabase[Document]
 Session: TypeAlias = AsyncClientSession
 Update: TypeAlias = UpdateOne | UpdateMany
 
+#: How often the driver looks at each server on two connections; a new primary is told at once all the same.
+_HEARTBEAT_MS = 30_000
+
 _CODEC: CodecOptions[Document] = CodecOptions(
     document_class=dict,
     tz_aware=True,
@@ -67,6 +70,8 @@ def open_client(
         "connectTimeoutMS": 3_000,
         "server_selector": paced,
     }
+    if "heartbeatfrequencyms" not in uri.lower():
+        options["heartbeatFrequencyMS"] = _HEARTBEAT_MS
     # PyMongo starts a task for its listeners at once, and that needs a loop.
     if on_new_primary is not None and _in_event_loop():
         options["event_listeners"] = [_PrimaryListener(on_new_primary)]
@@ -146,6 +151,17 @@ def is_database(candidate: object) -> bool:
     )
 
 
+def checked_database(database: object) -> Database:
+    """The database under PyMongo Async's type, whichever driver it came from. Raises `ConfigurationError`."""
+    if not is_database(database):
+        kind = type(database)
+        raise ConfigurationError(
+            "Store takes a database of pymongo.AsyncMongoClient or of Motor, such as"
+            f" client['agent_service'], not {kind.__module__}.{kind.__qualname__}"
+        )
+    return cast("Database", database)
+
+
 def is_mock(thing: Database | Collection) -> bool:
     """
     Whether this is of mongomock-motor, which knows no server, time, sessions or streams.
@@ -200,6 +216,17 @@ async def _one_by_one(collection: Collection, updates: Sequence[Update]) -> int:
     return matched
 
 
+async def aggregate(database: Database, pipeline: Sequence[Mapping[str, Any]]) -> list[Document]:
+    """Everything that a pipeline over the whole database finds in the primary, with aware datetimes."""
+    whole: Any = database.with_options(
+        codec_options=_CODEC, read_preference=ReadPreference.PRIMARY, read_concern=ReadConcern("local")
+    )
+    opened: Any = whole.aggregate(pipeline)
+    cursor = await opened if inspect.isawaitable(opened) else opened
+    found: list[Document] = await cursor.to_list(None)
+    return found
+
+
 @asynccontextmanager
 async def causal_session(database: Database) -> AsyncIterator[Session | None]:
     """A session in which no read goes back behind an earlier one; None where there are no sessions."""
@@ -219,7 +246,8 @@ async def change_stream(
     database: Database, pipeline: Sequence[Mapping[str, Any]], *, max_await_ms: int
 ) -> AsyncIterator[AsyncChangeStream[Document]]:
     """Watch the whole database from now on: the stream is open when the block begins."""
-    opened: Any = database.watch(pipeline, max_await_time_ms=max_await_ms)
+    watched: Any = database.with_options(codec_options=_CODEC)
+    opened: Any = watched.watch(pipeline, max_await_time_ms=max_await_ms)
     stream: AsyncChangeStream[Document]
     if inspect.isawaitable(opened):
         stream = await opened

@@ -47,7 +47,8 @@ class OutcomeCollection:
 
     async def apply(self, outcomes: Sequence[Outcome]) -> frozenset[str]:
         """
-        Write all outcomes in one bulk; returns the ids of the contexts whose lease was lost meanwhile.
+        Write all outcomes, each of another context, in one bulk; returns the ids of those contexts whose
+        lease was lost meanwhile.
 
         Repeating it after a lost answer is safe: what was applied is recognised by its token in the history.
         Raises `StoreUnavailable`, `WriteOutcomeUnknown` or `UnstorableValue`.
@@ -66,22 +67,25 @@ class OutcomeCollection:
 
     async def _not_applied(self, outcomes: Sequence[Outcome]) -> frozenset[str]:
         """Which of these outcomes are not in their context's history: their lease was lost."""
-        tokens = {outcome.context.id: outcome.token for outcome in outcomes}
+        ends = {outcome.context.id: outcome for outcome in outcomes}
+        fields = ("history.token", "history.outcome", "history.ended_at")
         with reading():
-            found = self._committed.find(
-                {"_id": {"$in": list(tokens)}}, {"history.token": 1, "history.outcome": 1}
-            )
+            found = self._committed.find({"_id": {"$in": list(ends)}}, dict.fromkeys(fields, 1))
             applied = {
                 document["_id"]
                 async for document in found
-                if any(
-                    record["token"] == tokens[document["_id"]]
-                    # A line that says so was written by the rescuer, not by the worker.
-                    and record["outcome"] != AttemptOutcome.LEASE_LOST
-                    for record in document.get("history", ())
-                )
+                if any(_is_of(record, ends[document["_id"]]) for record in document.get("history", ()))
             }
-        return frozenset(tokens) - applied
+        return frozenset(ends) - applied
+
+
+def _is_of(record: Document, outcome: Outcome) -> bool:
+    """Whether a line of the history was written by this very outcome, and not by the rescuer before it."""
+    transition = outcome.transition
+    if record["token"] != outcome.token or record["ended_at"] != transition.at:
+        return False
+    # What would let the context run again may have become its end instead.
+    return not transition.terminal or record["outcome"] == transition.outcome
 
 
 def leaving_running(context: Context, transition: Transition) -> tuple[FencedUpdate, ...]:

@@ -1,11 +1,11 @@
 """Requests: the collection `requests`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from pymongo import ReturnDocument
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from agent_service.domain.json_value import JsonValue
 from agent_service.domain.request import Request, RequestStatus
@@ -43,6 +43,24 @@ class RequestCollection:
         except DuplicateKeyError:
             return False
         return True
+
+    async def insert_many(self, requests: Sequence[Request]) -> frozenset[str]:
+        """
+        Insert requests together; returns the ids of those whose idempotency key is taken.
+
+        What was inserted before is left alone, so this can be repeated. Raises `StoreUnavailable`,
+        `WriteOutcomeUnknown` or `UnstorableValue`; then any of them may have been inserted.
+        """
+        documents = [request_document(request) for request in requests]
+        try:
+            with writing(CALLER_LIMIT):
+                await self._current.insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            refused = error.details["writeErrors"]
+            return frozenset(
+                requests[item["index"]].id for item in refused if item.get("keyPattern") != {"_id": 1}
+            )
+        return frozenset()
 
     async def get(self, request_id: str, *, organization_id: str | None = None) -> Request | None:
         """A request, of this organization if one is named. Raises `StoreUnavailable`."""
@@ -89,6 +107,20 @@ class RequestCollection:
         return Standing(
             status=RequestStatus(document["status"]), cancel_requested=document["cancel_requested"]
         )
+
+    async def mark_all_planned(self, request_ids: Collection[str]) -> bool:
+        """
+        Like `mark_planned`; False where one of them is gone, has ended, or shall be cancelled.
+
+        Of those nothing is said and nothing is marked. Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
+        """
+        going_on = [status.value for status in RequestStatus if not status.ended]
+        with writing():
+            result = await self._current.update_many(
+                {"_id": {"$in": list(request_ids)}, "status": {"$in": going_on}, "cancel_requested": False},
+                {"$set": {"planned": True}},
+            )
+        return result.matched_count == len(request_ids)
 
     async def unplanned(
         self, before: datetime, *, after: Place | None = None, limit: int = 100

@@ -17,7 +17,6 @@ from agent_service.store.driver import Collection as Documents
 from agent_service.store.driver import Database, Document, Session, bulk_write, causal_session, durable
 from agent_service.store.operations import reading, writing
 from agent_service.store.paging import Page, Place, decode_page, read_page
-from agent_service.telemetry import fail_point
 
 #: Contexts and events outlive their request by an hour (DESIGN §4 rule 16), and a little more: of several who
 #: write the same end, one may have looked at the clock well before another.
@@ -32,6 +31,7 @@ class EndedContext:
     request_id: str
     step: str
     status: ContextStatus
+    finished_at: datetime
 
 
 class SettlementCollection:
@@ -108,24 +108,30 @@ class SettlementCollection:
         self, statuses: Mapping[str, RequestStatus], *, at: datetime, expires_at: datetime
     ) -> None:
         """
-        End requests, or say that they run, unless they have ended; only then let what belongs to them expire.
+        End requests, or say that they run, unless they have ended.
 
         Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
         open_statuses = [RequestStatus.ACCEPTED.value, RequestStatus.RUNNING.value]
         updates: list[UpdateOne | UpdateMany] = []
-        for request_id, status in statuses.items():
+        for status in sorted(set(statuses.values())):
             fields: Document = {"status": status.value}
             if status.ended:
                 fields |= {"finished_at": at, "expires_at": expires_at}
-            updates.append(UpdateOne({"_id": request_id, "status": {"$in": open_statuses}}, {"$set": fields}))
+            ids = [request_id for request_id, its_status in statuses.items() if its_status is status]
+            updates.append(
+                UpdateMany({"_id": {"$in": ids}, "status": {"$in": open_statuses}}, {"$set": fields})
+            )
         with writing():
             await bulk_write(self._requests, updates)
-        ended = [request_id for request_id, status in statuses.items() if status.ended]
-        fail_point.reach("settle.expiry")
-        await self._let_expire(ended, expires_at + OUTLIVES)
 
-    async def _let_expire(self, request_ids: Sequence[str], expires_at: datetime) -> None:
+    async def let_expire(self, request_ids: Sequence[str], *, requests_expire_at: datetime) -> None:
+        """
+        Let what belongs to requests that have ended expire, and that does not yet.
+
+        Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
+        """
+        expires_at = requests_expire_at + OUTLIVES
         updates = [expiry_of_request(request_id, expires_at) for request_id in request_ids]
         with writing():
             await bulk_write(self._events, updates)
@@ -143,6 +149,26 @@ class SettlementCollection:
                 {"_id": {"$in": list(context_ids)}, "settled": False}, {"$set": {"settled": True}}
             )
 
+    async def settle_sole(
+        self, context_ids: Sequence[str], *, streamed: Sequence[str], requests_expire_at: datetime
+    ) -> None:
+        """
+        Settle contexts that are all there is of their requests, which have ended, and let them expire.
+
+        `streamed` are the ids of those requests that may have chunks, which expire before anything is said
+        to be settled. Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
+        """
+        expires_at = requests_expire_at + OUTLIVES
+        with writing():
+            await bulk_write(
+                self._events, [expiry_of_request(request_id, expires_at) for request_id in streamed]
+            )
+        with writing():
+            await self._contexts.update_many(
+                {"_id": {"$in": list(context_ids)}, "settled": False},
+                {"$set": {"settled": True, "expires_at": expires_at}},
+            )
+
 
 class SettlementView:
     """What settling reads, in one causally consistent session and from what a majority has."""
@@ -153,22 +179,28 @@ class SettlementView:
         self.session = session
 
     async def ended(self, context_ids: Collection[str]) -> list[EndedContext]:
-        """Which of these contexts have ended and are not settled. Raises `StoreUnavailable`."""
+        """
+        Which of these contexts have ended and are not settled, in the order of their ends.
+
+        Raises `StoreUnavailable`.
+        """
         with reading():
             found = self._contexts.find(
                 {"_id": {"$in": list(context_ids)}, "settled": False},
-                {"request_id": 1, "step": 1, "status": 1},
+                {"request_id": 1, "step": 1, "status": 1, "finished_at": 1},
                 session=self.session,
             )
-            return [
+            ended = [
                 EndedContext(
                     id=document["_id"],
                     request_id=document["request_id"],
                     step=document["step"],
                     status=ContextStatus(document["status"]),
+                    finished_at=document["finished_at"],
                 )
                 async for document in found
             ]
+        return sorted(ended, key=lambda context: (context.finished_at, context.id))
 
     async def plans(self, request_ids: Collection[str]) -> list[RequestPlan]:
         """The plans of those of these requests that exist. Raises `StoreUnavailable`."""

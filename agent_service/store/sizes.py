@@ -15,11 +15,12 @@ from agent_service.store.documents import record_document, request_document
 MAX_BYTES = 15 * 1024 * 1024
 
 
-def check_request_size(request: Request) -> None:
-    """Raise `UnstorableValue` if the request is too large."""
+def check_request_size(request: Request) -> int:
+    """The bytes of the request. Raises `UnstorableValue` if they are too many."""
     size = _size(request_document(request))
     if size > MAX_BYTES:
         raise UnstorableValue(f"the request has {size} bytes; at most {MAX_BYTES} can be stored")
+    return size
 
 
 def check_answer_size(context: Context, answer: Mapping[str, JsonValue]) -> None:

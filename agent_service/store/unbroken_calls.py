@@ -1,6 +1,7 @@
 """UnbrokenCalls: calls to MongoDB that nobody breaks off by being cancelled (DESIGN §4 rule 4)."""
 
 import asyncio
+import contextvars
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -23,19 +24,27 @@ class UnbrokenCalls:
 
     async def run(self, call: Coroutine[Any, Any, T]) -> T:
         """The result of `call`; raises what it raised."""
-        task = asyncio.create_task(call)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task = self._remember(asyncio.create_task(call))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             task.add_done_callback(_say_how_it_ended)
             raise
 
+    def start(self, call: Coroutine[Any, Any, object]) -> None:
+        """Begin a call of nobody's; the time limit of whoever is at it here is not its own."""
+        task = self._remember(asyncio.create_task(call, context=contextvars.Context()))
+        task.add_done_callback(_say_how_it_ended)
+
     async def finish(self) -> None:
         """Wait for those that nobody waits for any more; each is bounded by its own limits."""
         while self._running:
             await asyncio.wait(self._running)
+
+    def _remember(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
 
 
 def _say_how_it_ended(task: asyncio.Task[Any]) -> None:
@@ -43,4 +52,4 @@ def _say_how_it_ended(task: asyncio.Task[Any]) -> None:
     if error is None:
         return
     log = logger if isinstance(error, AgentServiceError) else logger.opt(exception=error)
-    log.debug("a call whose caller was cancelled ended with {}: {}", type(error).__name__, error)
+    log.debug("a call that nobody waits for ended with {}: {}", type(error).__name__, error)

@@ -6,7 +6,10 @@ from datetime import datetime, timedelta
 from agent_service.store.documents import SCHEMA
 from agent_service.store.driver import Database, durable
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
+from agent_service.store.roster import Colleague
 
+#: A worker that has been silent for this long counts as gone: three of its signs of life.
+SILENT_AFTER = timedelta(seconds=45)
 #: A silent worker is forgotten after this long.
 FORGOTTEN_AFTER = timedelta(days=1)
 
@@ -61,6 +64,13 @@ class WorkerCollection:
         """Forget a worker that has stopped. Raises `StoreUnavailable` or `WriteOutcomeUnknown`."""
         with writing():
             await self._workers.delete_one({"_id": worker_id})
+
+    async def present(self, now: datetime) -> list[Colleague]:
+        """The workers that do not count as gone. Raises `StoreUnavailable`."""
+        return [
+            Colleague(id=sign.id, service=sign.service, queues=frozenset(sign.queues))
+            for sign in await self.seen_since(now - SILENT_AFTER)
+        ]
 
     async def seen_since(self, since: datetime) -> list[SignOfLife]:
         """The workers that gave a sign of life since then. Raises `StoreUnavailable`."""

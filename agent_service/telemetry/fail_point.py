@@ -28,7 +28,7 @@ VARIABLE = "AGENT_SERVICE_FAIL_POINT"
 #: Every fail point, with the module that reaches it.
 FAIL_POINTS: Mapping[str, str] = {
     # A request comes in, or its planning is repeated.
-    "request.inserted": "request_service",
+    "request.inserted": "request_writer",
     "contexts.inserted": "context_manager",
     "request.planned": "context_manager",
     # A worker claims.
@@ -42,11 +42,15 @@ FAIL_POINTS: Mapping[str, str] = {
     "outcome.sending": "workers/outcome_writer",
     "outcome.written": "workers/outcome_writer",
     # What follows from an end.
-    "settle.before": "context_manager",
-    "settle.consequences": "context_manager",
-    "settle.expiry": "store/settlement",
-    "settle.statuses": "context_manager",
-    "settle.settled": "context_manager",
+    "settle.before": "settler",
+    "settle.consequences": "settler",
+    "settle.expiry": "settler",
+    "settle.statuses": "settler",
+    "settle.settled": "settler",
+    # The same where a request has one step only.
+    "settle_sole.before": "settler",
+    "settle_sole.ended": "settler",
+    "settle_sole.settled": "settler",
     # A lease is kept, given back, or taken away.
     "renew.sending": "workers/lease_keeper",
     "renew.answered": "workers/lease_keeper",

@@ -1,9 +1,11 @@
-"""Attempts: those of one worker that are alive, one for each slot that is taken."""
+"""Attempts: those of one worker that are alive, and the slots that their work takes."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from loguru import logger
 
@@ -18,32 +20,47 @@ from agent_service.workers.solitude import Seat, Solitude
 class _Attempt:
     execution: Execution
     seat: Seat
+    #: Monotonic seconds.
+    began: float
 
 
 class Attempts:
     """
-    Runs each execution in a task of its own, with its lease kept; `on_free` is called as a slot frees.
+    Runs each execution in a task of its own, with its lease kept until its end is written.
 
-    A handler that goes on after its attempt has ended keeps the slot: there is no way to stop it, and what it
-    calls must not be called more often at a time than was asked for.
+    Its slot is free as soon as its work is over, because what is limited is the calls at a time; `on_free` is
+    called then, with how many seconds the work took. A handler that goes on after its attempt has ended keeps
+    the slot: there is no way to stop it, and what it calls must not be called more often at a time than was
+    asked for.
     """
 
-    def __init__(self, keeper: LeaseKeeper, solitude: Solitude, *, on_free: Callable[[], None]) -> None:
+    def __init__(self, keeper: LeaseKeeper, solitude: Solitude, *, on_free: Callable[[float], None]) -> None:
         self._keeper = keeper
         #: Who else runs in this process.
         self.solitude = solitude
         self._on_free = on_free
         self._running: dict[asyncio.Task[None], _Attempt] = {}
+        #: Those of them whose work is not over.
+        self._working: set[Execution] = set()
         self._going_on: set[asyncio.Future[BaseServiceAnswer]] = set()
 
     def __len__(self) -> int:
-        return len(self._running) + len(self._going_on)
+        """How many slots are taken."""
+        return len(self._working) + len(self._going_on)
 
-    def begin(self, execution: Execution) -> None:
-        """Run an attempt, and keep its lease until it has ended."""
+    @property
+    def unwritten(self) -> int:
+        """How many have done their work, and wait until its outcome is written."""
+        return len(self._running) - len(self._working)
+
+    def begin(self, execution: Execution, seat: Seat) -> None:
+        """Run an attempt that has a seat, and keep its lease until it has ended."""
         self._keeper.keep(KeptLease(lease=execution.lease, on_stop=execution.stop))
-        attempt = _Attempt(execution=execution, seat=self.solitude.enter(execution.context))
-        task = asyncio.create_task(_run(attempt), name=execution.context.id)
+        attempt = _Attempt(execution=execution, seat=seat, began=time.monotonic())
+        self._working.add(execution)
+        task = asyncio.create_task(
+            _run(attempt, on_worked=partial(self._worked, attempt)), name=execution.context.id
+        )
         self._running[task] = attempt
         task.add_done_callback(self._ended)
 
@@ -59,34 +76,50 @@ class Attempts:
             attempt.execution.stop(StopReason.RELEASED)
         await end_tasks(list(self._running))
 
+    def _worked(self, attempt: _Attempt) -> None:
+        """Its work is over: its slot is free, unless its handler goes on."""
+        execution = attempt.execution
+        if execution not in self._working:
+            return
+        self._working.discard(execution)
+        unfinished = execution.unfinished_call
+        if unfinished is None:
+            self._free(attempt.began)
+            return
+        logger.bind(context_id=execution.context.id).warning(
+            "a handler goes on although its attempt has ended; its slot is taken until it ends"
+        )
+        self._going_on.add(unfinished)
+        unfinished.add_done_callback(partial(self._call_ended, began=attempt.began))
+
     def _ended(self, task: asyncio.Task[None]) -> None:
         attempt = self._running.pop(task)
         self._keeper.drop(attempt.execution.lease)
         attempt.seat.leave()
         if not task.cancelled() and task.exception() is not None:
             logger.opt(exception=task.exception()).error("an attempt broke off; its lease will end")
-        unfinished = attempt.execution.unfinished_call
-        if unfinished is None:
-            self._on_free()
-            return
-        logger.bind(context_id=attempt.execution.context.id).warning(
-            "a handler goes on although its attempt has ended; its slot is taken until it ends"
-        )
-        self._going_on.add(unfinished)
-        unfinished.add_done_callback(self._call_ended)
+        # Whatever it broke off with, it works no more.
+        self._worked(attempt)
 
-    def _call_ended(self, call: asyncio.Future[BaseServiceAnswer]) -> None:
+    def _call_ended(self, call: asyncio.Future[BaseServiceAnswer], *, began: float) -> None:
         self._going_on.discard(call)
         if not call.cancelled():
             # Nobody else asks what it ended with.
             call.exception()
-        self._on_free()
+        self._free(began)
+
+    def _free(self, began: float) -> None:
+        """Say that a slot is free; whatever comes of that must not keep an end from being written."""
+        try:
+            self._on_free(time.monotonic() - began)
+        except Exception:
+            logger.exception("nothing could be begun in a slot that is free")
 
 
-async def _run(attempt: _Attempt) -> None:
+async def _run(attempt: _Attempt, *, on_worked: Callable[[], None]) -> None:
     if attempt.seat.waits:
         turn = asyncio.create_task(attempt.seat.turn(), name="turn")
         await asyncio.wait({turn, attempt.execution.stopped}, return_when=asyncio.FIRST_COMPLETED)
         turn.cancel()
     # What was stopped meanwhile ends at once.
-    await attempt.execution.run()
+    await attempt.execution.run(on_worked)

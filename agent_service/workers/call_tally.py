@@ -27,6 +27,11 @@ class CallTally:
         """Everything of which it is not certain that the fleet knows."""
         return self.counts + self._reported
 
+    @property
+    def failed(self) -> bool:
+        """Whether there is any failure among them."""
+        return bool(self.counts.failures or self._reported.failures)
+
     def add(self, result: CallResult, *, epoch: int) -> None:
         """Count a call that began under `epoch`; one of an earlier epoch says nothing any more."""
         if epoch != self._epoch or result is CallResult.NOTHING:

@@ -129,7 +129,7 @@ class ChunkWriter:
             self._lease.check(margin=_MARGIN.total_seconds())
             try:
                 fail_point.reach("chunk.sending")
-                await self._contexts.store_chunk(chunk)
+                await self._contexts.store_chunk(chunk, within=self._lease.left)
                 fail_point.reach("chunk.stored")
             except (StoreUnavailable, WriteOutcomeUnknown):
                 if self._abandoned:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -11,24 +12,29 @@ from loguru import logger
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context
 from agent_service.domain.errors import StoreError
-from agent_service.store.doorbell import Bell, Topic
+from agent_service.store.doorbell import Bell
 from agent_service.workers.admission import Admission
 from agent_service.workers.attempts import Attempts
 from agent_service.workers.claimer import Claimed, Claimer, jittered
 from agent_service.workers.execution import Execution
+from agent_service.workers.prefetch import Claimable, Prefetch
 from agent_service.workers.service_gate import Answer, ServiceGate
 from agent_service.workers.solitude import is_suspect
+from agent_service.workers.turns import Turns
 from agent_service.workers.worker_settings import LONGEST_POLL_WITHOUT_BELL, WorkerSettings
 
 #: The pause after MongoDB did not answer, at most.
 _LONGEST_PAUSE = timedelta(seconds=15)
 #: How far apart workers ask again, at most, that wait for the end of the same hold.
 _SPREAD = timedelta(milliseconds=200)
+#: So many ends may wait to be written, for each slot and at least; while there are more, nothing is claimed.
+_UNWRITTEN_PER_SLOT, _LEAST_UNWRITTEN = 4, 100
+_UNWRITTEN_PAUSE = timedelta(milliseconds=100)
 
 
 class ClaimLoop:
     """
-    Fills the free slots of one worker, as far as its gate lets it.
+    Fills the free slots of one worker, as far as its gate lets it, and claims ahead while attempts are short.
 
     `new_execution` makes an attempt of a claimed context, the monotonic end of its lease and its admission.
     """
@@ -54,24 +60,35 @@ class ClaimLoop:
         self._claimer = Claimer(
             contexts, service=service, queues=queues, worker_id=worker_id, lease=settings.lease
         )
+        self._turns = Turns(contexts.store, service=service, queues=queues, worker_id=worker_id)
+        self._prefetch = Prefetch(settings.concurrency, lease=settings.lease)
         self._stopping = asyncio.Event()
         self._bell: Bell | None = None
         #: Whether the last claim found something.
         self._found_work = False
+        #: Whether it found nothing, and nobody has rung since.
+        self._drained = False
         #: Whether it found one that has to run alone; then there may be more, and each is claimed by itself.
         self._found_suspect = False
 
     def wake(self) -> None:
-        """Look again at once: a slot is free, or the worker stops."""
+        """Look again at once: something changed, or the worker stops."""
         if self._bell is not None:
             self._bell.ring()
+
+    def fill(self, seconds: float) -> None:
+        """A slot is free after work that took so long: begin what waits for it, and claim if that is due."""
+        self._prefetch.took(seconds)
+        self._begin_waiting()
+        if not self._drained and (self._free() or self._prefetch.wanted):
+            self.wake()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Claim until `stopping` is set; outlives every trouble of MongoDB."""
         self._stopping = stopping
         failures = 0
         with (
-            self._contexts.store.doorbell.listen(Topic.WORK, self._service) as bell,
+            self._contexts.store.doorbell.hold(self._turns) as bell,
             self._attempts.solitude.waking(self.wake),
         ):
             self._bell = bell
@@ -91,8 +108,14 @@ class ClaimLoop:
                     await self._rest(pause / 2)
                 if pause > timedelta(0) and not stopping.is_set():
                     await bell.wait(pause / 2 if failures else pause)
+                    self._drained = False
             self._bell = None
-        await self._hand_back_unknown()
+        await self._hand_back_at_the_end()
+
+    def let_go(self) -> None:
+        """Leave what is still claimed ahead to its leases: nobody waits for this worker any more."""
+        for claimable in self._prefetch.take_all():
+            claimable.seat.leave()
 
     async def _rest(self, pause: timedelta) -> None:
         """Wait, whatever rings, or until a stop: what is handed back after trouble rings, too."""
@@ -101,58 +124,122 @@ class ClaimLoop:
                 await self._stopping.wait()
 
     async def _claim(self) -> timedelta:
-        """Claim what can start now and start it; returns how long to wait unless the bell rings."""
-        free = self._settings.concurrency - len(self._attempts)
-        if free <= 0:
-            return self._poll_interval()
+        """Claim what there is room for, and start it; returns how long to wait unless the bell rings."""
+        if self._prefetch and (self._prefetch.overdue or not self._gate.may_start(0)):
+            await self._hand_back_waiting()
         if self._attempts.solitude.wanted:
             # Whoever is alone wakes everybody when it has ended.
             await self._claimer.hand_back_unknown()
-            return self._poll_interval()
+            return self._nap()
+        if self._too_many_unwritten():
+            return _UNWRITTEN_PAUSE
+        if not self._free() and not self._prefetch.wanted:
+            return self._nap()
         # Whoever asks to be alone from here on waits until what is claimed has begun or gone.
         with self._attempts.solitude.claiming():
             answer = await self._gate.ask(len(self._attempts))
-            if not answer.may_start:
-                await self._claimer.hand_back_unknown()
+            if not answer.may_start and not answer.open:
+                await self._hand_back_waiting()
                 return self._until(answer)
-            # A trickle is claimed one by one, in one round trip; where there was one there may be more.
-            several = self._found_work and not self._found_suspect
-            limit = min(free, answer.may_start, self._settings.batch_size) if several else 1
             try:
+                limit = self._limit(answer)
+                if not limit:
+                    return self._nap()
                 claimed = await self._claimer.claim(limit)
                 self._found_work = bool(claimed.contexts)
+                self._drained = not self._found_work
                 self._found_suspect = any(map(is_suspect, claimed.contexts))
-                await self._begin(claimed)
+                await self._take(claimed)
             finally:
                 self._gate.give_back_probe()
-        return timedelta(0) if self._found_work else self._poll_interval()
+        return timedelta(0) if self._found_work else self._nap()
 
-    async def _begin(self, claimed: Claimed) -> None:
-        """Start what may start now, and hand back the rest."""
+    def _limit(self, answer: Answer) -> int:
+        """How many to claim at once."""
+        # What has to run alone never waits in the line of the others.
+        ahead = self._prefetch.wanted if answer.open and not self._found_suspect else 0
+        room = min(self._free(), answer.may_start) + ahead
+        # A trickle is claimed one by one, in one round trip; where there was one there may be more.
+        several = self._found_work and not self._found_suspect
+        return min(room, self._settings.batch_size if several else 1)
+
+    def _free(self) -> int:
+        """How many slots nobody has or waits for."""
+        return max(self._settings.concurrency - len(self._attempts) - len(self._prefetch), 0)
+
+    def _too_many_unwritten(self) -> bool:
+        most = max(self._settings.concurrency * _UNWRITTEN_PER_SLOT, _LEAST_UNWRITTEN)
+        return self._attempts.unwritten >= most
+
+    async def _take(self, claimed: Claimed) -> None:
+        """Start what may start now, let the rest wait for a slot, and hand back what may do neither."""
         refused: list[Context] = []
+        solitude = self._attempts.solitude
+        claimed_at = time.monotonic()
         for context in claimed.contexts:
-            # A hold may have begun while the claim was on its way.
-            held = self._stopping.is_set() or not self._gate.may_start(len(self._attempts))
-            if held or not self._attempts.solitude.admits(context):
+            alone = is_suspect(context)
+            if (
+                self._stopping.is_set()
+                or not solitude.admits(context)
+                or (alone and not self._gate.may_start(len(self._attempts)))
+            ):
                 refused.append(context)
+                continue
+            claimable = Claimable(
+                context=context,
+                seat=solitude.enter(context),
+                lease_ends=claimed.lease_ends,
+                claimed_at=claimed_at,
+            )
+            if alone:
+                self._begin(claimable)
             else:
-                admission = self._gate.admit()
-                self._attempts.begin(self._new_execution(context, claimed.lease_ends, admission))
+                self._prefetch.append(claimable)
+        self._begin_waiting()
         await self._claimer.hand_back(refused)
 
-    async def _hand_back_unknown(self) -> None:
+    def _begin_waiting(self) -> None:
+        """Start those that wait, as far as there are slots; a hold may have begun since they were claimed."""
+        # What waited too long is handed back: nobody has renewed its lease.
+        if not self._prefetch or self._prefetch.overdue or self._stopping.is_set():
+            return
+        startable = min(
+            self._gate.may_start(len(self._attempts)), self._settings.concurrency - len(self._attempts)
+        )
+        for _ in range(min(startable, len(self._prefetch))):
+            self._begin(self._prefetch.pop())
+
+    def _begin(self, claimable: Claimable) -> None:
         try:
-            await self._claimer.hand_back_unknown()
+            execution = self._new_execution(claimable.context, claimable.lease_ends, self._gate.admit())
+        except BaseException:
+            claimable.seat.leave()
+            raise
+        self._attempts.begin(execution, claimable.seat)
+
+    async def _hand_back_waiting(self) -> None:
+        """Give back everything that has not begun. Raises `StoreUnavailable` or `WriteOutcomeUnknown`."""
+        waiting = self._prefetch.take_all()
+        for claimable in waiting:
+            claimable.seat.leave()
+        await self._claimer.hand_back([claimable.context for claimable in waiting])
+
+    async def _hand_back_at_the_end(self) -> None:
+        try:
+            await self._hand_back_waiting()
         except Exception as error:  # noqa: BLE001 - what is not handed back comes back when its lease ends
-            logger.warning("a claim whose answer was lost is left to its lease: {}", error)
+            logger.warning("what was claimed and not begun is left to its lease: {}", error)
 
     def _until(self, answer: Answer) -> timedelta:
         """How long the gate stays shut, unless it tells otherwise."""
         if answer.again_at is None:
-            return self._poll_interval()
+            return self._nap()
         return max(answer.again_at - self._gate.now(), timedelta(0)) + _SPREAD * random.random()
 
-    def _poll_interval(self) -> timedelta:
-        if self._contexts.store.doorbell.available:
-            return jittered(self._settings.poll_interval)
-        return jittered(min(self._settings.poll_interval, LONGEST_POLL_WITHOUT_BELL))
+    def _nap(self) -> timedelta:
+        """How long there is nothing to do unless the bell rings."""
+        pause = jittered(self._settings.poll_interval)
+        if not self._contexts.store.doorbell.available:
+            pause = jittered(min(self._settings.poll_interval, LONGEST_POLL_WITHOUT_BELL))
+        overdue_in = self._prefetch.overdue_in()
+        return pause if overdue_in is None else min(pause, overdue_in)

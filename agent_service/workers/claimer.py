@@ -1,4 +1,4 @@
-"""Claimer: one for each service and process; claims no more than can start at once (DESIGN §3)."""
+"""Claimer: one for each worker; what it claims is either handed over or handed back (DESIGN §4 rule 4)."""
 
 import random
 import time
@@ -42,6 +42,8 @@ class Claimer:
         self._queues = queues
         self._worker_id = worker_id
         self._lease = lease
+        #: Whether the last claim found something.
+        self._found_work = False
         #: Leases of claims whose answers were lost.
         self._unknown: list[Lease] = []
         #: What is to be given back without having been started.
@@ -55,13 +57,18 @@ class Claimer:
         """
         await self.hand_back_unknown()
         await self._contexts.store.keep_clock_current()
+        # First of all: a lease must never seem to last longer here than it does there.
+        lease_ends = time.monotonic() + self._lease.total_seconds()
         now = self._contexts.now()
         lease = Lease(token=uuid.uuid4().hex, worker=self._worker_id, expires_at=now + self._lease)
-        claim = Claim(service=self._service, queues=self._queues, lease=lease, at=now)
-        lease_ends = time.monotonic() + self._lease.total_seconds()
+        # Whoever had nothing to do may have been woken together with others; under load nobody is told.
+        others = len(self._contexts.store.roster.working_for(self._service)) > 1
+        lone = limit == 1 and not self._found_work and others
+        claim = Claim(service=self._service, queues=self._queues, lease=lease, at=now, lone=lone)
         try:
             fail_point.reach("claim.sending")
             contexts = await self._contexts.claim(claim, limit)
+            self._found_work = bool(contexts)
             fail_point.reach("claim.answered")
         except StoreUnavailable:
             raise

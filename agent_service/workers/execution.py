@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from enum import Enum, auto
 
@@ -21,7 +22,7 @@ from agent_service.domain.errors import (
 )
 from agent_service.domain.json_value import JsonValue, find_unstorable
 from agent_service.domain.retry_policy import RetryPolicy
-from agent_service.domain.templates import placeholders, render
+from agent_service.domain.templates import is_template, placeholders, render
 from agent_service.domain.transitions import Transition, cancelled, completed, released
 from agent_service.domain.verdict import after_error, deadline_exceeded
 from agent_service.store.outcomes import Outcome
@@ -107,8 +108,12 @@ class Execution:
             attempt=context.attempt,
         )
 
-    async def run(self) -> None:
-        """Do the attempt and write how it ended; a lost lease writes nothing."""
+    async def run(self, on_worked: Callable[[], None]) -> None:
+        """
+        Do the attempt and write how it ended; a lost lease writes nothing.
+
+        `on_worked` is called when the work is over and only its outcome is left to be written.
+        """
         began = time.monotonic()
         try:
             transition = await self._perform()
@@ -119,6 +124,7 @@ class Execution:
         finally:
             if self._admission is not None:
                 self._admission.over()
+            on_worked()
         written = await self._outcomes.write(Outcome(context=self.context, transition=transition))
         if not written:
             self._log.warning("the lease was lost before the outcome was written")
@@ -165,6 +171,8 @@ class Execution:
 
     async def _render_input(self) -> JsonValue:
         """The input with its placeholders filled in. Raises `TemplateError`."""
+        if not is_template(self.context.input):
+            return self.context.input
         used = placeholders(self.context.input)
         if not used:
             return render(self.context.input, {})

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 from agent_service.domain.errors import LeaseLost
 
@@ -45,6 +46,11 @@ class HeldLease:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
+
+    @property
+    def left(self) -> timedelta:
+        """How long it goes on unless it is renewed."""
+        return timedelta(seconds=max(self.ends - time.monotonic(), 0))
 
     def check(self, *, margin: float = 0) -> None:
         """Raise `LeaseLost` unless the lease goes on for `margin` seconds at least."""

@@ -47,13 +47,15 @@ class LeaseKeeper:
         self._bell: Bell | None = None
         #: When (monotonic seconds) the bell last rang, for whichever context.
         self._rung = -math.inf
+        #: Set when it may have rung for a context before anybody here knew of it.
+        self._late = asyncio.Event()
 
     def keep(self, kept: KeptLease) -> None:
         """Renew this lease from now on."""
         self._kept[kept.lease.context_id] = kept
         # The bell may have rung for it after its claim was sent and before anybody here knew of it.
-        if self._bell is not None and kept.lease.ends - self._length.total_seconds() <= self._rung:
-            self._bell.ring()
+        if kept.lease.ends - self._length.total_seconds() <= self._rung:
+            self._late.set()
 
     def drop(self, lease: HeldLease) -> None:
         """The attempt has ended; its lease is not renewed any more."""
@@ -67,11 +69,13 @@ class LeaseKeeper:
         """Renew, and hear what shall stop, until `stop`; it must go on until the last attempt has ended."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._hear_stops(), name="stop signals")
+            tasks.create_task(self._look_again(), name="late stop signals")
             await self._renew_regularly()
 
     def stop(self) -> None:
         """End `run`."""
         self._stopping.set()
+        self._late.set()
         if self._bell is not None:
             self._bell.ring()
 
@@ -96,6 +100,13 @@ class LeaseKeeper:
                     if self._kept and not self._stopping.is_set():
                         await self._carefully(self.look)
             self._bell = None
+
+    async def _look_again(self) -> None:
+        while not self._stopping.is_set():
+            await self._late.wait()
+            self._late.clear()
+            if self._kept and not self._stopping.is_set():
+                await self._carefully(self.look)
 
     def _holds(self, context_id: str | None) -> bool:
         """Whether a ring is for this process; nobody else asks MongoDB what it was about."""

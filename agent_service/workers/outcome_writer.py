@@ -8,13 +8,18 @@ from loguru import logger
 
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import ContextError
-from agent_service.domain.errors import AgentServiceError, StoreError, StoreUnavailable
+from agent_service.domain.errors import AgentServiceError, StoreError, StoreUnavailable, UnstorableValue
 from agent_service.domain.transitions import failed
+from agent_service.settler import WrittenEnd
 from agent_service.store.outcomes import Outcome
 from agent_service.telemetry import fail_point
 
 #: Outcomes in one bulk, at most.
 _LARGEST_BULK = 100
+#: Ends that may wait to be settled; of any more the rescuer takes care.
+_MOST_UNSETTLED = 10_000
+#: So often an end is tried that fails for a reason nobody foresaw, before that counts as a refusal.
+_MOST_TRIES = 3
 #: After so many in a row that could not be written, one by one, the rest of a bulk waits.
 _MOST_FAILURES = 3
 #: Seconds between two tries to write while MongoDB does not answer, at most.
@@ -45,7 +50,7 @@ class OutcomeWriter:
     def __init__(self, contexts: ContextManager) -> None:
         self._contexts = contexts
         self._outcomes: asyncio.Queue[_Unwritten | None] = asyncio.Queue()
-        self._ended: asyncio.Queue[str | None] = asyncio.Queue()
+        self._ended: asyncio.Queue[WrittenEnd | None] = asyncio.Queue()
 
     async def write(self, outcome: Outcome) -> bool:
         """Write how an attempt ended; False if its lease was lost, and then nothing was written."""
@@ -60,7 +65,10 @@ class OutcomeWriter:
         again: list[_Unwritten] = []
         try:
             while batch := again or await self._first():
-                again = await self._write([*batch, *self._more(_LARGEST_BULK - len(batch))])
+                batch = [*batch, *self._more(_LARGEST_BULK - len(batch))]
+                # An attempt of a context may end while the end of the one before is still here.
+                first = list({item.outcome.context.id: item for item in reversed(batch)}.values())[::-1]
+                again = [*await self._write(first), *(item for item in batch if item not in first)]
                 rounds = rounds + 1 if again else 0
                 if again:
                     pause = min(0.2 * 2 ** min(rounds, 10), _LONGEST_PAUSE)
@@ -112,7 +120,9 @@ class OutcomeWriter:
                 return batch
             if len(batch) > 1:
                 return await self._write_apart(batch)
-            return batch if isinstance(error, StoreError) else self._without_output(batch[0])
+            if isinstance(error, StoreError):
+                return batch
+            return self._without_output(batch[0], refused=isinstance(error, UnstorableValue))
         for item in batch:
             self._acknowledge(item, applied=item.outcome.context.id not in lost)
         return []
@@ -134,15 +144,17 @@ class OutcomeWriter:
         return again
 
     def _acknowledge(self, item: _Unwritten, *, applied: bool) -> None:
-        if applied:
-            # One that was to be tried again may have ended instead, as its request was cancelled.
-            self._ended.put_nowait(item.outcome.context.id)
+        # One that was to be tried again may have ended instead, as its request was cancelled.
+        if applied and self._ended.qsize() < _MOST_UNSETTLED:
+            self._ended.put_nowait(WrittenEnd.of(item.outcome, certain=not item.failures))
         if not item.written.done():
             item.written.set_result(applied)
 
-    def _without_output(self, item: _Unwritten) -> list[_Unwritten]:
+    def _without_output(self, item: _Unwritten, *, refused: bool) -> list[_Unwritten]:
         """What MongoDB cannot take is written without its output, and given up if that is refused too."""
         outcome = item.outcome
+        if not refused and item.failures < _MOST_TRIES:
+            return [item]
         if outcome.transition.error == _UNSTORABLE:
             logger.error("the end of {} cannot be written", outcome.context.id)
             self._acknowledge(item, applied=False)
@@ -154,15 +166,15 @@ class OutcomeWriter:
     async def _settle_all(self) -> None:
         """Settle what has ended; what cannot be settled now is left for the rescuer."""
         while (first := await self._ended.get()) is not None:
-            ids = [first]
-            while len(ids) < _LARGEST_BULK and not self._ended.empty():
+            ended = [first]
+            while len(ended) < _LARGEST_BULK and not self._ended.empty():
                 following = self._ended.get_nowait()
                 if following is None:
                     self._ended.put_nowait(None)
                     break
-                ids.append(following)
+                ended.append(following)
             try:
-                await self._contexts.settle(ids)
+                await self._contexts.settle_ends(ended)
             except StoreError as error:
                 logger.warning("settling goes on later: {}", error)
             except Exception:

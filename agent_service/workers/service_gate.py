@@ -19,9 +19,14 @@ from agent_service.workers.service_watch import ServiceWatch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """How many attempts may begin; if none, when to ask again, and None if only news can change it."""
+    """
+    How many attempts may begin; if none, when to ask again, and None if only news can change it.
+
+    `open` says that nothing but the worker's own slots limits them.
+    """
 
     may_start: int
+    open: bool = False
     again_at: datetime | None = None
 
 
@@ -71,10 +76,15 @@ class ServiceGate:
                 await self._view.refresh()
         allowed = permission(self._view.state(), self.now(), concurrency=self._concurrency)
         if allowed.probe:
-            return await self._take_probe()
+            # Who has no slot for the probe must not keep it from those who have.
+            return Answer(may_start=0) if in_flight >= self._concurrency else await self._take_probe()
         if self._view.suspects():
             return Answer(may_start=0)
-        return Answer(may_start=max(allowed.limit - in_flight, 0), again_at=allowed.changes_at)
+        return Answer(
+            may_start=max(allowed.limit - in_flight, 0),
+            open=allowed.limit == self._concurrency,
+            again_at=allowed.changes_at,
+        )
 
     def may_start(self, in_flight: int) -> int:
         """How many of those that were just claimed may begin, by what was heard meanwhile."""

@@ -62,8 +62,11 @@ class ServiceView:
 
     def suspects(self) -> bool:
         """Whether the breaker would open if these calls were all; then nobody else should begin here."""
-        now = self.now()
         known = self.stored.window
+        # Asked before every call, and nearly always answered by this.
+        if not self.tally.failed and (known is None or not known.counts.failures):
+            return False
+        now = self.now()
         started_at = known.started_at if known is not None and known.open(now) else now
         window = Window(started_at=started_at, counts=self.stored.counted(now) + self.tally.untold)
         return why_broken(replace(self.stored, window=window), now) is not None

@@ -28,7 +28,7 @@ from agent_service.workers.service_view import ServiceView
 from agent_service.workers.worker_settings import LONGEST_POLL_WITHOUT_BELL
 
 #: The net below the doorbell: changes are rare, and an idle fleet should read as seldom as it can.
-_SHORTEST_POLL = timedelta(seconds=30)
+_SHORTEST_POLL = timedelta(seconds=60)
 #: The fleet is told of calls no more often than this.
 _BETWEEN_REPORTS = timedelta(seconds=1)
 #: A hold may be longer than was asked for by a tenth, and by this at most.

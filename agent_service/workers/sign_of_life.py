@@ -42,13 +42,23 @@ class LifeSigns:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Report until `stopping` is set; trouble of MongoDB only delays the next sign."""
+        self._store.roster.join(self._worker_id)
+        await self._report()
+        # Later on, whoever looks for repairs sees who else is there.
+        await self._learn_who_is_present()
         while not stopping.is_set():
-            await self._report()
             with suppress(TimeoutError):
                 async with asyncio.timeout(EVERY.total_seconds()):
                     await stopping.wait()
+            if not stopping.is_set():
+                await self._report()
+        self._store.roster.leave(self._worker_id)
         with suppress(StoreError):
             await self._store.workers.remove(self._worker_id)
+
+    async def _learn_who_is_present(self) -> None:
+        with suppress(StoreError):
+            self._store.roster.learn(await self._store.workers.present(self._store.clock.now()))
 
     async def _report(self) -> None:
         try:

@@ -150,7 +150,7 @@ class ClientWorker:
         self._keeper = LeaseKeeper(self._contexts, lease=self._settings.lease)
         self._handler = self._new_handler()
         self._attempts = Attempts(
-            self._keeper, Solitude.of(self._store), on_free=lambda: self._claiming.wake()
+            self._keeper, Solitude.of(self._store), on_free=lambda seconds: self._claiming.fill(seconds)
         )
         self._gate = ServiceGate(
             self._store,
@@ -205,6 +205,7 @@ class ClientWorker:
             self._stopping.set()
             self._claiming.wake()
             await end_tasks([claiming])
+            self._claiming.let_go()
             await self._attempts.end(self._settings.shutdown_grace)
             self._gate.stop()
             self._keeper.stop()

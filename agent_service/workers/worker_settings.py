@@ -52,7 +52,8 @@ def resolve(service: str, given: WorkerArguments) -> WorkerSettings:
     """
     found = service_settings(service)
     concurrency = found.concurrency if given.concurrency is None else given.concurrency
-    batch_size = min(found.batch_size, concurrency) if given.batch_size is None else given.batch_size
+    asked_for = min(found.batch_size, concurrency) if "batch_size" in found.model_fields_set else concurrency
+    batch_size = asked_for if given.batch_size is None else given.batch_size
     process = load_settings() if None in (given.shutdown_grace, given.retention) else None
     settings = WorkerSettings(
         base_url=given.base_url or found.base_url,

@@ -1,21 +1,21 @@
 """Whatever becomes of the change stream: work goes on by polling, and the bell rings again afterwards."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from time import monotonic
 from typing import Any
 
 import pytest
-from loguru import logger
 from pymongo.errors import PyMongoError
 
 from agent_service.store import Store
 from agent_service.store.doorbell import Doorbell, Topic
 from tests.support.explained_commands import CommandRecorder
 from tests.support.fail_points import FailPoint, fragile_store
+from tests.support.log_lines import log_lines
 from tests.support.waiting import until
 from tests.support.worker_tools import HandlerWorker, Raw, echo, ended, running, step, submit
 
@@ -45,16 +45,6 @@ async def watched(
             yield store, point, recorder
 
 
-@contextmanager
-def log_lines() -> Iterator[list[str]]:
-    lines: list[str] = []
-    sink = logger.add(lines.append, level="INFO", format="{level} {message}")
-    try:
-        yield lines
-    finally:
-        logger.remove(sink)
-
-
 async def works(store: Store) -> None:
     """A request of two steps goes through, the second one released by the first."""
     view = await ended(store, await submit(store, step("first"), step("second", after=("first",))))
@@ -78,12 +68,11 @@ async def test_a_stream_that_loses_its_place_again_and_again_is_opened_seldom_an
 ) -> None:
     async with watched(mongodb_uri, database_name, poll=SHORT_POLL) as (fragile, point, recorder):
         recorder.sent.clear()
-        with log_lines() as lines:
+        with log_lines("INFO") as lines:
             began = monotonic()
             await point.fail("getMore", "aggregate", errorCode=code)
             while monotonic() - began < BROKEN:
                 await works(store)
-                await asyncio.sleep(0.2)
             assert 1 <= openings(recorder) <= MOST_OPENINGS
             assert len([line for line in lines if "WARNING" in line]) <= MOST_LINES
         await point.off()

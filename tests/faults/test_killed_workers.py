@@ -6,8 +6,10 @@ at the same time. Those who take over begin when all of them are dead, so none o
 """
 
 import asyncio
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,7 @@ from tests.faults.support.doomed import (
     OUTPUT,
     RENEWAL,
     SETTLING,
+    SETTLING_SOLE,
     UPKEEP,
     assert_killed,
     doomed,
@@ -42,9 +45,19 @@ def test_every_fail_point_has_its_scenario() -> None:
     assert {point.partition("@")[0] for point in ALL_POINTS} == set(FAIL_POINTS)
 
 
-@pytest.mark.parametrize("points", [CLAIMS_AND_CALLS, OUTPUT, SETTLING], ids=["claims", "output", "settling"])
+@pytest.mark.parametrize(
+    ("points", "submission"),
+    [
+        (CLAIMS_AND_CALLS, diamond),
+        (OUTPUT, diamond),
+        (SETTLING, diamond),
+        (SETTLING_SOLE, single),
+    ],
+    ids=["claims", "output", "settling", "settling a lone step"],
+)
 async def test_a_worker_that_is_killed_in_the_middle_of_its_work_loses_nothing(
     points: tuple[str, ...],
+    submission: Callable[..., Mapping[str, Any]],
     replica_set: ReplicaSet,
     fault_database: str,
     service: RecordingService,
@@ -55,7 +68,7 @@ async def test_a_worker_that_is_killed_in_the_middle_of_its_work_loses_nothing(
     async with scenario(replica_set, fault_database, service, tmp_path) as run:
         await run.fleet.start(api_role())
         for point in points:
-            run.read_along(await run.fleet.submit(diamond(queue=queue_of(point))))
+            run.read_along(await run.fleet.submit(submission(queue=queue_of(point))))
         armed = await run.fleet.start(*(doomed(point) for point in points), ready=False)
         await assert_killed(run, dict(zip(points, armed, strict=True)))
         await run.fleet.start(worker_role(queues=[queue_of(point) for point in points]), ready=False)

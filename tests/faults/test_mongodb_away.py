@@ -16,6 +16,7 @@ from agent_service.store import Store
 from tests.faults.support.gate import Gate
 from tests.faults.support.whole_process import SERVICES, WholeProcess, whole_process
 from tests.support.fail_points import FailPoint
+from tests.support.waiting import until
 from tests.support.worker_tools import Raw
 
 #: How long MongoDB is away, in seconds; `FAULT_SECONDS=600` for the long form.
@@ -119,11 +120,13 @@ def assert_quiet(process: WholeProcess) -> None:
 async def accepted(process: WholeProcess, key: str | None = None) -> str:
     """The id of a request that was taken, however often it had to be sent."""
     key = key or uuid.uuid4().hex
-    async with asyncio.timeout(60):
-        while (answer := await process.submit(key)).status_code != 202:
-            assert answer.status_code == 503, answer.text
-            await asyncio.sleep(0.2)
-    request_id: str = answer.json()["id"]
+
+    async def taken() -> str | None:
+        answer = await process.submit(key)
+        assert answer.status_code in (202, 503), answer.text
+        return answer.json()["id"] if answer.status_code == 202 else None
+
+    request_id: str = await until(taken, seconds=60, every=0.2)
     return request_id
 
 

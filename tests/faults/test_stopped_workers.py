@@ -61,6 +61,9 @@ async def test_workers_that_wake_up_after_their_lease_do_nothing_more_for_it(
             await until_dropped(sleeper, 1)
         have_dropped.set()
         await assert_second_counts(run, requests.values())
+        # A chunk that was on its way then is there, and readers were not to be shown it.
+        late = counts(await run.history()).late_chunks
+    assert late == 1
     called = {call.context_id.removesuffix(".generation") for call in service.calls if call.attempt == 1}
     assert {point for point in POINTS if requests[point] not in called} == set(NOT_CALLED)
 

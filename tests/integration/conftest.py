@@ -1,12 +1,17 @@
-"""Fixtures of the tests of the store: each driver, and the commands that a store sends."""
+"""Fixtures of the tests on a real MongoDB: each driver, the commands of a store, and what stands on one."""
 
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
 from pymongo import AsyncMongoClient
 
+from agent_service.context_manager import ContextManager
+from agent_service.request_service import RequestService
+from agent_service.rescuer import Rescuer
 from agent_service.store import Store
 from tests.support.explained_commands import CommandRecorder, Document
+from tests.support.rescuers import a_rescuer
 
 
 @pytest.fixture(params=["pymongo", "motor"])
@@ -18,6 +23,33 @@ async def any_store(
         await connected.prepare()
         yield connected
         await connected.drop()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def requests(store: Store) -> RequestService:
+    """What takes requests on `store`."""
+    return RequestService(store)
+
+
+@pytest.fixture
+def contexts(store: Store) -> ContextManager:
+    """The contexts of `store`."""
+    return ContextManager(store)
+
+
+@pytest.fixture
+def rescuer(store: Store, contexts: ContextManager) -> Rescuer:
+    """One that repairs everything with its next sweep."""
+    return a_rescuer(store, contexts)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The attempts of a worker, from their slot to their end."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import pytest
@@ -26,11 +26,11 @@ async def test_an_attempt_that_breaks_off_frees_its_slot_and_says_so(
     run = Execution.run
     broken: list[str] = []
 
-    async def breaks_once(self: Execution) -> None:
+    async def breaks_once(self: Execution, on_worked: Callable[[], None]) -> None:
         if not broken:
             broken.append(self.context.id)
             raise RuntimeError("unforeseen")
-        await run(self)
+        await run(self, on_worked)
 
     monkeypatch.setattr(Execution, "run", breaks_once)
     async with running(HandlerWorker(store, echo, concurrency=1)):

@@ -2,11 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
-from loguru import logger
 
 from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
 from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
@@ -47,14 +45,6 @@ class BlockedProcess:
         # Nothing else runs on this event loop meanwhile: no renewal, no timer, no write.
         self.go_on.wait(2 * DEADLINE_SECONDS)
         return BaseServiceAnswer(output="late")
-
-
-@pytest.fixture
-def warnings() -> Iterator[list[str]]:
-    lines: list[str] = []
-    sink = logger.add(lines.append, level="WARNING", format="{message}")
-    yield lines
-    logger.remove(sink)
 
 
 @pytest.mark.timeout(120)

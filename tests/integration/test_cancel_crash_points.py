@@ -1,37 +1,24 @@
 """Whichever write a process dies at while a request is cancelled, or ended at its deadline, it ends once."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from pymongo.asynchronous.database import AsyncDatabase
 
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context
-from agent_service.domain.retry_policy import RetryPolicy
 from agent_service.domain.stop import STOPS, stopped
 from agent_service.request_service import RequestService, RequestView
-from agent_service.rescuer import Rescuer
 from agent_service.store import Store
+from agent_service.store.outcomes import Outcome
 from tests.support.change_history import change_history
 from tests.support.crashing import Crash, crash_at_write
-from tests.support.explained_commands import Document
 from tests.support.hand_worker import SERVICES, claim, end, success
-
-DIAMOND = {
-    "steps": [
-        {"name": "top", "service": "generation", "input": {}},
-        {"name": "left", "service": "analysis", "input": {}, "after": ["top"]},
-        {"name": "right", "service": "analysis", "input": {}, "after": ["top"]},
-        {"name": "bottom", "service": "communication", "input": {}, "after": ["left", "right"]},
-    ]
-}
-#: Ends at once, so that a crashed worker's contexts can be taken back without waiting.
-SHORT = timedelta(milliseconds=1)
-Raw = AsyncDatabase[Document]
+from tests.support.rescuers import SHORT_LEASE, a_rescuer, repair
+from tests.support.submissions import DIAMOND
+from tests.support.worker_tools import Raw
 
 
 async def nothing_began(contexts: ContextManager, raw: Raw) -> list[Context]:
@@ -39,14 +26,14 @@ async def nothing_began(contexts: ContextManager, raw: Raw) -> list[Context]:
 
 
 async def first_step_runs(contexts: ContextManager, raw: Raw) -> list[Context]:
-    return await claim(contexts, "generation", lease=SHORT)
+    return await claim(contexts, "generation", lease=SHORT_LEASE)
 
 
 async def one_branch_runs(contexts: ContextManager, raw: Raw) -> list[Context]:
     """The first step has completed, one of the two that waited for it runs, the other one is pending."""
     [top] = await claim(contexts, "generation")
     await end(contexts, top, success(contexts, top))
-    return await claim(contexts, "analysis", lease=SHORT)
+    return await claim(contexts, "analysis", lease=SHORT_LEASE)
 
 
 async def half_planned(contexts: ContextManager, raw: Raw) -> list[Context]:
@@ -58,15 +45,9 @@ async def half_planned(contexts: ContextManager, raw: Raw) -> list[Context]:
 
 async def end_unsettled(contexts: ContextManager, raw: Raw) -> list[Context]:
     """The first step has completed, and nothing has followed from it yet."""
-    settle = contexts.settle
-
-    async def dies(context_ids: object) -> None:
-        return
-
     [top] = await claim(contexts, "generation")
-    contexts.settle = dies  # type: ignore[method-assign]  # this settler is gone
-    await end(contexts, top, success(contexts, top))
-    contexts.settle = settle  # type: ignore[method-assign]  # and here is the next one
+    lost = await contexts.finish([Outcome(context=top, transition=success(contexts, top))])
+    assert not lost
     return []
 
 
@@ -81,16 +62,6 @@ each_state = pytest.mark.parametrize("state", STATES, ids=lambda state: state.__
 each_way = pytest.mark.parametrize("applied", [False, True], ids=["not sent", "applied"])
 
 
-def a_rescuer(store: Store) -> Rescuer:
-    return Rescuer(
-        store,
-        ContextManager(store),
-        lease=SHORT,
-        grace=timedelta(0),
-        backoff=RetryPolicy(base=timedelta(0)),
-    )
-
-
 async def work_as_told(contexts: ContextManager) -> None:
     """Claim everything there is; what is flagged is stopped, as a worker does, and the rest completes."""
     for service in SERVICES:
@@ -98,19 +69,6 @@ async def work_as_told(contexts: ContextManager) -> None:
             stop = next((stop for stop in STOPS if getattr(context, stop.flag)), None)
             transition = success(contexts, context) if stop is None else stopped(stop, at=contexts.now())
             await end(contexts, context, transition)
-
-
-async def repair(store: Store, request_id: str) -> RequestView:
-    """What the next processes do: sweep and work until the request has ended and all is settled."""
-    contexts, rescuer, requests = ContextManager(store), a_rescuer(store), RequestService(store)
-    async with asyncio.timeout(30):
-        while True:
-            await rescuer.sweep()
-            await store.schedule.promote(contexts.now())
-            await work_as_told(contexts)
-            view = await requests.get(request_id)
-            if view.status.ended and all(context.settled for context in view.contexts):
-                return view
 
 
 async def crash_everywhere(
@@ -141,7 +99,7 @@ async def crash_everywhere(
             if not request.cancel_requested and act is cancel:
                 # It died before anybody knew; the client, who has no answer, asks again.
                 await act(store, request_id)
-            views.append(await repair(store, request_id))
+            views.append(await repair(store, request_id, work=work_as_told))
         assert history.changes_after_an_end() == []
         assert len(history.ends_of("requests", request_id)) == 1
         for context in views[-1].contexts:

@@ -5,6 +5,7 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -12,27 +13,20 @@ from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context, ContextError, ContextStatus
 from agent_service.domain.errors import RequestAlreadyEnded, StoreError
 from agent_service.domain.request import RequestStatus
-from agent_service.domain.retry_policy import RetryPolicy
 from agent_service.domain.settling import RequestPlan, end_of_request
 from agent_service.domain.stop import STOPS, stopped
 from agent_service.domain.transitions import Transition, released, retry_at
 from agent_service.request_service import RequestService, RequestView
-from agent_service.rescuer import Rescuer
 from agent_service.store import Store
 from agent_service.store.outcomes import Outcome
 from tests.support.change_history import change_history
 from tests.support.hand_worker import SERVICES, claim, failure, success
+from tests.support.rescuers import a_rescuer
+from tests.support.submissions import DIAMOND
+from tests.support.waiting import answered
 from tests.support.worker_tools import Raw
 
 REQUESTS = 24
-DIAMOND = {
-    "steps": [
-        {"name": "top", "service": "generation", "input": {}},
-        {"name": "left", "service": "analysis", "input": {}, "after": ["top"]},
-        {"name": "right", "service": "analysis", "input": {}, "after": ["top"]},
-        {"name": "bottom", "service": "communication", "input": {}, "after": ["left", "right"]},
-    ]
-}
 #: So short that some leases end although their worker is alive.
 LEASE = timedelta(milliseconds=40)
 ERROR = ContextError(code="no_answer", message="nobody answered", retryable=True)
@@ -78,12 +72,8 @@ class Scene:
 
     async def cancel(self, request_id: str) -> None:
         with suppress(RequestAlreadyEnded):
-            answered = False
-            while not answered:
-                # Where so much happens at once an answer may take longer than a caller waits.
-                with suppress(StoreError):
-                    await self.requests.cancel(request_id)
-                    answered = True
+            # Where so much happens at once an answer may take longer than a caller waits.
+            await answered(partial(self.requests.cancel, request_id), StoreError)
             self.cancelled.add(request_id)
 
     async def work(self) -> None:
@@ -109,13 +99,7 @@ class Scene:
 
     async def play(self) -> None:
         """All of it at once, until every request has ended and all is settled."""
-        rescuer = Rescuer(
-            self.store,
-            self.contexts,
-            lease=LEASE,
-            grace=timedelta(0),
-            backoff=RetryPolicy(base=timedelta(0)),
-        )
+        rescuer = a_rescuer(self.store, self.contexts, lease=LEASE)
         promote = self.store.schedule.promote
         others = [
             asyncio.create_task(self.again_and_again(act))

@@ -31,11 +31,6 @@ from tests.support.worker_tools import (
 HOUR = timedelta(hours=1)
 
 
-@pytest.fixture
-def requests(store: Store) -> RequestService:
-    return RequestService(store)
-
-
 def worker_at(store: Store, stub: BaseServiceStub, **options: Any) -> GenerativeWorker:
     """A worker that does nothing by itself for an hour: it neither polls nor renews."""
     usual: dict[str, Any] = {"poll_interval": HOUR, "lease_seconds": HOUR, "shutdown_grace": 0}

@@ -10,6 +10,7 @@ from agent_service.context_manager import ContextManager
 from agent_service.domain.errors import LeaseLost, UnstorableValue, WriteOutcomeUnknown
 from agent_service.domain.events import Chunk
 from agent_service.store import Store
+from agent_service.store.operations import WRITE_LIMIT
 from agent_service.workers import chunk_writer
 from agent_service.workers.chunk_writer import COALESCE_CHARACTERS, ChunkWriter
 from agent_service.workers.held_lease import HeldLease
@@ -26,12 +27,12 @@ class GatedStorage(ContextManager):
         self.most = 0
         self._on_their_way = 0
 
-    async def store_chunk(self, chunk: Chunk) -> None:
+    async def store_chunk(self, chunk: Chunk, *, within: timedelta = WRITE_LIMIT) -> None:
         self._on_their_way += 1
         self.most = max(self.most, self._on_their_way)
         self.entered.set()
         await self.gate.wait()
-        await super().store_chunk(chunk)
+        await super().store_chunk(chunk, within=within)
         self._on_their_way -= 1
 
 
@@ -130,8 +131,8 @@ class LosesAnswers(ContextManager):
         super().__init__(store)
         self._seen: set[int] = set()
 
-    async def store_chunk(self, chunk: Chunk) -> None:
-        await super().store_chunk(chunk)
+    async def store_chunk(self, chunk: Chunk, *, within: timedelta = WRITE_LIMIT) -> None:
+        await super().store_chunk(chunk, within=within)
         if chunk.seq not in self._seen:
             self._seen.add(chunk.seq)
             raise WriteOutcomeUnknown("the connection was closed")

@@ -6,19 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from agent_service.cli.health import SILENCE_LIMIT, Health, api_health, worker_health
+from agent_service.cli.health import Health, api_health, worker_health
 from agent_service.main import serving_api
 from agent_service.settings import Settings, load_settings
 from agent_service.store import Store
-from agent_service.store.workers import SignOfLife
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from agent_service.store.workers import SILENT_AFTER, SignOfLife
 
 
 @pytest.fixture
@@ -54,7 +46,7 @@ async def test_the_api_is_healthy_while_it_serves_a_ready_database(settings: Set
 
 async def test_only_a_living_worker_of_this_machine_is_healthy(settings: Settings, store: Store) -> None:
     await store.workers.report(sign_of(store, host="elsewhere.example.org"))
-    await store.workers.report(sign_of(store, host=socket.gethostname(), age=SILENCE_LIMIT * 2))
+    await store.workers.report(sign_of(store, host=socket.gethostname(), age=SILENT_AFTER * 2))
     assert "no worker on" in ((await worker_health(settings)).problem or "")
     await store.workers.report(sign_of(store, host=socket.gethostname()))
     assert (await worker_health(settings)).problem is None

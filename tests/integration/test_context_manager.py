@@ -29,11 +29,6 @@ FAN = {
 
 
 @pytest.fixture
-def requests(store: Store) -> RequestService:
-    return RequestService(store)
-
-
-@pytest.fixture
 def contexts(store: Store) -> ContextManager:
     return ContextManager(store, retention=timedelta(days=3))
 

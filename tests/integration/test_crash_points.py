@@ -1,61 +1,34 @@
 """Whichever write a process dies at, what it leaves is repaired and the request ends as it would have."""
 
-import asyncio
 from contextlib import suppress
-from datetime import timedelta
+from functools import partial
 
 import pytest
 
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import ContextStatus
 from agent_service.domain.request import RequestStatus
-from agent_service.domain.retry_policy import RetryPolicy
 from agent_service.request_service import RequestService, RequestView
-from agent_service.rescuer import Rescuer
 from agent_service.store import Store
 from tests.support.crashing import Crash, crash_at_write
 from tests.support.hand_worker import work_off
+from tests.support.rescuers import SHORT_LEASE, repair
+from tests.support.submissions import DIAMOND
 
-DIAMOND = {
-    "steps": [
-        {"name": "top", "service": "generation", "input": {}},
-        {"name": "left", "service": "analysis", "input": "{{ steps.top.output.text }}", "after": ["top"]},
-        {"name": "right", "service": "analysis", "input": {}, "after": ["top"]},
-        {"name": "bottom", "service": "communication", "input": {}, "after": ["left", "right"]},
-    ]
-}
 KEY = "the same key every time"
-#: Ends at once, so that a crashed worker's contexts can be taken back without waiting.
-SHORT = timedelta(milliseconds=1)
 
 
 async def process(store: Store, failing: tuple[str, ...]) -> None:
     """One life of a process: it takes the request and does all of its steps."""
     await RequestService(store).submit(DIAMOND, idempotency_key=KEY)
-    await work_off(ContextManager(store), failing=failing, lease=SHORT)
+    await work_off(ContextManager(store), failing=failing, lease=SHORT_LEASE)
 
 
-async def repair(store: Store, failing: tuple[str, ...]) -> RequestView:
+async def ask_again(store: Store, failing: tuple[str, ...]) -> RequestView:
     """What the next start does: the client asks again, the rescuer sweeps, workers work."""
-    contexts = ContextManager(store)
-    rescuer = Rescuer(
-        store,
-        contexts,
-        lease=SHORT,
-        grace=timedelta(0),
-        backoff=RetryPolicy(base=timedelta(0)),
-    )
-    requests = RequestService(store)
-    accepted = await requests.submit(DIAMOND, idempotency_key=KEY)
-    async with asyncio.timeout(20):
-        while True:
-            await rescuer.sweep()
-            await store.schedule.promote(contexts.now())
-            await work_off(contexts, failing=failing, lease=SHORT)
-            view = await requests.get(accepted.request.id)
-            settled = all(context.settled for context in view.contexts)
-            if view.status.ended and settled:
-                return view
+    accepted = await RequestService(store).submit(DIAMOND, idempotency_key=KEY)
+    work = partial(work_off, failing=failing, lease=SHORT_LEASE)
+    return await repair(store, accepted.request.id, work=work)
 
 
 @pytest.mark.parametrize("applied", [False, True], ids=["not sent", "applied"])
@@ -74,7 +47,7 @@ async def test_a_crash_at_any_write_is_repaired(
             crashed = writes.crashed
         async with Store.connect(mongodb_uri, database=f"{database_name}_{at}") as store:
             await store.prepare()
-            view = await repair(store, failing)
+            view = await ask_again(store, failing)
             assert_ended_as_planned(view, failing, at)
             await store.drop()
         at += 1

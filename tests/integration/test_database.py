@@ -1,7 +1,6 @@
 """Store: ready when indexes and clock are, patient at the start, and quick to say that nobody answers."""
 
 import asyncio
-import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -24,14 +23,6 @@ from tests.support.fail_points import fragile_store
 
 DRIVERS = ["pymongo", "motor"]
 each_driver = pytest.mark.parametrize("driver", DRIVERS)
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from agent_service.local.mongod import start_mongod
 from agent_service.rescuer import Rescuer
 from agent_service.store import Store
 from agent_service.store.driver import primary_of
+from agent_service.store.lookout import Look
 from tests.support.explained_commands import CommandRecorder, Document
 from tests.support.waiting import until
 from tests.support.worker_tools import HandlerWorker, echo, ended, running, submit
@@ -170,3 +171,34 @@ def test_a_store_can_be_made_before_there_is_an_event_loop(mongodb_uri: str, dri
             return problems
 
     assert asyncio.run(use()) == []
+
+
+async def test_a_look_for_repairs_measures_the_clock_on_its_way(
+    recorded_store: Store, recorder: CommandRecorder
+) -> None:
+    before = recorded_store._measured
+    look = await recorded_store.look(grace=HOUR)
+    assert recorded_store._measured > before
+    assert look.server_time is not None
+    assert abs(look.server_time - recorded_store.clock.now()) < timedelta(seconds=5)
+    assert [name for name, _ in recorder.sent] == ["aggregate"]
+    # It does not say which primary it was that answered, so after another one was seen, that one is asked.
+    recorded_store._known_primary = "another one"
+    await recorded_store.look(grace=HOUR)
+    assert [name for name, _ in recorder.sent] == ["aggregate", "hello", "aggregate"]
+
+
+async def test_the_time_of_a_look_does_not_count_where_the_primary_changed_meanwhile(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    see = store.lookout.look
+
+    async def look(now: datetime, *, grace: timedelta) -> Look:
+        found = await see(now, grace=grace)
+        monkeypatch.setattr("agent_service.store.database.primary_of", lambda _: "another one")
+        return found
+
+    monkeypatch.setattr(store.lookout, "look", look)
+    before = store._measured
+    await store.look(grace=HOUR)
+    assert store._measured == before

@@ -1,12 +1,9 @@
 """Doorbell: who waits for something is rung when it happens, and once after every break."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from loguru import logger
 from mongomock_motor import AsyncMongoMockClient
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
@@ -24,6 +21,7 @@ from tests.support.contexts import AN_ERROR, NOW, SECOND, a_claim, a_context, in
 from tests.support.explained_commands import Document
 from tests.support.fail_points import fragile_store
 from tests.support.listening_bells import LIMIT, NOW_OR_NEVER, listening, silent_until
+from tests.support.log_lines import log_lines
 
 DRIVERS = ["pymongo", "motor"]
 
@@ -222,14 +220,6 @@ async def test_closing_ends_a_stream_that_is_just_being_replaced(store: Store) -
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "doorbell"]
 
 
-@contextmanager
-def warnings() -> Iterator[list[str]]:
-    lines: list[str] = []
-    sink = logger.add(lambda line: lines.append(str(line)), level="WARNING", format="{message}")
-    yield lines
-    logger.remove(sink)
-
-
 @pytest.mark.parametrize("driver", DRIVERS)
 async def test_a_server_without_change_streams_says_so_once_and_everybody_looks(
     tmp_path: Path, driver: str
@@ -244,7 +234,7 @@ async def test_a_server_without_change_streams_says_so_once_and_everybody_looks(
         uri = f"mongodb://127.0.0.1:{ready.group(1)}/"
         async with Store.connect(uri, driver=driver) as store:
             await store.prepare()
-            with warnings() as lines, store.doorbell.listen(Topic.WORK, "generation") as work:
+            with log_lines() as lines, store.doorbell.listen(Topic.WORK, "generation") as work:
                 assert await work.wait(LIMIT)
                 assert not store.doorbell.available
                 with store.doorbell.listen(Topic.PROGRESS, "r") as progress:

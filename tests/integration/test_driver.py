@@ -13,6 +13,7 @@ from agent_service.domain.errors import ConfigurationError
 from agent_service.store.driver import (
     Database,
     Update,
+    aggregate,
     bulk_write,
     causal_session,
     change_stream,
@@ -172,3 +173,26 @@ async def test_a_stream_shows_what_happens_from_the_moment_it_is_open(database: 
         async for change in stream:
             assert change["documentKey"]["_id"] == "after"
             break
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize(("option", "seconds"), [("", 30), ("&heartbeatFrequencyMS=7000", 7)])
+async def test_servers_are_looked_at_seldom_unless_the_address_says_otherwise(
+    driver: str, option: str, seconds: float
+) -> None:
+    # Nothing is sent before the first use.
+    client: Any = open_client(f"mongodb://127.0.0.1:1/?replicaSet=rs0{option}", driver)
+    inner = client if isinstance(client, AsyncMongoClient) else client.delegate
+    assert inner._topology_settings.heartbeat_frequency == seconds
+    await close_client(client)
+
+
+async def test_a_pipeline_over_the_database_reads_from_the_primary_and_gives_aware_times(
+    database: Database,
+) -> None:
+    await durable(database, "things").insert_one({"_id": 1, "at": NOW})
+    union = {"coll": "things", "pipeline": [{"$match": {"_id": 1}}]}
+    pipeline: list[Document] = [{"$documents": [{"now": "$$NOW"}]}, {"$unionWith": union}]
+    time, thing = await aggregate(database, pipeline)
+    assert time["now"].tzinfo is UTC
+    assert thing == {"_id": 1, "at": NOW}

@@ -9,7 +9,6 @@ from agent_service.context_manager import ContextManager
 from agent_service.domain.errors import RequestNotFound
 from agent_service.domain.events import Chunk, Cursor, Event, EventType
 from agent_service.request_service import RequestService
-from agent_service.store import Store
 from tests.support.hand_worker import claim, end, failure, success, work_off
 
 CHAIN = {
@@ -19,16 +18,6 @@ CHAIN = {
     ],
     "variables": {"who": "you"},
 }
-
-
-@pytest.fixture
-def requests(store: Store) -> RequestService:
-    return RequestService(store)
-
-
-@pytest.fixture
-def contexts(store: Store) -> ContextManager:
-    return ContextManager(store)
 
 
 async def read_all(events: AsyncIterator[Event]) -> list[Event]:

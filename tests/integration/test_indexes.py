@@ -24,6 +24,7 @@ from tests.support.explained_commands import CommandRecorder, Document, Plan, ex
 from tests.support.haystack import LEASE, NEEDLES, needle_contexts, needle_id, prepare, restore_needles
 
 ENDED = needle_id("ended")
+ENDS = needle_contexts("ended")
 ENDED_CONTEXT = f"{ENDED}.draft"
 RUNNING: Context = replace(a_context(request_id=needle_id("running")), lease=LEASE, attempt=1, tries=1)
 FAILED = FailedRequest(id=ENDED, organization_id="default", step_names=("draft", "check", "note"))
@@ -93,7 +94,7 @@ QUERIES = [
     query("unsettled contexts", lambda s: s.settlement.unsettled(NOW, limit=4), ("unsettled", 4)),
     query(
         "a further page of unsettled contexts",
-        lambda s: s.settlement.unsettled(NOW, after=(NOW - SECOND, needle_contexts("ended")[1])),
+        lambda s: s.settlement.unsettled(NOW, after=(NOW - SECOND, ENDS[1])),
         ("unsettled", ALL - 2),
         ("unsettled", 0),
     ),
@@ -107,8 +108,18 @@ QUERIES = [
         "the end of a request",
         lambda s: s.settlement.write_statuses({ENDED: RequestStatus.FAILED}, at=NOW, expires_at=NOW),
         ("_id_", 1),
+    ),
+    query(
+        "what belongs to an ended request",
+        lambda s: s.settlement.let_expire([ENDED], requests_expire_at=NOW),
         ("_id_", 20),
         ("_id_", 3),
+    ),
+    query(
+        "settling what is all of its request",
+        lambda s: s.settlement.settle_sole(ENDS, streamed=[ENDED], requests_expire_at=NOW),
+        ("_id_", 20),
+        ("_id_", ALL),
     ),
     query("asking to cancel", lambda s: s.cancellation.ask(needle_id("cancelling")), ("_id_", 1)),
     query("flagging", lambda s: s.cancellation.flag_contexts(ENDED, DEADLINE), ("_id_", 3)),
@@ -152,7 +163,7 @@ QUERIES = [
         lambda s: s.dead_letters.taken_keys("default", ["key-ended-0", "key-ended-1"]),
         ("idempotency", 2),
     ),
-    query("what a retry copies", lambda s: s.contexts.results_of_request(ENDED), ("_id_", 3)),
+    query("what a retry copies", lambda s: s.contexts.results(ENDED, ["draft"]), ("_id_", 1)),
     query(
         "a request by its idempotency key",
         lambda s: s.requests.by_idempotency_key("default", "key-ended-0"),

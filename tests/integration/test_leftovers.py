@@ -13,6 +13,7 @@ from agent_service.store import Store
 from agent_service.store.leftovers import LEFTOVER_KINDS
 from agent_service.store.settlement import OUTLIVES
 from tests.support.contexts import NOW, SECOND, a_context, a_request
+from tests.support.settling import end
 from tests.support.worker_tools import Raw
 
 EXPIRES_AT = NOW + timedelta(days=7)
@@ -56,7 +57,7 @@ async def test_what_has_no_expiry_is_found_request_by_request(any_store: Store, 
     await any_store.requests.insert(over)
     await leave(any_store, over.id)
     ends = {over.id: RequestStatus.COMPLETED}
-    await any_store.settlement.write_statuses(ends, at=NOW, expires_at=EXPIRES_AT)
+    await end(any_store, ends, at=NOW, expires_at=EXPIRES_AT)
     assert await any_store.leftovers.find(kind, "c") == ["a", "b", "b0"]
     assert await any_store.leftovers.find(kind, "c", after="a", limit=1) == ["b"]
     assert await any_store.leftovers.find(kind, "c", after="b", limit=1) == ["b0"]

@@ -7,10 +7,10 @@ from agent_service.context_manager import ContextManager
 from agent_service.domain.context import AttemptOutcome, Context
 from agent_service.domain.events import Chunk, Event, EventType
 from agent_service.request_service import RequestService
-from agent_service.rescuer import Rescuer
 from agent_service.store import Store
 from tests.support.hand_worker import claim, end, success
-from tests.support.worker_tools import AT_ONCE, Raw, read, submit
+from tests.support.rescuers import a_rescuer, end_leases
+from tests.support.worker_tools import Raw, read, submit
 
 
 async def stream(contexts: ContextManager, context: Context, *texts: str) -> None:
@@ -37,8 +37,7 @@ async def test_a_reader_is_told_that_a_lease_was_lost_after_the_text_that_it_has
     store: Store, raw: Raw
 ) -> None:
     contexts = ContextManager(store)
-    # So short a lease that this process has seen its primary for longer.
-    rescuer = Rescuer(store, contexts, lease=timedelta(milliseconds=1), backoff=AT_ONCE)
+    rescuer = a_rescuer(store, contexts)
     request_id = await submit(store)
     events = RequestService(store, max_attempts={}).events(request_id)
     (first,) = await claim(contexts, "generation")
@@ -46,9 +45,7 @@ async def test_a_reader_is_told_that_a_lease_was_lost_after_the_text_that_it_has
     seen = await up_to(events, EventType.OUTPUT_DELTA, count=3)
     assert told(seen)[-3:] == [(EventType.OUTPUT_DELTA, 1, text) for text in ("one ", "two ", "three")]
 
-    await raw.contexts.update_one(
-        {"_id": first.id}, [{"$set": {"lease.expires_at": {"$subtract": ["$$NOW", 60_000]}}}]
-    )
+    await end_leases(raw)
     await rescuer.sweep()
     (retrying,) = await up_to(events, EventType.STEP_RETRYING)
     assert (retrying.attempt, retrying.error and retrying.error.code) == (1, "lease_lost")

@@ -19,19 +19,13 @@ from agent_service.store.doorbell import Topic
 from agent_service.store.outcomes import Outcome
 from tests.support import hand_worker
 from tests.support.contexts import SECOND, a_context, a_request
-from tests.support.waiting import NO_GRACE, until
+from tests.support.rescuers import end_leases
+from tests.support.waiting import until
 from tests.support.worker_tools import HandlerWorker, Raw, by_step, echo, ended, running, submit
 
 LONG = timedelta(seconds=30)
-#: A lease so short that a process has seen its primary for longer whenever it looks.
-SHORT = timedelta(milliseconds=1)
 #: How many are odd, and how long a page is: with the others in one page, and a page of nothing else.
 ODD_AND_PAGE = pytest.mark.parametrize(("odd", "page"), [(1, 100), (3, 2)])
-
-
-@pytest.fixture
-def rescuer(store: Store) -> Rescuer:
-    return Rescuer(store, ContextManager(store), lease=SHORT, grace=NO_GRACE)
 
 
 async def damage(collection: Any, ids: Sequence[str], field: str, *, date: str) -> None:
@@ -59,7 +53,7 @@ async def test_an_odd_running_context_does_not_keep_others_from_being_taken_back
     await store.contexts.insert([a_context() for _ in range(odd + 2)])
     claimed = await hand_worker.claim(ContextManager(store), "generation", limit=odd + 2)
     ids = [context.id for context in claimed]
-    await raw.contexts.update_many({}, [{"$set": {"lease.expires_at": {"$subtract": ["$$NOW", 60_000]}}}])
+    await end_leases(raw)
     await damage(raw.contexts, ids[:odd], "deadline_at", date="lease.expires_at")
     before = await stored(raw, ids[:odd])
     await rescuer.sweep()

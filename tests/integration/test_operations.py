@@ -73,6 +73,10 @@ WRITES: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "cancellation.ask": lambda s: s.cancellation.ask("r"),
     "cancellation.flag_contexts": lambda s: s.cancellation.flag_contexts("r", DEADLINE),
     "cancellation.end_waiting": lambda s: s.cancellation.end_waiting("r", CANCELLED, at=NOW),
+    "settlement.let_expire": lambda s: s.settlement.let_expire(["r"], requests_expire_at=NOW),
+    "settlement.settle_sole": lambda s: s.settlement.settle_sole(
+        ["r.draft"], streamed=[], requests_expire_at=NOW
+    ),
     "settlement.mark_settled": lambda s: s.settlement.mark_settled(["r.draft"]),
     "requests.insert": lambda s: s.requests.insert(a_request()),
     "requests.mark_planned": lambda s: s.requests.mark_planned("r"),

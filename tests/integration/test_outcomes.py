@@ -171,3 +171,17 @@ async def test_an_output_that_is_too_large_with_its_input_is_unstorable(any_stor
     with pytest.raises(UnstorableValue):
         await apply(any_store, (context, completed(at=AT, output=large, usage=None, chunks=0)))
     assert (await the_context(any_store, context)).status is ContextStatus.RUNNING
+
+
+@pytest.mark.parametrize("flag", ["cancel_requested", "deadline_passed"])
+@pytest.mark.parametrize("transition", [COMPLETED, FAILED, RETRY], ids=lambda move: str(move.outcome))
+async def test_a_late_outcome_is_refused_although_the_rescuer_ended_the_same_attempt(
+    any_store: Store, raw: AsyncDatabase[Document], flag: str, transition: Transition
+) -> None:
+    [late] = await insert_claimed(any_store, [a_context()], expires_at=PAST)
+    await raw["contexts"].update_one({"_id": late.id}, {"$set": {flag: True}})
+    assert await any_store.leases.take_back(late, lease_lost(at=NOW, run_at=NOW, tries=1, max_attempts=5))
+    stopped = await the_context(any_store, late)
+    assert stopped.status.ended
+    assert await apply(any_store, (late, transition)) == {late.id}
+    assert await the_context(any_store, late) == stopped

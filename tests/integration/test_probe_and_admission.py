@@ -49,6 +49,18 @@ async def moved_from(store: Store, epoch: int) -> ServiceState:
     return state
 
 
+async def test_who_has_no_slot_for_the_probe_leaves_it_to_others(
+    store: Store, mongodb_uri: str, database_name: str
+) -> None:
+    await break_service(store)
+    await store.contexts.insert([a_context()])
+    async with two_gates(mongodb_uri, database_name) as (full, free):
+        before = await store.services.read(SERVICE)
+        assert (await full.ask(10)).may_start == 0
+        assert await store.services.read(SERVICE) == before
+        assert (await free.ask(9)).may_start == 1
+
+
 async def test_one_process_of_many_gets_the_probe_and_the_others_wait_for_what_comes_of_it(
     store: Store, mongodb_uri: str, database_name: str
 ) -> None:

@@ -17,7 +17,8 @@ from agent_service.domain.errors import ConfigurationError, StoreUnavailable, Wr
 from agent_service.domain.request import Caller, RequestStatus
 from agent_service.domain.transitions import failed
 from agent_service.redrive import Pace, Redrive, Redriven, Selection
-from agent_service.request_service import Accepted, RequestService
+from agent_service.request_service import RequestService
+from agent_service.request_writer import Accepted
 from agent_service.store import Store
 from tests.support.hand_worker import claim, end, work_off
 from tests.support.worker_tools import Raw
@@ -25,16 +26,6 @@ from tests.support.worker_tools import Raw
 #: Fast enough that no test waits for it.
 FAST = 10_000.0
 ALL = Selection()
-
-
-@pytest.fixture
-def requests(store: Store) -> RequestService:
-    return RequestService(store)
-
-
-@pytest.fixture
-def contexts(store: Store) -> ContextManager:
-    return ContextManager(store)
 
 
 @pytest.fixture

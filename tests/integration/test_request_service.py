@@ -9,13 +9,16 @@ from pymongo import AsyncMongoClient
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import ContextStatus
 from agent_service.domain.errors import (
+    AgentServiceError,
     IdempotencyConflict,
     InvalidSubmission,
     RequestNotFound,
     StoreUnavailable,
+    UnstorableValue,
 )
 from agent_service.domain.request import Caller, RequestStatus
 from agent_service.request_service import RequestService
+from agent_service.request_writer import Accepted
 from agent_service.store import Store
 from tests.support.hand_worker import claim
 
@@ -30,16 +33,6 @@ CHAIN = {
     "priority": 2,
     "deadline_seconds": 60,
 }
-
-
-@pytest.fixture
-def requests(store: Store) -> RequestService:
-    return RequestService(store)
-
-
-@pytest.fixture
-def contexts(store: Store) -> ContextManager:
-    return ContextManager(store)
 
 
 async def test_a_submission_becomes_a_request_and_one_context_for_each_step(
@@ -92,6 +85,34 @@ async def test_concurrent_duplicates_make_one_request(requests: RequestService, 
     assert len({answer.request.id for answer in answers}) == 1
     assert sum(not answer.replayed for answer in answers) == 1
     assert await raw.requests.count_documents({}) == await raw.contexts.count_documents({}) == 1
+
+
+async def test_many_submissions_are_answered_in_order_and_each_by_itself(
+    requests: RequestService, raw: Any
+) -> None:
+    await requests.submit({**ONE_STEP, "priority": 1}, idempotency_key="k5")
+    submissions: list[object] = [{**ONE_STEP, "metadata": {"number": number}} for number in range(250)]
+    submissions[3] = {"service": "nothing"}
+    submissions[4] = 7
+    submissions[6] = {**ONE_STEP, "input": "x" * (16 * 2**20)}
+    keys = [f"k{number}" for number in range(250)]
+    results = await requests.submit_many(submissions, caller=Caller(user_id="ann"), idempotency_keys=keys)
+    wrong = {n: type(result) for n, result in enumerate(results) if isinstance(result, AgentServiceError)}
+    assert wrong == {
+        3: InvalidSubmission,
+        4: InvalidSubmission,
+        5: IdempotencyConflict,
+        6: UnstorableValue,
+    }
+    for number, result in enumerate(results):
+        if isinstance(result, Accepted):
+            assert result.request.submission.metadata == {"number": number}
+            assert result.request.caller.user_id == "ann"
+    assert await raw.requests.count_documents({"planned": True}) == 247
+    again = await requests.submit_many(submissions, caller=Caller(user_id="ann"), idempotency_keys=keys)
+    assert all(isinstance(one, Accepted) and one.replayed for n, one in enumerate(again) if n not in wrong)
+    assert await raw.requests.count_documents({}) == 247
+    assert await requests.submit_many([]) == []
 
 
 async def test_a_replay_is_answered_only_once_the_contexts_are_there(

@@ -4,9 +4,11 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
 
 from agent_service.domain.errors import UnstorableValue, WriteOutcomeUnknown
 from agent_service.domain.request import Caller, RequestStatus, Submission
@@ -14,7 +16,7 @@ from agent_service.store import Store
 from agent_service.store.paging import Place
 from agent_service.store.requests import Standing
 from tests.support.contexts import NOW, SECOND, a_request, a_step
-from tests.support.explained_commands import Document
+from tests.support.explained_commands import CommandRecorder, Document, explain
 from tests.support.fail_points import fragile_store
 
 
@@ -66,6 +68,63 @@ async def test_planning_is_marked_and_tells_how_the_request_stands(
         assert standing == Standing(status=status, cancel_requested=cancel_requested)
         assert await any_store.requests.get(request.id) == replace(request, planned=True)
     assert await any_store.requests.mark_planned("gone") is None
+
+
+async def test_of_many_requests_those_are_told_whose_key_is_taken_and_all_others_are_inserted(
+    any_store: Store,
+) -> None:
+    before, inserted = a_request(idempotency_key="before"), a_request(idempotency_key="own")
+    assert await any_store.requests.insert_many([before]) == set()
+    assert await any_store.requests.insert_many([inserted]) == set()
+    keys = ["a", "before", None, "a", None]
+    many = [a_request(idempotency_key=key) for key in keys]
+    # What was inserted before, under its own id, is as if it had been inserted now.
+    taken = await any_store.requests.insert_many([*many, inserted])
+    assert taken == {many[1].id, many[3].id}
+    for request in [before, inserted, *many]:
+        found = await any_store.requests.get(request.id)
+        assert found == (None if request.id in taken else request)
+
+
+async def test_a_request_that_is_too_large_is_told_among_others_too(any_store: Store) -> None:
+    large = Submission(steps=(a_step("one"),), variables={"a": "x" * 17_000_000})
+    with pytest.raises(UnstorableValue):
+        await any_store.requests.insert_many([a_request(), a_request(submission=large), a_request()])
+
+
+@pytest.mark.parametrize(
+    "stopped",
+    [None, {"status": RequestStatus.FAILED}, {"cancel_requested": True}],
+    ids=["gone", "ended", "cancelled"],
+)
+async def test_planning_of_many_is_marked_unless_one_of_them_was_stopped(
+    any_store: Store, stopped: dict[str, Any] | None
+) -> None:
+    requests = [a_request(), a_request(status=RequestStatus.RUNNING)]
+    await any_store.requests.insert_many(requests)
+    for _ in range(2):
+        assert await any_store.requests.mark_all_planned([request.id for request in requests])
+    for request in requests:
+        assert await any_store.requests.get(request.id) == replace(request, planned=True)
+    other = a_request(**stopped or {})
+    if stopped is not None:
+        await any_store.requests.insert_many([other])
+    assert not await any_store.requests.mark_all_planned([requests[0].id, other.id])
+    assert await any_store.requests.get(other.id) == (None if stopped is None else other)
+
+
+async def test_marking_many_looks_at_no_others(
+    recorded_store: Store, recorder: CommandRecorder, raw: AsyncDatabase[Document]
+) -> None:
+    requests = [a_request() for _ in range(50)]
+    await recorded_store.requests.insert_many(requests)
+    await recorded_store.requests.mark_all_planned([request.id for request in requests[10:13]])
+    (command,) = recorder.named("update")
+    (plan,) = await explain(raw, command)
+    assert plan.indexes == {"_id_"}
+    assert plan.documents == 3
+    # A search for several ids looks once more between them.
+    assert plan.keys <= 2 * 3
 
 
 async def test_unplanned_requests_are_paged_in_order_past_what_stays(any_store: Store) -> None:

@@ -2,12 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from loguru import logger
 
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import ContextStatus
@@ -16,50 +14,18 @@ from agent_service.domain.request import RequestStatus
 from agent_service.request_service import RequestService
 from agent_service.rescuer import Rescuer
 from agent_service.store import Store
+from agent_service.store.doorbell import Topic
+from agent_service.store.lookout import Look, Need
 from agent_service.store.outcomes import Outcome
 from agent_service.store.paging import Page
+from tests.support.explained_commands import CommandRecorder
 from tests.support.hand_worker import claim, success, work_off
-from tests.support.waiting import NO_GRACE
+from tests.support.rescuers import SHORT_LEASE, a_rescuer, end_leases
+from tests.support.submissions import CHAIN
 
-#: So short that a process has seen its primary for longer whenever it looks.
-LEASE = timedelta(milliseconds=1)
+HOUR = timedelta(hours=1)
+LIMIT = timedelta(seconds=20)
 ONE_STEP = {"service": "generation", "input": {}}
-CHAIN = {
-    "steps": [
-        {"name": "a", "service": "generation", "input": {}},
-        {"name": "b", "service": "analysis", "input": {}, "after": ["a"]},
-    ]
-}
-
-
-@pytest.fixture
-def requests(store: Store) -> RequestService:
-    return RequestService(store)
-
-
-@pytest.fixture
-def contexts(store: Store) -> ContextManager:
-    return ContextManager(store)
-
-
-@pytest.fixture
-def rescuer(store: Store, contexts: ContextManager) -> Rescuer:
-    return Rescuer(store, contexts, lease=LEASE, grace=NO_GRACE)
-
-
-@pytest.fixture
-def warnings() -> Iterator[list[str]]:
-    lines: list[str] = []
-    sink = logger.add(lines.append, level="WARNING", format="{message}")
-    yield lines
-    logger.remove(sink)
-
-
-async def end_leases(raw: Any) -> None:
-    """As if the workers had fallen silent long ago."""
-    await raw.contexts.update_many(
-        {"status": "running"}, [{"$set": {"lease.expires_at": {"$subtract": ["$$NOW", 60_000]}}}]
-    )
 
 
 async def test_a_context_whose_lease_ended_is_taken_back_and_tried_again(
@@ -204,7 +170,7 @@ async def test_a_planner_that_is_still_at_it_is_left_alone(
     await requests.submit(CHAIN)
     await raw.contexts.delete_many({})
     await raw.requests.update_one({}, {"$set": {"planned": False}})
-    await Rescuer(store, contexts, lease=LEASE).sweep()
+    await Rescuer(store, contexts, lease=SHORT_LEASE).sweep()
     assert await raw.contexts.count_documents({}) == 0
 
 
@@ -225,7 +191,7 @@ async def test_an_end_whose_settler_died_is_settled(
 async def test_it_outlives_trouble_and_stops_when_asked(
     store: Store, contexts: ContextManager, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
 ) -> None:
-    rescuer = Rescuer(store, contexts, lease=LEASE, every=timedelta(milliseconds=1))
+    rescuer = Rescuer(store, contexts, lease=SHORT_LEASE, every=timedelta(milliseconds=1))
     troubled, calm, stopping = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def expired(*_: object, **__: object) -> Page[Any]:
@@ -235,6 +201,10 @@ async def test_it_outlives_trouble_and_stops_when_asked(
         calm.set()
         return Page([], None)
 
+    async def look(*_: object, **__: object) -> Look:
+        return Look(needs=frozenset({Need.LEASES}))
+
+    monkeypatch.setattr(store.lookout, "look", look)
     monkeypatch.setattr(store.leases, "expired", expired)
     running = asyncio.create_task(rescuer.run(stopping))
     async with asyncio.timeout(10):
@@ -242,3 +212,46 @@ async def test_it_outlives_trouble_and_stops_when_asked(
         stopping.set()
         await running
     assert any("unforeseen" in line for line in warnings)
+
+
+async def test_while_there_is_nothing_to_do_it_asks_one_question(
+    recorded_store: Store, recorder: CommandRecorder
+) -> None:
+    rescuer = a_rescuer(recorded_store)
+    await rescuer.sweep()
+    recorder.sent.clear()
+    await rescuer.sweep()
+    assert [name for name, _ in recorder.sent] == ["aggregate"]
+
+
+async def test_where_nobody_can_look_every_duty_is_done(
+    store: Store,
+    requests: RequestService,
+    contexts: ContextManager,
+    rescuer: Rescuer,
+    raw: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def look(*_: object, **__: object) -> Look:
+        raise StoreError("this server knows no such question")
+
+    monkeypatch.setattr(store.lookout, "look", look)
+    accepted = await requests.submit(ONE_STEP)
+    await claim(contexts, "generation")
+    await end_leases(raw)
+    await rescuer.sweep()
+    (context,) = (await requests.get(accepted.request.id)).contexts
+    assert context.status is ContextStatus.SCHEDULED
+
+
+async def test_it_rings_for_what_should_have_been_promoted(
+    store: Store, requests: RequestService, rescuer: Rescuer, raw: Any
+) -> None:
+    await requests.submit(ONE_STEP)
+    await raw.contexts.update_one({}, {"$set": {"status": "scheduled", "run_at": store.clock.now() - HOUR}})
+    with store.doorbell.listen(Topic.SCHEDULE) as bell:
+        assert await store.doorbell.opened(LIMIT)
+        assert await bell.wait(LIMIT)
+        assert not await bell.wait(timedelta(0))
+        await rescuer.sweep()
+        assert await bell.wait(LIMIT)

@@ -17,38 +17,9 @@ from agent_service.rescuer import Rescuer
 from agent_service.store import Store
 from agent_service.store.settlement import OUTLIVES
 from tests.support.hand_worker import claim, end, success
-from tests.support.waiting import NO_GRACE
+from tests.support.rescuers import SHORT_LEASE, a_rescuer, end_leases, pass_deadlines
+from tests.support.submissions import CHAIN
 from tests.support.worker_tools import Raw, error_of, submit, when
-
-#: As long as a rescuer waits after it first saw the primary.
-SHORT = timedelta(milliseconds=1)
-CHAIN = {
-    "steps": [
-        {"name": "a", "service": "generation", "input": {}},
-        {"name": "b", "service": "analysis", "input": {}, "after": ["a"]},
-    ]
-}
-
-
-@pytest.fixture
-def requests(store: Store) -> RequestService:
-    return RequestService(store)
-
-
-@pytest.fixture
-def contexts(store: Store) -> ContextManager:
-    return ContextManager(store)
-
-
-@pytest.fixture
-def rescuer(store: Store, contexts: ContextManager) -> Rescuer:
-    return Rescuer(store, contexts, lease=SHORT, grace=NO_GRACE)
-
-
-async def pass_deadlines(raw: Raw) -> None:
-    """As if all of it had been submitted long ago."""
-    for collection in (raw.requests, raw.contexts):
-        await collection.update_many({}, [{"$set": {"deadline_at": {"$subtract": ["$$NOW", 60_000]}}}])
 
 
 async def test_a_cancellation_that_was_only_asked_for_is_carried_out(
@@ -105,9 +76,7 @@ async def test_a_worker_that_fell_silent_past_the_deadline_ends_its_request_with
     await claim(contexts, "generation")
     await pass_deadlines(raw)
     await rescuer.sweep()
-    await raw.contexts.update_many(
-        {"status": "running"}, [{"$set": {"lease.expires_at": {"$subtract": ["$$NOW", 60_000]}}}]
-    )
+    await end_leases(raw)
     await rescuer.sweep()
     view = await requests.get(request_id)
     assert view.status is RequestStatus.FAILED
@@ -209,11 +178,9 @@ async def test_a_stopped_attempt_that_is_taken_back_is_settled_in_the_same_sweep
     request_id = (await requests.submit(CHAIN)).request.id
     await claim(contexts, "generation")
     await requests.cancel(request_id)
-    await raw.contexts.update_many(
-        {"status": "running"}, [{"$set": {"lease.expires_at": {"$subtract": ["$$NOW", 60_000]}}}]
-    )
+    await end_leases(raw)
     # A settler has an hour, and nobody repeats the cancellation: who took it back settles it.
-    slow = Rescuer(store, contexts, lease=SHORT, grace=timedelta(hours=1))
+    slow = a_rescuer(store, contexts, grace=timedelta(hours=1))
     await slow.sweep(every_duty=False)
     assert (await requests.get(request_id)).status is RequestStatus.CANCELLED
 
@@ -234,7 +201,7 @@ async def test_an_attempt_that_ends_as_told_ends_the_request(
 async def test_duties_that_matter_only_after_a_crash_are_done_every_third_time(
     store: Store, contexts: ContextManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rescuer = Rescuer(store, contexts, lease=SHORT, every=SHORT)
+    rescuer = a_rescuer(store, contexts, every=SHORT_LEASE)
     stopping = asyncio.Event()
     sweeps: list[bool] = []
 

@@ -20,10 +20,9 @@ from agent_service.domain.errors import (
 )
 from agent_service.domain.request import Caller, RequestStatus
 from agent_service.request_service import RequestService
-from agent_service.rescuer import Rescuer
 from agent_service.store import Store
 from tests.support.hand_worker import SERVICES, work_off
-from tests.support.waiting import NO_GRACE
+from tests.support.rescuers import a_rescuer
 from tests.support.worker_tools import HandlerWorker, Raw, by_step, ended, running
 
 STEPS = (
@@ -40,16 +39,6 @@ SUBMISSION: Mapping[str, Any] = {
     "deadline_seconds": 600,
 }
 CALLER = Caller(organization_id="acme", user_id="ann", correlation_id="c1")
-
-
-@pytest.fixture
-def requests(store: Store) -> RequestService:
-    return RequestService(store)
-
-
-@pytest.fixture
-def contexts(store: Store) -> ContextManager:
-    return ContextManager(store)
 
 
 async def failed_request(requests: RequestService, contexts: ContextManager) -> str:
@@ -209,7 +198,7 @@ async def test_where_the_original_expired_before_it_was_copied_the_retry_ends_wi
     else:
         step = "draft" if lost == "one result" else "check"
         await raw.contexts.delete_one({"_id": f"{old_id}.{step}"})
-    rescuer = Rescuer(store, contexts, lease=timedelta(seconds=30), grace=NO_GRACE)
+    rescuer = a_rescuer(store, contexts)
     async with asyncio.timeout(30):
         while not (await requests.get(new_id)).status.ended:
             # One sweep may be too early: to the millisecond, the clock moves when it is compared again.

@@ -2,22 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from agent_service.context_manager import ContextManager
-from agent_service.domain.context import Context, ContextError
+from agent_service.domain.context import Context, ContextError, ContextStatus
 from agent_service.domain.transitions import retry_at
 from agent_service.request_service import RequestService
-from agent_service.scheduler import Scheduler
+from agent_service.scheduler import SPREAD, Alarm, Scheduler
 from agent_service.store import Store
-from agent_service.store.doorbell import Topic
+from agent_service.store.doorbell import Ring, Topic
 from agent_service.store.outcomes import Outcome
+from agent_service.store.roster import Colleague
+from tests.support.contexts import a_context
 from tests.support.hand_worker import claim
 
 ERROR = ContextError(code="server_error", message="500", retryable=True)
+LIMIT = timedelta(seconds=20)
 ONE_STEP = {"service": "generation", "input": {}}
 
 
@@ -29,6 +32,10 @@ async def scheduler(store: Store) -> AsyncIterator[Scheduler]:
     stopping.set()
     async with asyncio.timeout(5):
         await running
+
+
+def scheduled(run_at: datetime) -> Context:
+    return a_context(status=ContextStatus.SCHEDULED, run_at=run_at)
 
 
 async def back_off(store: Store, contexts: ContextManager, delay: timedelta) -> Context:
@@ -69,16 +76,16 @@ async def test_what_was_asked_to_be_cancelled_is_cancelled_instead_of_promoted(
 
 async def test_it_sleeps_while_nothing_is_scheduled(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     looks, stopping = 0, asyncio.Event()
-    promote = store.schedule.promote
+    next_run_at = store.schedule.next_run_at
     looked = asyncio.Event()
 
-    async def counting(*arguments: Any, **options: Any) -> int:
+    async def counting() -> datetime | None:
         nonlocal looks
         looks += 1
         looked.set()
-        return await promote(*arguments, **options)
+        return await next_run_at()
 
-    monkeypatch.setattr(store.schedule, "promote", counting)
+    monkeypatch.setattr(store.schedule, "next_run_at", counting)
     with store.doorbell.listen(Topic.SCHEDULE) as bell:
         await store.doorbell.opened(timedelta(seconds=10))
         await bell.wait(timedelta(seconds=1))
@@ -89,3 +96,66 @@ async def test_it_sleeps_while_nothing_is_scheduled(store: Store, monkeypatch: p
         stopping.set()
         await running
     assert looks == 1
+
+
+async def test_what_is_scheduled_costs_no_question_before_it_is_due(
+    store: Store, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
+) -> None:
+    looks, stopping = 0, asyncio.Event()
+    next_run_at = store.schedule.next_run_at
+
+    async def counting() -> datetime | None:
+        nonlocal looks
+        looks += 1
+        return await next_run_at()
+
+    monkeypatch.setattr(store.schedule, "next_run_at", counting)
+    with store.doorbell.listen(Topic.SCHEDULE) as bell, store.doorbell.listen(Topic.WORK) as work:
+        running = asyncio.create_task(Scheduler(store).run(stopping))
+        assert await store.doorbell.opened(LIMIT)
+        assert await bell.wait(LIMIT)
+        assert await work.wait(LIMIT)
+        for hours in range(20):
+            await store.contexts.insert([scheduled(store.clock.now() + timedelta(hours=20 - hours))])
+            assert await bell.wait(LIMIT)
+        await store.contexts.insert([scheduled(store.clock.now() + timedelta(seconds=0.5))])
+        # Nobody would look for minutes if it had not been heard when this is due.
+        assert await work.wait(LIMIT)
+        stopping.set()
+        await running
+    # At the start, when the stream was opened, when it was due, and after that.
+    assert looks <= 5
+    assert warnings == []
+
+
+async def test_an_alarm_rings_for_the_first_of_what_it_hears(store: Store) -> None:
+    alarm, now = Alarm(store), store.clock.now()
+    alarm.expect(now + timedelta(hours=2))
+    for later in (timedelta(hours=3), timedelta(hours=2)):
+        alarm.hear(Ring(topic=Topic.SCHEDULE, run_at=now + later))
+    assert not alarm._timers
+    alarm.hear(Ring(topic=Topic.SCHEDULE, run_at=now + timedelta(hours=1)))
+    assert not await alarm.wait(timedelta(0))
+    alarm.hear(Ring(topic=Topic.SCHEDULE, run_at=now))
+    assert await alarm.wait(LIMIT)
+    alarm.reset()
+    alarm.hear(Ring(topic=Topic.WORK, run_at=now))
+    assert not alarm._timers
+    alarm.hear(Ring(topic=Topic.SCHEDULE))
+    assert alarm.rung
+
+
+async def test_only_who_is_not_alone_may_let_another_one_look_first(store: Store) -> None:
+    alarm, passed = Alarm(store), store.clock.now() - timedelta(days=1)
+
+    def longest_wait(*present: str) -> timedelta:
+        store.roster.learn(Colleague(id=name, service="s", queues=frozenset()) for name in present)
+        # What is due since long is due at once; so far away it is only the share of chance that is left.
+        due = store.clock.now() + timedelta(hours=1)
+        waits = [alarm.due_in(due) + (store.clock.now() - due) for _ in range(200)]
+        assert alarm.due_in(passed) == timedelta(0)
+        return max(waits) - min(waits)
+
+    store.roster.join("mine")
+    # Beside the time that passes while they are computed.
+    assert longest_wait("mine") < SPREAD / 2 < longest_wait("mine", "other")

@@ -25,6 +25,7 @@ from tests.support.contexts import (
     the_context,
 )
 from tests.support.explained_commands import Document
+from tests.support.settling import end
 
 #: Not a date of the past, or the server would remove what this test looks at.
 EXPIRES_AT = NOW + timedelta(days=7)
@@ -125,9 +126,7 @@ async def test_the_end_of_a_request_is_written_once_and_then_it_expires_with_all
 
     ends = [(RequestStatus.FAILED, timedelta(0)), (RequestStatus.COMPLETED, SECOND)]
     for status, later in ends:
-        await any_store.settlement.write_statuses(
-            {request.id: status}, at=NOW + later, expires_at=EXPIRES_AT + later
-        )
+        await end(any_store, {request.id: status}, at=NOW + later, expires_at=EXPIRES_AT + later)
         assert await any_store.requests.get(request.id) == replace(
             request, status=RequestStatus.FAILED, finished_at=NOW, expires_at=EXPIRES_AT
         )
@@ -145,8 +144,8 @@ async def test_chunks_expire_with_their_request_and_only_with_theirs(
             await any_store.chunks.append(
                 Chunk(context_id=f"{request_id}.draft", attempt=1, seq=seq, delta="text", at=NOW)
             )
-    end = {"r-1": RequestStatus.COMPLETED}
-    await any_store.settlement.write_statuses(end, at=NOW, expires_at=EXPIRES_AT)
+    ended = {"r-1": RequestStatus.COMPLETED}
+    await end(any_store, ended, at=NOW, expires_at=EXPIRES_AT)
     expiring = raw["events"].find({"expires_at": EXPIRES_AT + OUTLIVES})
     assert {document["context_id"] async for document in expiring} == {"r-1.draft"}
     assert await raw["events"].count_documents({"expires_at": None}) == 2
@@ -159,9 +158,7 @@ async def test_the_repair_of_an_expiry_that_was_not_written_leaves_the_request_a
     context = ended_context(request_id=ended.id)
     await any_store.requests.insert(ended)
     await any_store.contexts.insert([context])
-    await any_store.settlement.write_statuses(
-        {ended.id: RequestStatus.COMPLETED}, at=NOW + SECOND, expires_at=EXPIRES_AT
-    )
+    await end(any_store, {ended.id: RequestStatus.COMPLETED}, at=NOW + SECOND, expires_at=EXPIRES_AT)
     assert await any_store.requests.get(ended.id) == ended
     assert (await the_context(any_store, context)).expires_at == EXPIRES_AT + OUTLIVES
 
@@ -173,12 +170,13 @@ async def test_contexts_outlive_their_request_although_another_settler_looked_at
     context = ended_context(request_id=request.id)
     await any_store.contexts.insert([context])
     # The write to the request is the one that did not arrive.
-    await any_store.settlement.write_statuses(
-        {request.id: RequestStatus.COMPLETED}, at=NOW, expires_at=EXPIRES_AT
-    )
+    await end(any_store, {request.id: RequestStatus.COMPLETED}, at=NOW, expires_at=EXPIRES_AT)
     await any_store.requests.insert(request)
-    await any_store.settlement.write_statuses(
-        {request.id: RequestStatus.COMPLETED}, at=NOW + 60 * SECOND, expires_at=EXPIRES_AT + 60 * SECOND
+    await end(
+        any_store,
+        {request.id: RequestStatus.COMPLETED},
+        at=NOW + 60 * SECOND,
+        expires_at=EXPIRES_AT + 60 * SECOND,
     )
     found = await any_store.requests.get(request.id)
     assert found is not None
@@ -219,7 +217,7 @@ async def test_the_view_shows_ends_plans_and_the_statuses_of_all_steps(any_store
     [running] = await insert_claimed(any_store, [a_context()])
     async with any_store.settlement.view() as view:
         assert await view.ended([one.id, settled.id, running.id, "gone.one"]) == [
-            EndedContext(id=one.id, request_id="r", step="one", status=ContextStatus.FAILED)
+            EndedContext(id=one.id, request_id="r", step="one", status=ContextStatus.FAILED, finished_at=NOW)
         ]
         plans = await view.plans(["r", "gone"])
         bare = tuple(replace(step, input=None) for step in steps)
@@ -234,3 +232,21 @@ async def test_the_view_reads_what_was_acknowledged_before_it(any_store: Store, 
         await store.contexts.insert([context])
         async with any_store.settlement.view() as view:
             assert [ended.id for ended in await view.ended([context.id])] == [context.id]
+
+
+async def test_what_is_all_of_its_request_is_settled_and_expires_in_one_write(any_store: Store) -> None:
+    sole, other, waiting = ended_context(sole=True), ended_context(sole=True), a_context()
+    await any_store.contexts.insert([sole, other, waiting])
+    chunk = Chunk(context_id=sole.id, attempt=1, seq=1, delta="text", at=NOW)
+    await any_store.chunks.append(chunk)
+    expires_at = EXPIRES_AT + OUTLIVES
+    for later in (timedelta(0), SECOND):
+        await any_store.settlement.settle_sole(
+            [sole.id, waiting.id, "gone"],
+            streamed=[sole.request_id],
+            requests_expire_at=EXPIRES_AT + later,
+        )
+        assert await the_context(any_store, sole) == replace(sole, settled=True, expires_at=expires_at)
+        assert await the_context(any_store, waiting) == waiting
+        assert await the_context(any_store, other) == other
+        assert await any_store.leftovers.find("events", "s") == []

@@ -9,7 +9,8 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from agent_service.domain.request import Request
-from agent_service.request_service import Accepted, RequestService
+from agent_service.request_service import RequestService
+from agent_service.request_writer import Accepted
 from agent_service.store import Store
 from tests.support.worker_tools import DEADLINE_SECONDS
 

@@ -84,9 +84,10 @@ def a_claim(
     queues: tuple[str, ...] = ("default",),
     lease: Lease | None = None,
     at: datetime = NOW,
+    lone: bool = False,
 ) -> Claim:
     """A claim for the default queue of one service."""
-    return Claim(service=service, queues=queues, lease=lease or a_lease(), at=at)
+    return Claim(service=service, queues=queues, lease=lease or a_lease(), at=at, lone=lone)
 
 
 async def insert_claimed(

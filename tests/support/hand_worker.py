@@ -6,6 +6,7 @@ from datetime import timedelta
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context, ContextError, Lease
 from agent_service.domain.transitions import Transition, completed, failed
+from agent_service.settler import WrittenEnd
 from agent_service.store.claims import Claim
 from agent_service.store.outcomes import Outcome
 
@@ -36,9 +37,10 @@ def failure(contexts: ContextManager) -> Transition:
 
 async def end(contexts: ContextManager, context: Context, transition: Transition) -> None:
     """Write how an attempt ended, and what follows."""
-    lost = await contexts.finish([Outcome(context=context, transition=transition)])
+    outcome = Outcome(context=context, transition=transition)
+    lost = await contexts.finish([outcome])
     assert not lost
-    await contexts.settle([context.id])
+    await contexts.settle_ends([WrittenEnd.of(outcome)])
 
 
 async def work_off(

@@ -26,12 +26,13 @@ async def test_the_document_is_valid_and_names_every_operation() -> None:
         for operation in path.values()
     }
     of_requests = {"submit_request", "get_request", "cancel_request", "retry_request", "stream_events"}
-    assert set(operations) == of_requests | {"healthz", "readyz"}
+    assert set(operations) == of_requests | {"submit_requests", "healthz", "readyz"}
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}
     assert all(operation["responses"]["default"]["content"] == problem for operation in operations.values())
     assert "HTTPValidationError" not in document["components"]["schemas"]
-    headers = {parameter["name"] for parameter in operations["submit_request"]["parameters"]}
-    assert {"Idempotency-Key", "X-User-Id", "X-Correlation-Id", "traceparent"} <= headers
+    for name in ("submit_request", "submit_requests"):
+        headers = {parameter["name"] for parameter in operations[name]["parameters"]}
+        assert {"Idempotency-Key", "X-User-Id", "X-Correlation-Id", "traceparent"} <= headers
 
 
 async def test_answers_are_as_the_document_says() -> None:
@@ -48,6 +49,9 @@ async def test_answers_are_as_the_document_says() -> None:
         check("ProblemBody", refused.json())
         missing = await api.get("/v1/requests/none")
         check("ProblemBody", missing.json())
+        mixed = {"requests": [SUBMISSION, {"steps": []}]}
+        check("Batch", {"requests": [SUBMISSION]})
+        check("BatchAnswer", (await api.post("/v1/requests:batch", json=mixed)).json())
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ async def test_trouble_with_mongodb_is_a_503_that_names_no_hosts(
     async def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(store.requests, "insert", fail)
+    monkeypatch.setattr(store.requests, "insert_many", fail)
     refused = await api.post("/v1/requests", json=SUBMISSION)
     assert "internal" not in assert_problem(refused, 503, code)["detail"]
     assert int(refused.headers["retry-after"]) >= 1

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from agent_service.store.doorbell_topics import Topic, pipeline_for, rings_of
+from agent_service.store.doorbell_topics import Ring, Topic, pipeline_for, rings_of
+from tests.support.contexts import NOW
 
 
 def change(collection: str, document_id: str, **more: Any) -> dict[str, Any]:
@@ -15,38 +16,55 @@ def updated(**fields: Any) -> dict[str, Any]:
     return {"operationType": "update", "updateDescription": {"updatedFields": fields}}
 
 
+def progress(request_id: str = "r") -> Ring:
+    return Ring(topic=Topic.PROGRESS, key=request_id)
+
+
+def work(**known: Any) -> Ring:
+    return Ring(topic=Topic.WORK, context_id="r.draft", **known)
+
+
 @pytest.mark.parametrize(
     ("what", "rung"),
     [
-        (change("services", "generation"), [(Topic.SERVICES, "generation")]),
-        (change("requests", "r", **updated(status="failed")), [(Topic.PROGRESS, "r")]),
-        (change("events", "r.draft:1:1"), [(Topic.PROGRESS, "r")]),
+        (change("services", "generation"), [Ring(topic=Topic.SERVICES, key="generation")]),
+        (change("requests", "r", **updated(status="failed")), [progress()]),
+        (change("events", "r.draft:1:1"), [progress()]),
         (
             change("contexts", "r.draft", **updated(cancel_requested=True)),
-            [(Topic.PROGRESS, "r"), (Topic.STOP, "r.draft")],
+            [progress(), Ring(topic=Topic.STOP, key="r.draft")],
         ),
         (
             change("contexts", "r.draft", **updated(deadline_passed=True)),
-            [(Topic.PROGRESS, "r"), (Topic.STOP, "r.draft")],
+            [progress(), Ring(topic=Topic.STOP, key="r.draft")],
         ),
-        (change("contexts", "r.draft", **updated(cancel_requested=False)), [(Topic.PROGRESS, "r")]),
+        (change("contexts", "r.draft", **updated(cancel_requested=False)), [progress()]),
+        (change("contexts", "r.draft", **updated(status="pending", run_at=NOW)), [progress(), work()]),
         (
-            change("contexts", "r.draft", **updated(status="pending")),
-            [(Topic.PROGRESS, "r"), (Topic.WORK, None)],
+            change(
+                "contexts",
+                "r.draft",
+                fullDocument={"status": "pending", "service": "analysis", "queue": "night", "run_at": NOW},
+            ),
+            [progress(), work(key="analysis", queue="night")],
         ),
         (
-            change("contexts", "r.draft", fullDocument={"status": "pending", "service": "analysis"}),
-            [(Topic.PROGRESS, "r"), (Topic.WORK, "analysis")],
+            change("contexts", "r.draft", **updated(status="scheduled", run_at=NOW, lease=None)),
+            [progress(), Ring(topic=Topic.SCHEDULE, run_at=NOW)],
         ),
         (
-            change("contexts", "r.draft", **updated(status="scheduled")),
-            [(Topic.PROGRESS, "r"), (Topic.SCHEDULE, None)],
+            change("contexts", "r.draft", fullDocument={"status": "scheduled", "run_at": NOW}),
+            [progress(), Ring(topic=Topic.SCHEDULE, run_at=NOW)],
         ),
+        (
+            change("contexts", "r.draft", **updated(status="running", lease={"lone": True})),
+            [progress(), Ring(topic=Topic.TAKEN, key="r.draft")],
+        ),
+        (change("contexts", "r.draft", **updated(status="running", lease={})), [progress()]),
+        (change("contexts", "r.draft", **updated(status="running")), [progress()]),
     ],
 )
-def test_a_change_rings_for_what_it_is_about(
-    what: dict[str, Any], rung: list[tuple[Topic, str | None]]
-) -> None:
+def test_a_change_rings_for_what_it_is_about(what: dict[str, Any], rung: list[Ring]) -> None:
     assert list(rings_of(what)) == rung
 
 

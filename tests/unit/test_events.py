@@ -19,30 +19,15 @@ from agent_service.domain.events import (
     attempt_to_read,
     step_events,
 )
-from agent_service.domain.request import Caller
+from tests.support.contexts import a_context
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ERROR = ContextError(code="server_error", message="500", retryable=True)
 
 
 def blocked_context() -> Context:
-    return Context(
-        id="r.draft",
-        request_id="r",
-        step="draft",
-        service="generation",
-        queue="default",
-        caller=Caller(),
-        status=ContextStatus.BLOCKED,
-        priority=0,
-        rank=0,
-        run_at=NOW,
-        waiting_on=("first",),
-        input=None,
-        idempotency_key="r.draft",
-        max_attempts=5,
-        created_at=NOW,
-        deadline_at=NOW + timedelta(days=1),
+    return a_context(
+        request_id="r", status=ContextStatus.BLOCKED, waiting_on=("first",), created_at=NOW, released_at=None
     )
 
 

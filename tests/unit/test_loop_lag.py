@@ -2,11 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
-
-import pytest
-from loguru import logger
 
 from agent_service.telemetry.loop_lag import LoopLag
 from tests.support.waiting import until
@@ -22,14 +18,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.moment
-
-
-@pytest.fixture
-def warnings() -> Iterator[list[str]]:
-    lines: list[str] = []
-    sink = logger.add(lines.append, level="WARNING", format="{message}")
-    yield lines
-    logger.remove(sink)
 
 
 async def test_a_loop_that_is_held_up_shows_it_and_says_so_once(warnings: list[str]) -> None:

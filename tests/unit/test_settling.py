@@ -39,9 +39,9 @@ class Simulation:
 
     def end(self, name: str, status: ContextStatus) -> None:
         self.statuses[name] = status
-        self.settle({name})
+        self.settle([name])
 
-    def settle(self, ended: set[str]) -> None:
+    def settle(self, ended: list[str]) -> None:
         follows = consequences(self.plan, self.statuses, ended)
         for completed, dependent in follows.releases:
             if self.statuses[dependent] is ContextStatus.BLOCKED:
@@ -69,7 +69,7 @@ def test_every_step_runs_once_after_what_it_waits_for_or_is_cancelled(
         simulation.end(name, data.draw(ENDS))
         # A settler that was interrupted is followed by another that does it all again.
         if data.draw(st.booleans()):
-            simulation.settle({name})
+            simulation.settle([name])
     assert len(ran) == len(set(ran)) == len(simulation.released)
     assert end_of_request(simulation.plan, simulation.statuses) is not None
     for name in simulation.statuses.keys() - set(ran):

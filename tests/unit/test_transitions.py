@@ -3,7 +3,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent_service.domain.context import AttemptOutcome, Context, ContextError, ContextStatus, Lease
-from agent_service.domain.request import Caller
 from agent_service.domain.transitions import (
     Transition,
     cancelled,
@@ -14,6 +13,7 @@ from agent_service.domain.transitions import (
     released,
     retry_at,
 )
+from tests.support.contexts import a_context
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=7)
@@ -22,26 +22,12 @@ LEASE = Lease(token="token", worker="worker", expires_at=LATER)
 
 
 def context_with(*, lease: Lease | None = LEASE, started_at: datetime | None = NOW) -> Context:
-    return Context(
-        id="request.draft",
+    return a_context(
         request_id="request",
-        step="draft",
-        service="generation",
-        queue="default",
-        caller=Caller(),
         status=ContextStatus.RUNNING,
-        priority=0,
-        rank=1,
-        run_at=NOW,
-        waiting_on=(),
-        input="hello",
-        idempotency_key="request.draft",
         attempt=4,
         tries=2,
-        max_attempts=3,
         lease=lease,
-        created_at=NOW,
-        deadline_at=LATER,
         started_at=started_at,
     )
 

@@ -2,7 +2,9 @@
 
 import asyncio
 
+import pymongo
 import pytest
+from pymongo import _csot
 
 from agent_service.domain.errors import StoreUnavailable
 from agent_service.store.unbroken_calls import UnbrokenCalls
@@ -44,3 +46,21 @@ async def test_a_call_whose_caller_is_cancelled_goes_on_to_its_end(error: Except
     may_end.set()
     await finishing
     assert ended.is_set()
+
+
+@pytest.mark.parametrize("error", [None, StoreUnavailable("away"), KeyError("odd")], ids=str)
+async def test_a_call_of_nobodys_is_waited_for_at_the_end_and_has_no_limit_of_others(
+    error: Exception | None,
+) -> None:
+    limits: list[float | None] = []
+
+    async def call() -> None:
+        limits.append(_csot.remaining())
+        if error is not None:
+            raise error
+
+    calls = UnbrokenCalls()
+    with pymongo.timeout(10):
+        calls.start(call())
+    await calls.finish()
+    assert limits == [None]

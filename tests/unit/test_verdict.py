@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import bson
 import pytest
 
-from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
+from agent_service.domain.context import AttemptOutcome, ContextStatus
 from agent_service.domain.errors import (
     BaseServiceRejected,
     BaseServiceUnavailable,
@@ -11,10 +11,10 @@ from agent_service.domain.errors import (
     TemplateError,
     UnstorableValue,
 )
-from agent_service.domain.request import Caller
 from agent_service.domain.retry_policy import RetryPolicy
 from agent_service.domain.transitions import Transition
 from agent_service.domain.verdict import Wait, after_error, deadline_exceeded, describe
+from tests.support.contexts import a_context
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 POLICY = RetryPolicy(base=timedelta(seconds=4), cap=timedelta(seconds=60))
@@ -28,24 +28,11 @@ def verdict_of(
     deadline: timedelta = timedelta(days=1),
     wait: Wait | None = None,
 ) -> Transition:
-    context = Context(
-        id="request.draft",
-        request_id="request",
-        step="draft",
-        service="generation",
-        queue="default",
-        caller=Caller(),
+    context = a_context(
         status=ContextStatus.RUNNING,
-        priority=0,
-        rank=1,
-        run_at=NOW,
-        waiting_on=(),
-        input="hello",
-        idempotency_key="request.draft",
         attempt=9,
         tries=tries,
         max_attempts=max_attempts,
-        created_at=NOW,
         deadline_at=NOW + deadline,
     )
     return after_error(context, error, at=NOW, chunks=2, policy=POLICY, random=lambda: 0.5, wait=wait)

@@ -80,6 +80,7 @@ def test_a_batch_that_was_not_asked_for_is_never_larger_than_the_concurrency(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert settings(concurrency=4).batch_size == 4
+    assert settings(concurrency=20).batch_size == 20
     monkeypatch.setenv("GENERATION_BATCH_SIZE", "9")
     assert settings(concurrency=4).batch_size == 4
     assert settings(concurrency=20).batch_size == 9

@@ -30,9 +30,11 @@ SETTLING = (
     "settle.settled",
     "settle.settled@3",
 )
+#: Points on the way of a request with one step.
+SETTLING_SOLE = ("settle_sole.before", "settle_sole.ended", "settle_sole.settled")
 RENEWAL = ("renew.sending", "renew.answered", "renew.answered@2")
-#: Points of those who repair; each is reached by one process that is alone.
-UPKEEP = ("promote.before", "reclaim.before", "reclaim.taken", "promote.done")
+#: Points of those who repair, in this order; each is reached by one process that is alone.
+UPKEEP = ("reclaim.before", "reclaim.taken", "promote.before", "promote.done")
 HANDING_BACK = ("release.sending", "hand_back.sending")
 #: Points of whoever takes or cancels a request.
 PLANNING = ("request.inserted", "contexts.inserted", "request.planned")
@@ -44,6 +46,7 @@ ALL_POINTS = (
     *CLAIMS_AND_CALLS,
     *OUTPUT,
     *SETTLING,
+    *SETTLING_SOLE,
     *RENEWAL,
     *UPKEEP,
     *HANDING_BACK,

@@ -39,6 +39,7 @@ _OPEN = {"$nin": list(ENDED)}
 LEASE_SECONDS = 2.0
 #: How long a client waits for one answer of the API, in seconds; a write that has no majority takes long.
 _ANSWER_LIMIT = 30.0
+#: Each look reads every document; the processes are to have the server for themselves.
 _BETWEEN_LOOKS = 0.1
 
 
@@ -250,14 +251,11 @@ class Fleet:
 
         async def met() -> bool | None:
             with suppress(PyMongoError):
-                if await condition():
-                    return True
-            # Each look reads every document; the processes are to have the server for themselves.
-            await asyncio.sleep(_BETWEEN_LOOKS)
+                return bool(await condition())
             return False
 
         try:
-            is_met: bool = await until(met, seconds=seconds)
+            is_met: bool = await until(met, seconds=seconds, every=_BETWEEN_LOOKS)
             assert is_met
         except AssertionError:
             raise AssertionError(await self._what_is_left(seconds)) from None

@@ -27,6 +27,7 @@ from pymongo.write_concern import WriteConcern
 
 from tests.faults.support.changed_documents import DocumentStates, slim
 from tests.faults.support.history import Bounds, Call, Document, History, Kill, Reading, Sample
+from tests.support.waiting import answered
 
 RECORDED = ("requests", "contexts", "events")
 #: What is large and never changes; it is left out of every recorded document.
@@ -99,15 +100,12 @@ class Observer:
         """Write a mark and wait until the stream has delivered it; fails after a minute."""
         mark, seen = uuid.uuid4().hex, asyncio.Event()
         self._marks[mark] = seen
+
+        async def write_mark() -> None:
+            await self._database[_MARKS].replace_one({"_id": mark}, {}, upsert=True)
+
         async with asyncio.timeout(_DEADLINE_SECONDS):
-            while True:
-                try:
-                    await self._database[_MARKS].replace_one({"_id": mark}, {}, upsert=True)
-                except PyMongoError as error:
-                    logger.warning("the observer's mark is not written yet: {}", error)
-                    await asyncio.sleep(0.2)
-                else:
-                    break
+            await answered(write_mark, PyMongoError, seconds=_DEADLINE_SECONDS)
             await self._unless_broken(seen)
 
     async def start(self) -> None:
@@ -177,18 +175,16 @@ class Observer:
         # Ids begin with the request's, and those sort by time; so what is long forgotten is not even read.
         wanted = {"_id": {"$gte": self._states.oldest}} if self._states.forgotten else {}
         projection = dict.fromkeys(_LEFT_OUT, 0)
-        async with asyncio.timeout(_DEADLINE_SECONDS):
-            while True:
-                try:
-                    found = self._database[collection].find(wanted, projection, sort=[("_id", ASCENDING)])
-                    return {
-                        document["_id"]: slim(document)
-                        async for document in found
-                        if document["_id"].split(".")[0] not in self._states.forgotten
-                    }
-                except PyMongoError as error:
-                    logger.warning("the final state cannot be read yet: {}", error)
-                    await asyncio.sleep(0.2)
+
+        async def read() -> dict[str, Document]:
+            found = self._database[collection].find(wanted, projection, sort=[("_id", ASCENDING)])
+            return {
+                document["_id"]: slim(document)
+                async for document in found
+                if document["_id"].split(".")[0] not in self._states.forgotten
+            }
+
+        return await answered(read, PyMongoError, seconds=_DEADLINE_SECONDS)
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from agent_service.store.claims import Claim
 from agent_service.workers.generative_worker import GenerativeWorker
 from tests.support.base_service_behaviours import RecordedCall, Reply, answer, events
 from tests.support.base_service_stub import BaseServiceStub
-from tests.support.waiting import until
+from tests.support.waiting import answered, until
 from tests.support.worker_tools import AT_ONCE, running, step
 
 LEASE = timedelta(seconds=2)
@@ -170,12 +170,13 @@ class WholeLife:
         """Read the events like a client that connects again when it was refused."""
         seen: list[Event] = []
         self.events[request_id] = seen
+
+        async def read_on() -> None:
+            async for event in requests.events(request_id, after=seen[-1].cursor if seen else None):
+                seen.append(event)
+
         while not (seen and seen[-1].cursor.ended):
-            try:
-                async for event in requests.events(request_id, after=seen[-1].cursor if seen else None):
-                    seen.append(event)
-            except StoreUnavailable:
-                await asyncio.sleep(0.1)
+            await answered(read_on, StoreUnavailable, seconds=DEADLINE)
 
     async def _behave(self, call: RecordedCall, reply: Reply) -> None:
         name, attempt = call.json()["step"], call.json()["attempt"]
@@ -197,11 +198,7 @@ class WholeLife:
 
 async def _insist(call: Callable[[], Awaitable[T]]) -> T:
     """Ask again, as a client does, until MongoDB has answered."""
-    while True:
-        try:
-            return await call()
-        except StoreError:
-            await asyncio.sleep(0.1)
+    return await answered(call, StoreError, seconds=DEADLINE)
 
 
 async def _cancel(requests: RequestService, request_id: str) -> None:

@@ -1,6 +1,5 @@
 """WholeProcess: three workers, an API and the upkeep, as one process has them, and how busy they are."""
 
-import asyncio
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -26,6 +25,7 @@ from agent_service.local.servers import serve
 from agent_service.store import Store
 from agent_service.store.operations import paced
 from tests.support.api import make_app
+from tests.support.waiting import until
 from tests.support.worker_tools import HandlerFunction, HandlerWorker, echo, running, step
 
 SERVICES = ("generation", "analysis", "communication")
@@ -82,13 +82,14 @@ class WholeProcess:
 
     async def completed(self, request_id: str, *, seconds: float = 90) -> None:
         """Wait until a client sees this request completed; fails when it ends otherwise, or too late."""
-        async with asyncio.timeout(seconds):
-            while True:
-                answer = await self.client.get(f"/v1/requests/{request_id}")
-                if answer.status_code == 200 and answer.json()["status"] not in ("accepted", "running"):
-                    assert answer.json()["status"] == "completed", answer.text
-                    return
-                await asyncio.sleep(0.1)
+
+        async def ended() -> httpx2.Response | None:
+            answer = await self.client.get(f"/v1/requests/{request_id}")
+            over = answer.status_code == 200 and answer.json()["status"] not in ("accepted", "running")
+            return answer if over else None
+
+        answer: httpx2.Response = await until(ended, seconds=seconds, every=0.1)
+        assert answer.json()["status"] == "completed", answer.text
 
 
 @asynccontextmanager

@@ -1,0 +1,162 @@
+"""The route of batches: many submissions in one call, each taken or refused by itself."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from fastapi import Request as HttpRequest
+from loguru import logger
+from starlette.responses import Response
+from starlette.types import Scope
+
+from agent_service.api.bounded_calls import BoundedCalls
+from agent_service.api.caller import caller_of
+from agent_service.api.error_handlers import problem_of
+from agent_service.api.idempotency_key import HEADER, LONGEST_KEY, read_idempotency_key
+from agent_service.api.json_request import decode_json, read_body
+from agent_service.api.openapi_document import answers, batch_extra
+from agent_service.api.problems import problem_body, refuse
+from agent_service.api.submission_schema import LARGEST_BATCH
+from agent_service.domain.errors import (
+    AgentServiceError,
+    FieldProblem,
+    InvalidSubmission,
+    StoreError,
+    StoreUnavailable,
+    WriteOutcomeUnknown,
+)
+from agent_service.domain.json_value import escape_pointer
+from agent_service.domain.planning import MAX_PROBLEMS
+from agent_service.domain.request import Caller
+from agent_service.request_service import RequestService
+from agent_service.request_writer import Accepted
+
+#: A place in one of the submissions, as a JSON Pointer from the root of the body.
+_PLACE = re.compile(r"/requests/(?P<index>[0-9]+)(?P<pointer>/.*)", re.DOTALL)
+#: What is put behind the key of a batch: a slash and the number of the submission.
+_LONGEST_ENDING = len(f"/{LARGEST_BATCH - 1}")
+
+Result = Accepted | AgentServiceError
+
+
+def batch_routes(requests: RequestService, calls: BoundedCalls, *, max_body_bytes: int) -> APIRouter:
+    """`POST /v1/requests:batch`."""
+    router = APIRouter(tags=["requests"])
+
+    @router.post(
+        "/v1/requests:batch",
+        operation_id="submit_requests",
+        status_code=HTTPStatus.ACCEPTED,
+        response_class=Response,
+        responses={
+            **answers(HTTPStatus.ACCEPTED, "At least one was taken, and stored durably.", "BatchAnswer"),
+            **answers(HTTPStatus.OK, "None was taken; each result says why.", "BatchAnswer"),
+        },
+        openapi_extra=batch_extra(),
+    )
+    async def submit_requests(call: HttpRequest, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
+        """Take many requests; with an Idempotency-Key the batch can be sent any number of times."""
+        key = _read_key(call)
+        submissions, refused = _read_submissions(await read_body(call, max_bytes=max_body_bytes))
+        chosen = [index for index in range(len(submissions)) if index not in refused]
+        submitting = requests.submit_many(
+            [submissions[index] for index in chosen],
+            caller=caller,
+            idempotency_keys=None if key is None else [f"{key}/{index}" for index in chosen],
+        )
+        late = WriteOutcomeUnknown("storing a batch of requests took longer than its caller can wait")
+        taken = dict(zip(chosen, await calls.run(submitting, late=late), strict=True))
+        return _answer([(taken | refused)[index] for index in range(len(submissions))], call.scope)
+
+    return router
+
+
+def _read_key(call: HttpRequest) -> str | None:
+    key = read_idempotency_key(call.headers)
+    if key is not None and len(key) + _LONGEST_ENDING > LONGEST_KEY:
+        detail = f"the {HEADER} of a batch must have at most {LONGEST_KEY - _LONGEST_ENDING} characters"
+        raise refuse(HTTPStatus.BAD_REQUEST, "invalid_idempotency_key", detail)
+    return key
+
+
+def _read_submissions(body: bytes) -> tuple[list[object], dict[int, Result]]:
+    """
+    The submissions of a body, and which of them are refused because an object in them has a name twice.
+
+    Raises HttpProblem or InvalidSubmission for what is wrong with the body around them.
+    """
+    decoded, repetitions = decode_json(body)
+    if not isinstance(decoded, dict):
+        raise _wrong("", 'must be an object with "requests", a list of submissions')
+    for name in decoded:
+        if name != "requests":
+            raise _wrong(f"/{escape_pointer(name)}", 'there is no such field; there is only "requests"')
+    submissions = decoded.get("requests")
+    if not isinstance(submissions, list) or not 0 < len(submissions) <= LARGEST_BATCH:
+        raise _wrong("/requests", f"must be a list of 1 to {LARGEST_BATCH} submissions")
+    return submissions, _refused(repetitions)
+
+
+def _refused(repetitions: Iterable[FieldProblem]) -> dict[int, Result]:
+    found: dict[int, list[FieldProblem]] = {}
+    for problem in repetitions:
+        place = _PLACE.fullmatch(problem.pointer)
+        if place is None:
+            raise InvalidSubmission([problem])
+        problems = found.setdefault(int(place["index"]), [])
+        if len(problems) < MAX_PROBLEMS:
+            problems.append(FieldProblem(pointer=place["pointer"], detail=problem.detail))
+    return {index: InvalidSubmission(problems) for index, problems in found.items()}
+
+
+def _wrong(pointer: str, detail: str) -> InvalidSubmission:
+    return InvalidSubmission([FieldProblem(pointer=pointer, detail=detail)])
+
+
+def _answer(results: Sequence[Result], scope: Scope) -> Response:
+    """
+    The results, in the order of the submissions.
+
+    Where nothing was taken and MongoDB is the reason, the whole call failed: that error is raised.
+    """
+    accepted = [result for result in results if isinstance(result, Accepted)]
+    troubles = [result for result in results if isinstance(result, StoreError)]
+    if troubles:
+        worst = min(troubles, key=_severity)
+        if not accepted:
+            raise worst
+        logger.warning(
+            "{} of {} requests of a batch were not confirmed: {}", len(troubles), len(results), worst
+        )
+    headers = {"Cache-Control": "no-store"}
+    if accepted and all(result.replayed for result in accepted):
+        headers["Idempotency-Replayed"] = "true"
+    return Response(
+        json.dumps({"results": [_result(result, scope) for result in results]}, separators=(",", ":")),
+        status_code=HTTPStatus.ACCEPTED if accepted else HTTPStatus.OK,
+        headers=headers,
+        media_type="application/json",
+    )
+
+
+def _result(result: Result, scope: Scope) -> dict[str, object]:
+    if isinstance(result, Accepted):
+        return {"id": result.request.id}
+    problem = problem_of(result)
+    if problem is None:
+        raise result
+    return {"problem": problem_body(problem, scope)}
+
+
+def _severity(error: StoreError) -> int:
+    """0 is the worst: that nothing was written may be said only if it is true of all."""
+    match error:
+        case WriteOutcomeUnknown():
+            return 0
+        case StoreUnavailable():
+            return 1
+        case _:
+            return 2

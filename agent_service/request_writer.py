@@ -1,0 +1,257 @@
+"""
+RequestWriter: stores new requests with their contexts, those that arrive together in one group, and answers
+again for those whose idempotency key is taken.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from loguru import logger
+
+from agent_service.context_manager import ContextManager
+from agent_service.domain.errors import (
+    AgentServiceError,
+    IdempotencyConflict,
+    NotDurableYet,
+    StoreError,
+    StoreUnavailable,
+    UnstorableValue,
+    WriteOutcomeUnknown,
+)
+from agent_service.domain.request import Request
+from agent_service.store import Store
+from agent_service.store.driver import Session
+from agent_service.store.operations import CALLER_LIMIT, at_most
+from agent_service.telemetry import fail_point
+
+#: What one group holds at most, where a single request is not larger: requests, contexts, and bytes of both.
+_MOST_REQUESTS = 500
+_MOST_CONTEXTS = 1_000
+_MOST_BYTES = 8 * 1024 * 1024
+#: Groups that are on their way at the same time.
+_GROUPS_AT_ONCE = 2
+#: A request that has waited until it has fewer seconds left than this is not sent.
+_LEAST_TIME = 2.0
+#: Seconds from the end of a group's time to the moment at which its first caller stops waiting: by so much
+#: the driver is late when it says that there is no server.
+_MARGIN = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The answer to a submission; `replayed` if its idempotency key had made the request before."""
+
+    request: Request
+    replayed: bool
+
+
+@dataclass(slots=True, eq=False)
+class _Unwritten:
+    """A request on its way, answered by `deadline` (monotonic); `written` gets whether its key was free."""
+
+    request: Request
+    #: Of the request and its contexts together, at most.
+    size: int
+    deadline: float
+    written: asyncio.Future[bool]
+    sent: bool = False
+
+    def end(self, *, written: bool) -> None:
+        if not self.written.done():
+            self.written.set_result(written)
+
+    def fail(self, error: BaseException) -> None:
+        if self.written.done():
+            return
+        if isinstance(error, StoreError | UnstorableValue):
+            # An error collects the places where it is raised, and each of its callers raises it.
+            own = type(error)(*error.args)
+            own.__cause__ = error
+            self.written.set_exception(own)
+        elif isinstance(error, asyncio.CancelledError):
+            self.written.cancel()
+        else:
+            self.written.set_exception(error)
+
+
+class RequestWriter:
+    """
+    One writer for all who submit.
+
+    A lone request is written at once; what arrives while groups are on their way goes into the next one. A
+    group is no transaction: each of its requests is stored, planned and answered as if it were alone.
+    """
+
+    def __init__(self, store: Store, contexts: ContextManager) -> None:
+        self._store = store
+        self._contexts = contexts
+        self._waiting: deque[_Unwritten] = deque()
+        self._groups = 0
+
+    async def submit(self, request: Request, *, size: int) -> Accepted:
+        """
+        Store a request of `size` bytes, and its contexts, or find the one that its idempotency key made.
+
+        Answers within `CALLER_LIMIT`. Raises `IdempotencyConflict`, `UnstorableValue`, `NotDurableYet`,
+        `StoreUnavailable` if nothing of it was sent, or `WriteOutcomeUnknown`.
+        """
+        with at_most(CALLER_LIMIT):
+            if await self._store_in_group(request, size):
+                return Accepted(request=request, replayed=False)
+            return await self._replay(await self._original(request), request)
+
+    async def submit_apart(self, request: Request, *, session: Session | None = None) -> Accepted:
+        """Like `submit`, at once and without others: the only way inside a caller's transaction."""
+        key = request.idempotency_key
+        # Inside a transaction a duplicate would abort all of it, so the key is looked up first.
+        if session is not None and key is not None:
+            original = await self._store.requests.by_idempotency_key(
+                request.caller.organization_id, key, session=session
+            )
+            if original is not None:
+                return await self._replay(original, request)
+        if not await self._store.requests.insert(request, session=session):
+            return await self._replay(await self._original(request), request)
+        await self._plan(request, session=session)
+        return Accepted(request=request, replayed=False)
+
+    async def _store_in_group(self, request: Request, size: int) -> bool:
+        """Whether the key was free, and the request and its contexts are durable."""
+        limit = CALLER_LIMIT.total_seconds()
+        item = _Unwritten(
+            request,
+            # What is not in a step is copied to every context.
+            size * (1 + len(request.submission.steps)),
+            time.monotonic() + limit,
+            asyncio.get_running_loop().create_future(),
+        )
+        self._waiting.append(item)
+        # Where others wait already, somebody comes for them, unless that one was broken off.
+        if len(self._waiting) == 1 or not self._groups:
+            self._start()
+        await asyncio.wait({item.written}, timeout=limit)
+        if item.written.done():
+            return item.written.result()
+        item.written.cancel()
+        if item.sent:
+            raise WriteOutcomeUnknown("storing the request took longer than its caller can wait")
+        raise _not_sent()
+
+    def _start(self) -> None:
+        if self._groups < _GROUPS_AT_ONCE:
+            self._groups += 1
+            self._store.calls.start(self._write_groups())
+
+    async def _write_groups(self) -> None:
+        """Write what waits, group by group, until nothing does."""
+        try:
+            while group := self._next_group():
+                if self._waiting:
+                    self._start()
+                await self._write_group(group)
+        finally:
+            self._groups -= 1
+
+    def _next_group(self) -> list[_Unwritten]:
+        """The first of those who wait, as many as go together."""
+        group: list[_Unwritten] = []
+        contexts = size = 0
+        earliest = time.monotonic() + _LEAST_TIME
+        while self._waiting:
+            item = self._waiting[0]
+            if item.deadline < earliest:
+                item.fail(_not_sent())
+            if not item.written.done():
+                contexts += len(item.request.submission.steps)
+                size += item.size
+                full = len(group) == _MOST_REQUESTS or contexts > _MOST_CONTEXTS or size > _MOST_BYTES
+                if group and full:
+                    break
+                item.sent = True
+                group.append(item)
+            self._waiting.popleft()
+        return group
+
+    async def _write_group(self, group: Sequence[_Unwritten]) -> None:
+        """
+        Write a group; one that fails is written again one by one.
+
+        So nothing that MongoDB refuses takes its neighbours with it. It can be repeated, because each request
+        has its id already. Nobody is asked again where MongoDB was not reached.
+        """
+        seconds = min(item.deadline for item in group) - time.monotonic() - _MARGIN
+        with at_most(timedelta(seconds=seconds)):
+            try:
+                await self._write(group)
+            except BaseException as error:
+                if (
+                    len(group) > 1
+                    and isinstance(error, Exception)
+                    and not isinstance(error, StoreUnavailable)
+                ):
+                    log = logger.opt(exception=not isinstance(error, AgentServiceError))
+                    log.warning("{} requests could not be stored together: {}", len(group), error)
+                    await asyncio.gather(*(self._write_again(item) for item in group))
+                    return
+                for item in group:
+                    item.fail(error)
+                if not isinstance(error, Exception):
+                    raise
+
+    async def _write_again(self, item: _Unwritten) -> None:
+        """Write one of a group that failed, of which nobody knows what was applied."""
+        try:
+            await self._write([item])
+        except StoreUnavailable as error:
+            item.fail(WriteOutcomeUnknown(*error.args))
+        except BaseException as error:
+            item.fail(error)
+            if not isinstance(error, Exception):
+                raise
+
+    async def _write(self, group: Sequence[_Unwritten]) -> None:
+        """Store requests that are new or were written before, then plan them, then answer each caller."""
+        taken = await self._store.requests.insert_many([item.request for item in group])
+        stored = [item.request for item in group if item.request.id not in taken]
+        if stored:
+            await self._plan(*stored)
+        for item in group:
+            item.end(written=item.request.id not in taken)
+
+    async def _plan(self, *requests: Request, session: Session | None = None) -> None:
+        fail_point.reach("request.inserted")
+        try:
+            await self._contexts.plan(*requests, session=session)
+        except StoreUnavailable as error:
+            if session is not None:
+                raise
+            # The requests are there, so nobody may be told that nothing was written.
+            raise WriteOutcomeUnknown(*error.args) from error
+
+    async def _original(self, request: Request) -> Request:
+        """The request that took the idempotency key, once it is durable."""
+        key = request.idempotency_key
+        if key is None:
+            raise NotDurableYet("the request was not stored; submit it again")
+        original = await self._store.requests.by_idempotency_key(request.caller.organization_id, key)
+        if original is None:
+            raise NotDurableYet("a request with this idempotency key is being stored; ask again")
+        return original
+
+    async def _replay(self, original: Request, request: Request) -> Accepted:
+        """The answer that the original got, given only once its contexts are durable."""
+        if original.fingerprint != request.fingerprint:
+            raise IdempotencyConflict(
+                "this idempotency key was used before with another body; use a new key for a new request"
+            )
+        if not original.planned:
+            await self._contexts.plan(original)
+        return Accepted(request=original, replayed=original.id != request.id)
+
+
+def _not_sent() -> StoreUnavailable:
+    return StoreUnavailable("others were stored first for longer than the caller can wait")

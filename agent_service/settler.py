@@ -1,0 +1,133 @@
+"""Settler: writes all that follows from the ends of contexts, and can be repeated (DESIGN §4 rule 8)."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Self
+
+from agent_service.domain.context import ContextStatus
+from agent_service.domain.request import RequestStatus, context_id
+from agent_service.domain.settling import Consequences, RequestPlan, consequences, end_of_request, request_end
+from agent_service.store import Store
+from agent_service.store.outcomes import Outcome
+from agent_service.store.settlement import SettlementView
+from agent_service.telemetry import fail_point
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenEnd:
+    """
+    What a process knows of the end of an attempt that it has just written.
+
+    `status` is how the context ended, and None where it did not, or where that is not certain.
+    """
+
+    context_id: str
+    request_id: str
+    status: ContextStatus | None
+    #: Whether the context is the only step of its request.
+    sole: bool
+    #: Whether any attempt may have left chunks.
+    streamed: bool
+
+    @classmethod
+    def of(cls, outcome: Outcome, *, certain: bool = True) -> Self:
+        """That of an outcome; not `certain` where its write was repeated."""
+        context, transition = outcome.context, outcome.transition
+        return cls(
+            context_id=context.id,
+            request_id=context.request_id,
+            status=transition.status if certain and transition.terminal else None,
+            sole=context.sole,
+            streamed=transition.chunks > 0 or context.attempt > 1,
+        )
+
+
+class Settler:
+    """
+    Releases and cancels dependents, ends requests, then says that nothing is left to do.
+
+    `on_release` is called when contexts may have become claimable. Everything raises `StoreUnavailable` or
+    `WriteOutcomeUnknown`, and is repeated by the rescuer until its last step is done.
+    """
+
+    def __init__(self, store: Store, *, retention: timedelta, on_release: Callable[[], None]) -> None:
+        self._store = store
+        self._retention = retention
+        self._on_release = on_release
+
+    async def settle_ends(self, ends: Sequence[WrittenEnd]) -> None:
+        """
+        Settle the ends that this process has just written.
+
+        Where a context is the only step of its request there is nothing to read: its end is the request's.
+        """
+        sole = {end.context_id: end.status for end in ends if end.sole and end.status is not None}
+        others = {end.context_id for end in ends} - set(sole)
+        if sole:
+            await self._settle_sole([end for end in ends if end.context_id in sole], sole)
+        if others:
+            await self.settle(others)
+
+    async def settle(self, context_ids: Collection[str]) -> None:
+        """Settle those of these contexts that have ended and that nobody settled meanwhile."""
+        fail_point.reach("settle.before")
+        async with self._store.settlement.view() as view:
+            ended = await view.ended(context_ids)
+            if not ended:
+                return
+            plans = await view.plans({context.request_id for context in ended})
+            statuses = await view.statuses(plans)
+            follows = {
+                plan.id: consequences(
+                    plan,
+                    statuses[plan.id],
+                    [context.step for context in ended if context.request_id == plan.id],
+                )
+                for plan in plans
+            }
+            await self._apply(view, plans, statuses, follows)
+        cancelled = {context_id(rid, step) for rid, what in follows.items() for step in what.cancellations}
+        await self._store.settlement.mark_settled({context.id for context in ended} | cancelled)
+        fail_point.reach("settle.settled")
+
+    async def _apply(
+        self,
+        view: SettlementView,
+        plans: Sequence[RequestPlan],
+        statuses: Mapping[str, Mapping[str, ContextStatus]],
+        follows: Mapping[str, Consequences],
+    ) -> None:
+        """Write the consequences, then the statuses of the requests."""
+        at = self._store.clock.now()
+        await self._store.settlement.write_consequences(follows, at=at, session=view.session)
+        fail_point.reach("settle.consequences")
+        if any(what.releases for what in follows.values()):
+            self._on_release()
+        if any(what.cancellations for what in follows.values()):
+            statuses = await view.statuses(plans)
+        changed = {}
+        for plan in plans:
+            status = end_of_request(plan, statuses[plan.id]) or RequestStatus.RUNNING
+            if plan.status is not status:
+                changed[plan.id] = status
+        ends = {plan.id: plan.status for plan in plans if plan.status.ended}
+        settlement, expires_at = self._store.settlement, at + self._retention
+        await settlement.write_statuses({**changed, **ends}, at=at, expires_at=expires_at)
+        ended = [request_id for request_id, status in {**changed, **ends}.items() if status.ended]
+        fail_point.reach("settle.expiry")
+        await settlement.let_expire(ended, requests_expire_at=expires_at)
+        fail_point.reach("settle.statuses")
+
+    async def _settle_sole(self, ends: Sequence[WrittenEnd], statuses: Mapping[str, ContextStatus]) -> None:
+        """End the requests, and then settle the contexts and let what belongs to them expire."""
+        fail_point.reach("settle_sole.before")
+        settlement, at = self._store.settlement, self._store.clock.now()
+        requests = {end.request_id: request_end({statuses[end.context_id]}) for end in ends}
+        expires_at = at + self._retention
+        await settlement.write_statuses(requests, at=at, expires_at=expires_at)
+        fail_point.reach("settle_sole.ended")
+        # What is missed, because nobody knows that it was stored, is found among the leftovers.
+        streamed = [end.request_id for end in ends if end.streamed]
+        await settlement.settle_sole(list(statuses), streamed=streamed, requests_expire_at=expires_at)
+        fail_point.reach("settle_sole.settled")

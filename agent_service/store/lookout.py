@@ -1,0 +1,116 @@
+"""Lookout: one question that says which repairs there are to do, so that an idle fleet asks nothing else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+from agent_service.domain.context import ContextStatus
+from agent_service.store.cancellation import END_OF_TIME
+from agent_service.store.driver import Database, Document, aggregate, is_mock
+from agent_service.store.operations import reading
+from agent_service.store.paging import decode_all
+from agent_service.store.roster import Colleague
+from agent_service.store.workers import FORGOTTEN_AFTER, SILENT_AFTER
+
+#: Whoever sleeps until it is due has promoted it by then.
+_PROMOTED_WITHIN = timedelta(seconds=1)
+#: More colleagues than these are not worth knowing.
+_MOST_COLLEAGUES = 200
+
+
+class Need(Enum):
+    """What there may be to do; the value is what the server answers."""
+
+    #: Contexts whose lease has ended.
+    LEASES = "leases"
+    #: Ended contexts whose consequences are not all written.
+    SETTLING = "settling"
+    #: Contexts that should have been promoted by now.
+    PROMOTING = "promoting"
+    #: Requests whose contexts are not all inserted.
+    PLANNING = "planning"
+    #: Requests that shall be cancelled and have not ended.
+    CANCELLING = "cancelling"
+    #: Requests whose deadline has passed.
+    DEADLINES = "deadlines"
+
+
+EVERY_NEED = frozenset(Need)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What one look found."""
+
+    needs: frozenset[Need]
+    present: tuple[Colleague, ...] = ()
+    #: When the server began to look, by its own clock; None where it did not say.
+    server_time: datetime | None = None
+
+
+class Lookout:
+    """Looks at `contexts`, `requests` and `workers`: one key of an index for each kind of need."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def look(self, now: datetime, *, grace: timedelta) -> Look:
+        """
+        Which needs there are at `now`, and which workers; where there is no telling, every need.
+
+        Whoever wrote an end or inserted a request has had `grace` to finish. Raises `StoreUnavailable`.
+        """
+        if is_mock(self._database):
+            return Look(needs=EVERY_NEED)
+        with reading():
+            time, *found = await aggregate(self._database, _pipeline(now, grace))
+        needs = frozenset(Need(document["need"]) for document in found if "need" in document)
+        present = decode_all((document for document in found if "need" not in document), _colleague_of)
+        return Look(needs=needs, present=tuple(present), server_time=time["now"])
+
+
+def _pipeline(now: datetime, grace: timedelta) -> list[Document]:
+    # Each names the first key of its index, because no other one would be used.
+    running, scheduled = ContextStatus.RUNNING.value, ContextStatus.SCHEDULED.value
+    before, due = {"$lt": now - grace}, {"$lt": now - _PROMOTED_WITHIN}
+    return [
+        {"$documents": [{"now": "$$NOW"}]},
+        _also("contexts", _first(Need.LEASES, {"status": running, "lease.expires_at": {"$lt": now}})),
+        _also("contexts", _first(Need.SETTLING, {"settled": False, "finished_at": before})),
+        _also("contexts", _first(Need.PROMOTING, {"status": scheduled, "run_at": due})),
+        _also("requests", _first(Need.PLANNING, {"planned": False, "created_at": before})),
+        _also(
+            "requests",
+            _first(
+                Need.CANCELLING,
+                {"cancel_requested": True, "finished_at": None, "created_at": {"$lt": END_OF_TIME}},
+            ),
+        ),
+        _also("requests", _first(Need.DEADLINES, {"finished_at": None, "deadline_at": {"$lt": now}})),
+        _also(
+            "workers",
+            [
+                {"$match": {"expires_at": {"$gte": now - SILENT_AFTER + FORGOTTEN_AFTER}}},
+                {"$limit": _MOST_COLLEAGUES},
+                {"$project": {"service": 1, "queues": 1}},
+            ],
+        ),
+    ]
+
+
+def _first(need: Need, match: Mapping[str, Any]) -> list[Document]:
+    return [
+        {"$match": match},
+        {"$limit": 1},
+        {"$project": {"_id": 0, "need": {"$literal": need.value}}},
+    ]
+
+
+def _also(collection: str, pipeline: list[Document]) -> Document:
+    return {"$unionWith": {"coll": collection, "pipeline": pipeline}}
+
+
+def _colleague_of(document: Document) -> Colleague:
+    return Colleague(id=document["_id"], service=document["service"], queues=frozenset(document["queues"]))

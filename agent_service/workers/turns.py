@@ -1,0 +1,76 @@
+"""
+Turns: who of all idle workers answers a ring, so that not all of them ask MongoDB for the same context.
+
+For each context every worker puts itself in the same order as all others do. The first one claims at once;
+whoever comes after it waits a little, and does nothing if it hears meanwhile that the context was taken.
+"""
+
+import hashlib
+import random
+from collections.abc import Collection
+
+from agent_service.store import Store
+from agent_service.store.bell import Bell
+from agent_service.store.doorbell_topics import Ring, Topic
+
+#: Longer than a claim and the news of it take.
+STEP_SECONDS = 0.025
+#: Nobody knows whether there is anything to claim, so nobody needs to be the first.
+SPREAD_SECONDS = 0.05
+
+
+def place_of(worker_id: str, workers: Collection[str], context_id: str) -> int:
+    """
+    How many of these workers come before this one for a context.
+
+    Each context has an order of its own, so that all of them are the first for about as many.
+    """
+    own = _weight(worker_id, context_id)
+    return sum(_weight(other, context_id) < own for other in workers if other != worker_id)
+
+
+def patience(place: int) -> float:
+    """Seconds that the one in this place waits: one step for the 1st, two for 2 and 3, three for 4 to 7."""
+    return STEP_SECONDS * place.bit_length()
+
+
+def _weight(worker_id: str, context_id: str) -> bytes:
+    return hashlib.blake2b(f"{worker_id} {context_id}".encode(), digest_size=8).digest()
+
+
+class Turns(Bell):
+    """The bell of one worker: rings for work when it is its turn."""
+
+    def __init__(self, store: Store, *, service: str, queues: Collection[str], worker_id: str) -> None:
+        super().__init__(Topic.WORK, Topic.TAKEN, key=service)
+        self._store = store
+        self._service = service
+        self._queues = frozenset(queues)
+        self._worker_id = worker_id
+
+    def hear(self, news: Ring) -> None:
+        """Wait for the turn of a context that became claimable; drop it once the context was taken."""
+        if news.topic is Topic.TAKEN:
+            self.spare(news.key)
+        elif self.hears(news) and (news.queue is None or news.queue in self._queues) and not self.rung:
+            self._take_turn(news)
+
+    def miss(self) -> None:
+        """Look, though not at the same moment as all others."""
+        if self._store.doorbell.available and self._others(None):
+            self.ring_after(random.uniform(0, SPREAD_SECONDS), about=None)
+        else:
+            self.ring()
+
+    def _take_turn(self, news: Ring) -> None:
+        others = self._others(news.queue)
+        if news.context_id is None:
+            self.miss()
+        elif not others or not (place := place_of(self._worker_id, others, news.context_id)):
+            self.ring()
+        else:
+            self.ring_after(patience(place), about=news.context_id)
+
+    def _others(self, queue: str | None) -> tuple[str, ...]:
+        known = self._store.roster.working_for(self._service, queue)
+        return () if known == (self._worker_id,) else known

@@ -1,0 +1,41 @@
+"""Benchmark `noop`: contexts per second where the handler does nothing, one process, 32 at a time."""
+
+from benchmarks.noop_worker import SERVICE
+from benchmarks.processes import run_to_end
+from benchmarks.server_status import read_status
+from benchmarks.stage import Stage
+from benchmarks.worker_process import Drained, drained, noop_worker
+
+CONCURRENCY = 32
+CONTEXTS, QUICK_CONTEXTS = 12_000, 8_000
+
+
+async def measure(stage: Stage) -> None:
+    """Our worker, and in turns with it taskiq on Redis."""
+    contexts = QUICK_CONTEXTS if stage.quick else CONTEXTS
+    async with stage.redis() as redis_url:
+        for _ in range(stage.runs):
+            ours = await _worker(stage, contexts)
+            stage.results.add("noop: worker", "contexts/s", ours.rate)
+            stage.results.add_cpu("noop: worker", ours.worker_cpu)
+            stage.results.add_cpu("noop: mongod", ours.server_cpu)
+            if redis_url is not None:
+                taskiq = await _taskiq_rate(stage, redis_url, contexts)
+                stage.results.add("noop: taskiq", "tasks/s", taskiq)
+                stage.results.add("noop: worker / taskiq", "ratio", ours.rate / taskiq)
+
+
+async def _worker(stage: Stage, contexts: int) -> Drained:
+    async with stage.fresh_store() as (_, database):
+        await stage.fill(database, SERVICE, contexts)
+        async with noop_worker(stage, database, CONCURRENCY) as worker:
+            before = await read_status(stage.client)
+            found = await drained(stage, database, SERVICE, worker.pid)
+            commands = (await read_status(stage.client)).commands_since(before)
+            stage.results.add("noop: commands", "per context", sum(commands.values()) / contexts)
+            return found
+
+
+async def _taskiq_rate(stage: Stage, redis_url: str, calls: int) -> float:
+    arguments = [redis_url, "--calls", str(calls), "--concurrency", str(CONCURRENCY)]
+    return (await run_to_end("benchmarks.taskiq_queue", arguments, log=stage.log("taskiq")))["rate"]

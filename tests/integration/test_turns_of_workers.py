@@ -1,0 +1,199 @@
+"""Many idle workers: a single context makes one of them ask, and another one if that one does not."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+
+import pytest
+from pymongo import AsyncMongoClient
+
+from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
+from agent_service.store import Store
+from agent_service.store.doorbell import Topic
+from agent_service.store.workers import SignOfLife
+from agent_service.workers import turns
+from agent_service.workers.turns import Turns
+from tests.support.contexts import a_claim, a_context
+from tests.support.explained_commands import Document
+from tests.support.listening_bells import LIMIT, listening
+from tests.support.waiting import until
+from tests.support.worker_tools import (
+    CommandLog,
+    HandlerFunction,
+    HandlerWorker,
+    Raw,
+    echo,
+    ended,
+    running,
+    step,
+    submit,
+)
+
+WORKERS = 8
+HOUR = timedelta(hours=1)
+#: A repair is looked for every half second, and whoever is there is seen by that.
+SHORT_LEASE = timedelta(seconds=1.5)
+
+
+@asynccontextmanager
+async def fleet(
+    uri: str, name: str, function: HandlerFunction, *, concurrency: int = 10, lease: timedelta = SHORT_LEASE
+) -> AsyncIterator[tuple[list[HandlerWorker], CommandLog]]:
+    """Eight workers as in eight processes, who know of each other, and what all of them send."""
+    log = CommandLog()
+    async with AsyncExitStack() as stack:
+        stores = []
+        for _ in range(WORKERS):
+            client = await stack.enter_async_context(AsyncMongoClient[Document](uri, event_listeners=[log]))
+            stores.append(await stack.enter_async_context(Store(client[name])))
+        workers = [
+            HandlerWorker(store, function, poll_interval=HOUR, concurrency=concurrency, lease_seconds=lease)
+            for store in stores
+        ]
+        await stack.enter_async_context(running(*workers))
+
+        def all_know_all() -> bool:
+            return all(len(store.roster.working_for("generation")) == WORKERS for store in stores)
+
+        assert await until(all_know_all, seconds=60)
+        for store in stores:
+            assert await store.doorbell.opened(LIMIT)
+        yield workers, log
+
+
+def bells(workers: list[HandlerWorker]) -> list[Turns]:
+    return [worker._claiming._turns for worker in workers]
+
+
+def queries(log: CommandLog) -> int:
+    """How often somebody asked for something to claim."""
+    return sum(
+        collection == "contexts"
+        and (
+            "lease" in body.get("update", {}).get("$set", {})
+            or body.get("filter", {}).get("status") == "pending"
+        )
+        for _, collection, body in log.sent
+        if isinstance(body.get("update", {}), dict)
+    )
+
+
+async def nobody_waits(workers: list[HandlerWorker]) -> bool:
+    """Once nobody waits for his turn any more and nobody is about to claim."""
+
+    def silent() -> bool:
+        return not any(bell._timers or bell.rung for bell in bells(workers))
+
+    return await until(silent, seconds=60)
+
+
+async def test_a_single_insert_into_an_idle_fleet_costs_three_queries_at_most(
+    mongodb_uri: str, database_name: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with fleet(mongodb_uri, database_name, echo) as (workers, log):
+        # All have looked because their streams were opened; from here on only news make them look.
+        assert await nobody_waits(workers)
+        # Whoever is not the first never comes to his turn by waiting: he hears that it was taken.
+        monkeypatch.setattr(turns, "STEP_SECONDS", 3_600.0)
+        await ended(store, await submit(store))
+        assert await nobody_waits(workers)
+        log.sent.clear()
+        for _ in range(5):
+            await ended(store, await submit(store))
+            assert await nobody_waits(workers)
+        assert 5 <= queries(log) <= 5 * 3
+
+
+async def test_a_step_that_is_released_is_found_by_one_of_them_too(
+    mongodb_uri: str, database_name: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with fleet(mongodb_uri, database_name, echo) as (workers, _):
+        assert await nobody_waits(workers)
+        monkeypatch.setattr(turns, "STEP_SECONDS", 3_600.0)
+        view = await ended(store, await submit(store, step("one"), step("two", after=("one",))))
+        assert view.status == "completed"
+        assert await nobody_waits(workers)
+
+
+async def test_what_those_do_not_take_who_are_first_is_taken_by_another(
+    mongodb_uri: str, database_name: str, store: Store
+) -> None:
+    now = store.clock.now()
+    # As after a power cut: they gave their last sign a moment ago.
+    for number in range(WORKERS):
+        sign = SignOfLife(
+            id=f"dead-{number}",
+            service="generation",
+            queues=("default",),
+            host="host",
+            pid=1,
+            concurrency=1,
+            running=0,
+            started_at=now,
+            seen_at=now,
+        )
+        await store.workers.report(sign)
+    async with running(HandlerWorker(store, echo, poll_interval=HOUR)):
+        await until(lambda: len(store.roster.working_for("generation")) == WORKERS + 1)
+        assert await store.doorbell.opened(LIMIT)
+        for _ in range(10):
+            assert (await ended(store, await submit(store))).status == "completed"
+
+
+async def test_a_worker_that_is_busy_leaves_everything_to_the_others(
+    mongodb_uri: str, database_name: str, store: Store
+) -> None:
+    go_on = asyncio.Event()
+
+    async def handle(call: BaseServiceCall, on_delta: OnDelta) -> BaseServiceAnswer:
+        if call.input == "long":
+            await go_on.wait()
+        return BaseServiceAnswer(output=1)
+
+    async with fleet(mongodb_uri, database_name, handle, concurrency=1) as (workers, _):
+        long = [await submit(store, step(value="long")) for _ in range(WORKERS - 1)]
+        await until(lambda: sum(len(worker._attempts) for worker in workers) == WORKERS - 1)
+        for _ in range(5):
+            assert (await ended(store, await submit(store))).status == "completed"
+        go_on.set()
+        for request_id in long:
+            await ended(store, request_id)
+
+
+async def test_many_contexts_at_once_are_worked_on_by_many(
+    mongodb_uri: str, database_name: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: set[object] = set()
+    together = asyncio.Event()
+
+    async def handle(call: BaseServiceCall, on_delta: OnDelta) -> BaseServiceAnswer:
+        names.update(worker.id for worker in workers if len(worker._attempts))
+        if len(names) >= WORKERS // 2:
+            together.set()
+        await together.wait()
+        return BaseServiceAnswer(output=1)
+
+    async with fleet(mongodb_uri, database_name, handle, concurrency=5) as (workers, _):
+        steps = [step(f"step_{number}") for number in range(50)]
+        assert (await ended(store, await submit(store, *steps))).status == "completed"
+
+
+async def test_only_a_claim_by_somebody_who_was_idle_tells_the_others(store: Store, raw: Raw) -> None:
+    first, second = a_context(rank=1), a_context(rank=2)
+    await store.contexts.insert([first, second])
+    async with listening(store, (Topic.TAKEN, None), (Topic.WORK, "last")) as [taken, last]:
+        heard: list[str | None] = []
+
+        def note(key: str | None) -> bool:
+            heard.append(key)
+            return True
+
+        with store.doorbell.listen(Topic.TAKEN, concerns=note) as bell:
+            assert await store.claims.claim_one(a_claim())
+            assert await store.claims.claim_one(a_claim(lone=True))
+            assert await bell.wait(LIMIT)
+            await store.contexts.insert([a_context(service="last")])
+            assert await last.wait(LIMIT)
+        assert heard == [second.id]
+        assert await taken.wait(LIMIT)

@@ -1,0 +1,21 @@
+"""Submissions for tests to which it does not matter what the steps are, but how they hang together."""
+
+from collections.abc import Mapping
+from typing import Any
+
+#: `b` waits for `a`.
+CHAIN: Mapping[str, Any] = {
+    "steps": [
+        {"name": "a", "service": "generation", "input": {}},
+        {"name": "b", "service": "analysis", "input": {}, "after": ["a"]},
+    ]
+}
+#: `top`, then `left`, which takes its output, and `right`, then `bottom`.
+DIAMOND: Mapping[str, Any] = {
+    "steps": [
+        {"name": "top", "service": "generation", "input": {}},
+        {"name": "left", "service": "analysis", "input": "{{ steps.top.output.text }}", "after": ["top"]},
+        {"name": "right", "service": "analysis", "input": {}, "after": ["top"]},
+        {"name": "bottom", "service": "communication", "input": {}, "after": ["left", "right"]},
+    ]
+}
