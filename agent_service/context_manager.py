@@ -84,7 +84,7 @@ class ContextManager:
         contexts = [_new_context(request, step) for step in insertion_order(request.submission.steps)]
         if request.retry_of is None:
             return contexts
-        originals = await self.store.contexts.results(request.retry_of, request.reused)
+        originals = await self.store.contexts.results(request.retry_of, request.step_names)
         by_step = {original.step: original for original in originals}
         return repeat_contexts(contexts, request.reused, by_step, at=self.now())
 

@@ -4,6 +4,7 @@ Backlog: requests of one step each, put into the database directly and in bulk.
 They are copies of one that was really submitted, so whatever the planner writes is in them.
 """
 
+import asyncio
 import itertools
 import time
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ INPUT: JsonObject = {"text": "a short text, of the length that a prompt or a mes
 STEP = "work"
 _MAX_ATTEMPTS = 5
 _BATCH = 5_000
+#: How many copies the server makes at a time.
+_COPIERS = 2
 
 Document = dict[str, Any]
 Database = AsyncDatabase[Document]
@@ -71,15 +74,24 @@ async def insert_backlog(
         await database["contexts"].insert_many([context for _, context in batch], ordered=False)
 
 
-async def multiply_backlog(database: Database, present: int, wanted: int) -> None:
-    """Let the server copy contexts, without requests, until `wanted` wait; `present` are all that do now."""
-    while present < wanted:
-        added = min(present, wanted - present)
-        # Their number says which copy it is, and keeps the ranks apart.
-        copy = {"_id": {"$concat": ["$_id", f"-{present}"]}, "rank": {"$add": ["$rank", present]}}
-        into = {"$merge": {"into": "contexts", "whenMatched": "fail"}}
-        await database["contexts"].aggregate([{"$limit": added}, {"$set": copy}, into])
-        present += added
+async def multiply_backlog(database: Database, base: int, wanted: int) -> None:
+    """
+    Let the server copy the `base` contexts that there are, without requests, until `wanted` wait.
+
+    As with real ids, what has neighbouring ranks has neighbouring ids.
+    """
+    places = iter(range(base, wanted, base))
+
+    async def copy() -> None:
+        for present in places:
+            number = f"{present // base:08x}"
+            tail = {"$substrCP": ["$_id", len(number), 100]}
+            renamed = {"_id": {"$concat": [number, tail]}, "rank": {"$add": ["$rank", present]}}
+            into = {"$merge": {"into": "contexts", "whenMatched": "fail"}}
+            first = {"$limit": min(base, wanted - present)}
+            await database["contexts"].aggregate([first, {"$set": renamed}, into])
+
+    await asyncio.gather(*(copy() for _ in range(_COPIERS)))
 
 
 def _renamed(document: Document, ids: Mapping[str, str]) -> Document:

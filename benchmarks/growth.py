@@ -11,8 +11,6 @@ PROCESSES = (1, 2, 4)
 CONCURRENCY = 64
 #: A service slow enough for one process to leave the machine something to do.
 DELAY_MS = 100
-#: More runs than this would take long and tell nothing new.
-MOST_RUNS = 2
 #: Of the profile, what is less is left out.
 SMALLEST_SHARE = 0.03
 CONTEXTS, QUICK_CONTEXTS = 2_000, 1_500
@@ -21,7 +19,7 @@ CONTEXTS, QUICK_CONTEXTS = 2_000, 1_500
 async def measure(stage: Stage) -> None:
     """As many contexts for each process, so that all runs take about as long; then one under a profiler."""
     async with stage.stub(DELAY_MS) as base_url:
-        for _ in range(min(stage.runs, MOST_RUNS)):
+        for _ in range(stage.few_runs):
             alone = None
             for number in PROCESSES:
                 found = await _run(stage, base_url, number)

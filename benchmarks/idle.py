@@ -17,8 +17,6 @@ from benchmarks.worker_process import generation_worker, noop_worker, until_read
 WORKERS = 10
 #: In seconds; a worker does some things every 15 s.
 WINDOW = 15.0
-#: More runs than this would take long and tell nothing new.
-MOST_RUNS = 2
 #: After the start, so that what it costs has passed.
 _QUIET = 5.0
 INSERTING_BESIDE = 8
@@ -42,7 +40,7 @@ async def _measure_silence(stage: Stage) -> None:
         ]
         await until_ready(stage, database, WORKERS)
         await asyncio.sleep(_QUIET)
-        for _ in range(min(stage.runs, MOST_RUNS)):
+        for _ in range(stage.few_runs):
             before, cpu = await read_status(stage.client), sum(cpu_seconds(each.pid) for each in workers)
             began = monotonic()
             await asyncio.sleep(WINDOW)
@@ -67,7 +65,7 @@ async def _measure_inserts(stage: Stage) -> None:
         await asyncio.sleep(_QUIET)
         place = stage.client[database]
         await place.command({"profile": 2})
-        for _ in range(min(stage.runs, MOST_RUNS)):
+        for _ in range(stage.few_runs):
             inserts = QUICK_INSERTS if stage.quick else INSERTS
             seconds = inserts * _BETWEEN_INSERTS
             # The same time without inserts, so that the polls can be taken off.

@@ -37,6 +37,11 @@ class Stage:
     _templates: dict[str, Template] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
+    @property
+    def few_runs(self) -> int:
+        """How often what takes long is measured: as often as the rest, and no more than twice."""
+        return min(self.runs, 2)
+
     def log(self, name: str) -> Path:
         """A file for the output of a process."""
         return self.folder / f"{name}-{next(self._numbers)}.log"

@@ -44,15 +44,15 @@ async def _measure_ours(stage: Stage, base_url: str, delay: int, calls: int) -> 
 
 
 async def _measure_others(stage: Stage, redis_url: str, base_url: str, calls: int, ours: float) -> None:
-    about = f"throughput {COMPARED_AT} ms"
-    streams = await _pace(stage, "redis_streams", [redis_url, base_url], calls)
-    stage.results.add(f"{about}: Redis Streams", "calls/s", streams["rate"])
-    stage.results.add(f"{about}: worker / Redis Streams", "ratio", ours / streams["rate"])
-    stage.results.add_cpu(f"{about}: Redis Streams", streams["cpu_ms"])
-    taskiq = await _pace(stage, "taskiq_queue", [redis_url, "--base-url", base_url], calls)
-    stage.results.add(f"{about}: taskiq", "calls/s", taskiq["rate"])
-    stage.results.add(f"{about}: worker / taskiq", "ratio", ours / taskiq["rate"])
-    stage.results.add_cpu(f"{about}: taskiq", taskiq["cpu_ms"])
+    others = {
+        "Redis Streams": await _pace(stage, "redis_streams", [redis_url, base_url], calls),
+        "Redis Streams, tuned": await _pace(stage, "redis_streams", [redis_url, base_url, "--tuned"], calls),
+        "taskiq": await _pace(stage, "taskiq_queue", [redis_url, "--base-url", base_url], calls),
+    }
+    for name, pace in others.items():
+        stage.results.add(f"throughput {COMPARED_AT} ms: {name}", "calls/s", pace["rate"])
+        stage.results.add(f"throughput {COMPARED_AT} ms: worker / {name}", "ratio", ours / pace["rate"])
+        stage.results.add_cpu(f"throughput {COMPARED_AT} ms: {name}", pace["cpu_ms"])
 
 
 async def _pace(stage: Stage, module: str, arguments: Sequence[str], calls: int) -> Mapping[str, float]:

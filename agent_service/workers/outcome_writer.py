@@ -3,6 +3,7 @@
 import asyncio
 import random
 from dataclasses import dataclass
+from datetime import timedelta
 
 from loguru import logger
 
@@ -13,9 +14,12 @@ from agent_service.domain.transitions import failed
 from agent_service.settler import WrittenEnd
 from agent_service.store.outcomes import Outcome
 from agent_service.telemetry import fail_point
+from agent_service.workers.batches import Batches
 
-#: Outcomes in one bulk, at most.
-_LARGEST_BULK = 100
+#: Outcomes in one bulk, and ends that are settled together, at most.
+_LARGEST_BULK, _MOST_SETTLED = 100, 200
+#: How long they are waited for while they come one after the other; nobody waits for the second but readers.
+_LINGER, _LINGER_BEFORE_SETTLING = timedelta(milliseconds=8), timedelta(milliseconds=16)
 #: Ends that may wait to be settled; of any more the rescuer takes care.
 _MOST_UNSETTLED = 10_000
 #: So often an end is tried that fails for a reason nobody foresaw, before that counts as a refusal.
@@ -30,7 +34,7 @@ _UNSTORABLE = ContextError(
 )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Unwritten:
     """An outcome on its way; `written` gets whether it was applied."""
 
@@ -43,19 +47,20 @@ class OutcomeWriter:
     """
     One writer for all attempts of a worker.
 
-    A lone outcome is written at once; what arrives while a bulk is on its way goes into the next one. An
-    outcome stays here until its write is acknowledged, or until it is certain that its lease was lost.
+    A lone outcome is written at once; what arrives while a bulk is on its way, and under load a few
+    milliseconds more, goes into the next one. An outcome stays here until its write is acknowledged, or until
+    it is certain that its lease was lost.
     """
 
     def __init__(self, contexts: ContextManager) -> None:
         self._contexts = contexts
-        self._outcomes: asyncio.Queue[_Unwritten | None] = asyncio.Queue()
-        self._ended: asyncio.Queue[WrittenEnd | None] = asyncio.Queue()
+        self._outcomes: Batches[_Unwritten] = Batches(most=_LARGEST_BULK, linger=_LINGER)
+        self._ended: Batches[WrittenEnd] = Batches(most=_MOST_SETTLED, linger=_LINGER_BEFORE_SETTLING)
 
     async def write(self, outcome: Outcome) -> bool:
         """Write how an attempt ended; False if its lease was lost, and then nothing was written."""
         unwritten = _Unwritten(outcome, asyncio.get_running_loop().create_future())
-        self._outcomes.put_nowait(unwritten)
+        self._outcomes.put(unwritten)
         return await asyncio.shield(unwritten.written)
 
     async def run(self) -> None:
@@ -64,38 +69,26 @@ class OutcomeWriter:
         rounds = 0
         again: list[_Unwritten] = []
         try:
-            while batch := again or await self._first():
-                batch = [*batch, *self._more(_LARGEST_BULK - len(batch))]
-                # An attempt of a context may end while the end of the one before is still here.
-                first = list({item.outcome.context.id: item for item in reversed(batch)}.values())[::-1]
-                again = [*await self._write(first), *(item for item in batch if item not in first)]
+            while batch := await self._next(again):
+                now, later = _one_for_each_context(batch)
+                again = [*await self._write(now), *later]
                 rounds = rounds + 1 if again else 0
                 if again:
                     pause = min(0.2 * 2 ** min(rounds, 10), _LONGEST_PAUSE)
                     await asyncio.sleep(random.uniform(0.5, 1) * pause)
         finally:
-            self._ended.put_nowait(None)
+            self._ended.close()
             await settler
 
     def stop(self) -> None:
         """End `run` once everything that was handed in before is written."""
-        self._outcomes.put_nowait(None)
+        self._outcomes.close()
 
-    async def _first(self) -> list[_Unwritten]:
-        """Wait for an outcome; nothing if there will be no more."""
-        first = await self._outcomes.get()
-        return [] if first is None else [first]
-
-    def _more(self, limit: int) -> list[_Unwritten]:
-        """What else has arrived."""
-        more: list[_Unwritten] = []
-        while len(more) < limit and not self._outcomes.empty():
-            item = self._outcomes.get_nowait()
-            if item is None:
-                self._outcomes.put_nowait(None)
-                break
-            more.append(item)
-        return more
+    async def _next(self, again: list[_Unwritten]) -> list[_Unwritten]:
+        """What is to be written again and what else is there, or what comes next; nothing at the end."""
+        if again:
+            return [*again, *self._outcomes.take(_LARGEST_BULK - len(again))]
+        return await self._outcomes.next()
 
     async def _write(self, batch: list[_Unwritten]) -> list[_Unwritten]:
         """
@@ -145,8 +138,8 @@ class OutcomeWriter:
 
     def _acknowledge(self, item: _Unwritten, *, applied: bool) -> None:
         # One that was to be tried again may have ended instead, as its request was cancelled.
-        if applied and self._ended.qsize() < _MOST_UNSETTLED:
-            self._ended.put_nowait(WrittenEnd.of(item.outcome, certain=not item.failures))
+        if applied and len(self._ended) < _MOST_UNSETTLED:
+            self._ended.put(WrittenEnd.of(item.outcome, certain=not item.failures))
         if not item.written.done():
             item.written.set_result(applied)
 
@@ -165,17 +158,24 @@ class OutcomeWriter:
 
     async def _settle_all(self) -> None:
         """Settle what has ended; what cannot be settled now is left for the rescuer."""
-        while (first := await self._ended.get()) is not None:
-            ended = [first]
-            while len(ended) < _LARGEST_BULK and not self._ended.empty():
-                following = self._ended.get_nowait()
-                if following is None:
-                    self._ended.put_nowait(None)
-                    break
-                ended.append(following)
+        while ended := await self._ended.next():
             try:
                 await self._contexts.settle_ends(ended)
             except StoreError as error:
                 logger.warning("settling goes on later: {}", error)
             except Exception:
                 logger.exception("settling met something unforeseen; the rescuer tries again")
+
+
+def _one_for_each_context(batch: list[_Unwritten]) -> tuple[list[_Unwritten], list[_Unwritten]]:
+    """
+    Those that can be written together, and those that come after another one of the same context.
+
+    An attempt may end while the end of the one before it is still here.
+    """
+    now: dict[str, _Unwritten] = {}
+    later: list[_Unwritten] = []
+    for item in batch:
+        if now.setdefault(item.outcome.context.id, item) is not item:
+            later.append(item)
+    return list(now.values()), later

@@ -57,8 +57,12 @@ class LifeSigns:
             await self._store.workers.remove(self._worker_id)
 
     async def _learn_who_is_present(self) -> None:
-        with suppress(StoreError):
+        try:
             self._store.roster.learn(await self._store.workers.present(self._store.clock.now()))
+        except StoreError as error:
+            logger.debug("who else is there could not be read: {}", error)
+        except Exception:
+            logger.exception("the sign of life met something unforeseen")
 
     async def _report(self) -> None:
         try:

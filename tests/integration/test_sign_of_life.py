@@ -12,6 +12,7 @@ from agent_service.store.workers import SignOfLife
 from agent_service.upkeep import Upkeep
 from agent_service.workers import sign_of_life
 from agent_service.workers.sign_of_life import LifeSigns
+from tests.support.waiting import until
 from tests.support.worker_tools import (
     DEADLINE_SECONDS,
     PASSING_ERROR,
@@ -72,19 +73,37 @@ async def test_every_worker_has_an_id_of_its_own(store: Store) -> None:
     assert first.id != second.id
 
 
-async def test_trouble_of_mongodb_only_delays_the_next_sign(
-    store: Store, raw: Raw, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sign_of_life, "EVERY", SOON)
-    signs = LifeSigns(
+def signs_in(store: Store, worker_id: str) -> LifeSigns:
+    return LifeSigns(
         store,
-        worker_id="worker",
+        worker_id=worker_id,
         service="generation",
         queues=("default",),
         concurrency=1,
         running=lambda: 0,
         loop_lag=lambda: timedelta(0),
     )
+
+
+async def test_who_begins_knows_at_once_who_else_is_there(store: Store) -> None:
+    stopping = asyncio.Event()
+    tasks = []
+    for name in ("first", "second"):
+        tasks.append(asyncio.create_task(signs_in(store, name).run(stopping)))
+        await until(lambda name=name: name in store.roster.working_for("generation"))
+    assert set(store.roster.working_for("generation")) == {"first", "second"}
+    assert store.roster.alone
+    stopping.set()
+    await asyncio.gather(*tasks)
+    # They are of no process any more that this one knows of.
+    assert not store.roster.alone
+
+
+async def test_trouble_of_mongodb_only_delays_the_next_sign(
+    store: Store, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sign_of_life, "EVERY", SOON)
+    signs = signs_in(store, "worker")
     stopping = asyncio.Event()
     namespace = f"{raw.name}.workers"
     async with trouble(raw, ["update"], mode={"times": 3}, namespace=namespace, errorCode=PASSING_ERROR):

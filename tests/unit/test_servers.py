@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from agent_service.domain.errors import LocalPartUnavailable
-from agent_service.local.servers import STOP_LIMIT_SECONDS, serve
+from agent_service.local.servers import STOP_LIMIT_SECONDS, _listen, serve
 
 
 async def hello(_: Request) -> PlainTextResponse:
@@ -76,3 +76,20 @@ async def test_an_application_that_fails_to_start_ends_neither_silently_nor_the_
     with pytest.raises(LocalPartUnavailable, match="failed while it started"):
         async with serve(Starlette(lifespan=broken)):
             raise AssertionError("served a broken application")
+
+
+async def test_the_parts_of_an_answer_are_sent_at_once_and_do_not_wait_for_each_other() -> None:
+    undelayed: asyncio.Queue[int] = asyncio.Queue()
+
+    async def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted = writer.get_extra_info("socket")
+        undelayed.put_nowait(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    listener = _listen("127.0.0.1", 0)
+    async with await asyncio.start_server(connected, sock=listener):
+        _, writer = await asyncio.open_connection(*listener.getsockname()[:2])
+        async with asyncio.timeout(30):
+            assert await undelayed.get() != 0
+        writer.close()
+        await writer.wait_closed()
