@@ -64,7 +64,7 @@ soak: install ## Break everything under load for MINUTES=20, and judge what is l
 	@$(python) -m tests.faults.soak --minutes $(MINUTES) $(SOAK_ARGUMENTS)
 
 .PHONY: bench
-bench: install ## Measure everything, about 7 minutes on a quiet machine (BENCH_ARGUMENTS="noop --runs 1")
+bench: install ## Measure everything, 5 to 10 minutes on a quiet machine (BENCH_ARGUMENTS="noop --runs 1")
 	@$(python) -m benchmarks $(BENCH_ARGUMENTS)
 
 .PHONY: bench-smoke

@@ -84,6 +84,8 @@ def _is_of(record: Document, outcome: Outcome) -> bool:
     transition = outcome.transition
     if record["token"] != outcome.token or record["ended_at"] != transition.at:
         return False
+    if record["outcome"] == AttemptOutcome.LEASE_LOST:
+        return False
     # What would let the context run again may have become its end instead.
     return not transition.terminal or record["outcome"] == transition.outcome
 

@@ -16,6 +16,7 @@ from agent_service.domain.events import Chunk
 from agent_service.domain.request import RequestStatus
 from agent_service.domain.stop import STOPS
 from agent_service.domain.transitions import Transition, completed, lease_lost, released, retry_at
+from agent_service.settler import WrittenEnd
 from agent_service.store import Store
 from agent_service.store.outcomes import Outcome
 from agent_service.workers.claimer import Claimer
@@ -91,9 +92,11 @@ class AnswerLost(ContextManager):
             raise WriteOutcomeUnknown("the connection was closed")
         return lost
 
-    async def settle(self, context_ids: Any) -> None:
-        self.settled += context_ids
-        await super().settle(context_ids)
+    async def settle_ends(self, ends: Sequence[WrittenEnd]) -> None:
+        # Of an end that was not written at the first try nobody knows here how it ended.
+        assert {end.status for end in ends} == {None}
+        self.settled += [end.context_id for end in ends]
+        await super().settle_ends(ends)
 
 
 async def write(contexts: ContextManager, context: Context, transition: Transition) -> bool:
