@@ -1,4 +1,4 @@
-"""Batches: what arrives one by one is taken together; at once where it is little, under load a moment later."""
+"""Batches: what arrives one by one is taken together; a lone item at once, many under load a moment later."""
 
 import asyncio
 import time
