@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
-from typing import Any
 
 from agent_service.domain.context import ContextStatus
 from agent_service.store.driver import Document
@@ -44,11 +43,15 @@ class Ring:
 
 
 def pipeline_for(topics: frozenset[Topic]) -> Sequence[Document]:
-    """The stream's filter: the server sends nothing that nobody here waits for."""
-    wanted = [condition for topic in Topic if topic in topics for condition in _CONDITIONS[topic]]
+    """
+    The stream's filter: the server sends next to nothing that nobody here waits for.
+
+    It looks at every write of the whole database, so it is kept flat: one condition on the collection, and
+    then as few as can be. With a list of complete conditions the server spent twice as much on it.
+    """
     fields = ("status", "run_at", "lease.lone", *STOP_FIELDS)
     return [
-        {"$match": {"$or": wanted}},
+        {"$match": {"ns.coll": {"$in": sorted(_collections(topics))}, "$or": list(_conditions(topics))}},
         {
             "$project": {
                 "ns": 1,
@@ -58,7 +61,7 @@ def pipeline_for(topics: frozenset[Topic]) -> Sequence[Document]:
                 "fullDocument.service": 1,
                 "fullDocument.queue": 1,
                 "fullDocument.run_at": 1,
-                **{f"updateDescription.updatedFields.{field}": 1 for field in fields},
+                **{f"{_UPDATED}.{field}": 1 for field in fields},
             }
         },
     ]
@@ -92,52 +95,39 @@ def rings_of(change: Document) -> Iterator[Ring]:
             yield Ring(topic=Topic.TAKEN, key=document_id)
 
 
-def _becomes(status: ContextStatus) -> list[dict[str, Any]]:
-    """Contexts that get this status, from the start or later."""
-    return [
-        {"ns.coll": "contexts", "operationType": "insert", "fullDocument.status": status.value},
-        {
-            "ns.coll": "contexts",
-            "operationType": "update",
-            "updateDescription.updatedFields.status": status.value,
-        },
-    ]
+#: The fields of an update, as the stream names them.
+_UPDATED = "updateDescription.updatedFields"
+#: The topics that contexts ring for which get a status.
+_STATUSES = {Topic.WORK: ContextStatus.PENDING.value, Topic.SCHEDULE: ContextStatus.SCHEDULED.value}
 
 
-_CONDITIONS: dict[Topic, list[dict[str, Any]]] = {
-    Topic.WORK: _becomes(ContextStatus.PENDING),
-    # Only who had nothing to do says so: what is claimed under load concerns nobody else.
-    Topic.TAKEN: [
-        {
-            "ns.coll": "contexts",
-            "operationType": "update",
-            "updateDescription.updatedFields.lease.lone": True,
-        }
-    ],
-    Topic.SCHEDULE: _becomes(ContextStatus.SCHEDULED),
-    Topic.PROGRESS: [
-        {"ns.coll": "events", "operationType": "insert"},
-        {
-            "ns.coll": {"$in": ["contexts", "requests"]},
-            "operationType": "update",
-            "updateDescription.updatedFields.status": {"$exists": True},
-        },
-    ],
-    Topic.SERVICES: [
-        {"ns.coll": "services", "operationType": {"$in": ["insert", "replace", "delete"]}},
+def _collections(topics: frozenset[Topic]) -> set[str]:
+    """Where something happens that these topics are about."""
+    names = {"contexts"} if topics - {Topic.SERVICES} else set()
+    if Topic.PROGRESS in topics:
+        names |= {"events", "requests"}
+    if Topic.SERVICES in topics:
+        names.add("services")
+    return names
+
+
+def _conditions(topics: frozenset[Topic]) -> Iterator[Document]:
+    """What happens there; fields of which a collection has none need no mention of another one."""
+    statuses = [status for topic, status in _STATUSES.items() if topic in topics]
+    if statuses:
+        yield {"operationType": "insert", "fullDocument.status": {"$in": statuses}}
+    if Topic.PROGRESS in topics:
+        yield {"operationType": "insert", "ns.coll": "events"}
+        yield {f"{_UPDATED}.status": {"$exists": True}}
+    elif statuses:
+        yield {f"{_UPDATED}.status": {"$in": statuses}}
+    if Topic.TAKEN in topics:
+        # Only who had nothing to do says so: what is claimed under load concerns nobody else.
+        yield {f"{_UPDATED}.lease.lone": True}
+    if Topic.STOP in topics:
+        for field in STOP_FIELDS:
+            yield {f"{_UPDATED}.{field}": True}
+    if Topic.SERVICES in topics:
+        yield {"operationType": {"$in": ["insert", "replace", "delete"]}, "ns.coll": "services"}
         # The counts of calls are nobody's business; what is, changes the revision as well.
-        {
-            "ns.coll": "services",
-            "operationType": "update",
-            "updateDescription.updatedFields.revision": {"$exists": True},
-        },
-    ],
-    Topic.STOP: [
-        {
-            "ns.coll": "contexts",
-            "operationType": "update",
-            f"updateDescription.updatedFields.{field}": True,
-        }
-        for field in STOP_FIELDS
-    ],
-}
+        yield {f"{_UPDATED}.revision": {"$exists": True}}

@@ -70,9 +70,23 @@ def test_a_change_rings_for_what_it_is_about(what: dict[str, Any], rung: list[Ri
 
 @pytest.mark.parametrize("topic", list(Topic))
 def test_each_topic_adds_conditions_of_its_own_to_the_filter(topic: Topic) -> None:
-    alone = pipeline_for(frozenset({topic}))[0]["$match"]["$or"]
-    others = pipeline_for(frozenset(Topic) - {topic})[0]["$match"]["$or"]
-    together = pipeline_for(frozenset(Topic))[0]["$match"]["$or"]
-    assert alone
-    assert not [condition for condition in alone if condition in others]
-    assert len(together) == len(alone) + len(others)
+    alone, without, together = (
+        pipeline_for(topics)[0]["$match"]
+        for topics in (frozenset({topic}), frozenset(Topic) - {topic}, frozenset(Topic))
+    )
+    assert alone["$or"]
+    assert alone["ns.coll"]["$in"]
+    assert together != without
+    assert set(alone["ns.coll"]["$in"]) <= set(together["ns.coll"]["$in"])
+
+
+def test_who_waits_for_work_is_told_of_contexts_alone_and_of_none_that_ends() -> None:
+    match = pipeline_for(frozenset({Topic.WORK, Topic.SCHEDULE}))[0]["$match"]
+    claimable = {"$in": ["pending", "scheduled"]}
+    assert match == {
+        "ns.coll": {"$in": ["contexts"]},
+        "$or": [
+            {"operationType": "insert", "fullDocument.status": claimable},
+            {"updateDescription.updatedFields.status": claimable},
+        ],
+    }
