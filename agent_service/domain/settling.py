@@ -40,7 +40,9 @@ def consequences(
     cancellations: dict[str, ContextError] = {}
     for step in ended:
         if statuses[step] is ContextStatus.COMPLETED:
-            releases += [(step, dependent) for dependent in direct_dependents(plan.steps, step)]
+            # What an earlier end has cancelled is not released any more.
+            dependents = direct_dependents(plan.steps, step)
+            releases += [(step, dependent) for dependent in dependents if dependent not in cancellations]
         else:
             for dependent in sorted(all_dependents(plan.steps, step)):
                 cancellations.setdefault(dependent, _needed(step, statuses[step]))

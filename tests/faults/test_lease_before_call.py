@@ -41,13 +41,13 @@ async def test_a_lease_that_ended_while_the_process_stood_still_is_seen_before_t
     )
     monotonic = time.monotonic
 
-    def stand_still(value: object, scope: object) -> object:
-        """The process is stopped for longer than its lease while the input is filled in."""
+    def stand_still(value: object) -> bool:
+        """The process is stopped for longer than its lease while the input is looked at."""
         monkeypatch.setattr(time, "monotonic", lambda: monotonic() + 2 * LEASE_SECONDS)
-        return value
+        return False
 
     # No alarm has gone off yet: the event loop runs nothing else before the call.
-    monkeypatch.setattr(execution_module, "render", stand_still)
+    monkeypatch.setattr(execution_module, "is_template", stand_still)
     tasks = {asyncio.create_task(execution.run(lambda: None)), asyncio.create_task(called.wait())}
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     monkeypatch.undo()

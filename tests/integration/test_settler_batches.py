@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from agent_service.context_manager import ContextManager
@@ -106,6 +106,7 @@ def test_any_split_into_batches_gives_the_same_database(
     with asyncio.Runner() as runner:
 
         @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+        @example(order=list(STEPS), kinds=["completed"] * 3 + ["failed", "completed"], sizes=[5])
         @given(
             order=st.permutations(STEPS),
             kinds=st.lists(st.sampled_from(KINDS), min_size=len(STEPS), max_size=len(STEPS)),

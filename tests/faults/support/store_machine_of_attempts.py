@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
+from datetime import timedelta
 
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
@@ -47,7 +48,7 @@ class AttemptsMachine(RequestsMachine):
             assert handed_back == len(wanted)
             for context in claimed:
                 assert self.model.end_attempt(
-                    context.id, claim.lease.token, "released", later=False, refund=True
+                    context.id, claim.lease.token, "released", at=claim.at, later=False, refund=True
                 )
 
     def _new_claim(self, service: str, *, over: bool) -> Claim:
@@ -106,7 +107,12 @@ class AttemptsMachine(RequestsMachine):
     def _end_in_model(self, outcome: Outcome, *, later: bool) -> bool:
         how = outcome.transition
         return self.model.end_attempt(
-            outcome.context.id, outcome.token, how.outcome.value, later=later, refund=how.refund
+            outcome.context.id,
+            outcome.token,
+            how.outcome.value,
+            at=how.at,
+            later=later,
+            refund=how.refund,
         )
 
     @precondition(lambda self: self.held)
@@ -133,7 +139,8 @@ class AttemptsMachine(RequestsMachine):
         assert done == self.model.take_back(context.id, token_of(context), later=later)
 
     def _lost(self, context: Context, later: bool) -> Transition:
-        now = self.contexts.now()
+        # An end is known by its token and its time, so no worker says the same at the same moment.
+        now = self.contexts.now() + timedelta(milliseconds=1)
         run_at = now + (FAR if later else -SECOND)
         return lease_lost(at=now, run_at=run_at, tries=context.tries, max_attempts=context.max_attempts)
 

@@ -7,6 +7,7 @@ and compares. Times are told apart only as far as they matter: due or not, over 
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from agent_service.domain.planning import all_dependents, direct_dependents, insertion_order
 from agent_service.domain.request import Step
@@ -41,6 +42,8 @@ class ModelContext:
     output: int | None = None
     #: (attempt, token, outcome)
     history: list[tuple[int, str, str]] = field(default_factory=list)
+    #: Token → when its worker said that the attempt had ended, and how that was noted.
+    written: dict[str, tuple[datetime, str]] = field(default_factory=dict)
 
     def stop(self) -> str | None:
         """How it ends instead of going on, if it is to stop."""
@@ -125,12 +128,16 @@ class StoreModel:
         context = self.contexts[context_id]
         return context.status == "running" and context.token == token
 
-    def end_attempt(self, context_id: str, token: str, outcome: str, *, later: bool, refund: bool) -> bool:
-        """Rules 2, 4 and 9; says whether the write is applied, or was before."""
+    def end_attempt(
+        self, context_id: str, token: str, outcome: str, *, at: datetime, later: bool, refund: bool
+    ) -> bool:
+        """Rules 2, 4 and 9; says whether the write is applied, or this very one was before."""
         context = self.contexts[context_id]
         if not self.holds(context_id, token):
-            return any(past == token and how != "lease_lost" for _, past, how in context.history)
+            said_at, noted = context.written.get(token, (None, ""))
+            return said_at == at and (outcome not in ENDED or noted == outcome)
         self._leave(context, outcome, later=later, refund=refund)
+        context.written[token] = at, context.history[-1][2]
         return True
 
     def take_back(self, context_id: str, token: str, *, later: bool) -> bool:
