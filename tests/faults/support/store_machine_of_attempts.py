@@ -50,6 +50,8 @@ class AttemptsMachine(RequestsMachine):
                 assert self.model.end_attempt(
                     context.id, claim.lease.token, "released", at=claim.at, later=False, refund=True
                 )
+            # What was to stop has ended with that.
+            self.model.settle(sorted(context.id for context in claimed))
 
     def _new_claim(self, service: str, *, over: bool) -> Claim:
         self.tokens += 1
