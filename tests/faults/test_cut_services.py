@@ -43,6 +43,8 @@ CODES = {
     "refused": {"connect_failed", "connection_lost"},
     "slow": {"timeout"},
 }
+#: By so much the time that a worker writes may differ from that of this process.
+CLOCKS_DIFFER = timedelta(milliseconds=100)
 #: How long an attempt may take whose call never ends by itself, on a busy machine.
 LONGEST_ATTEMPT = timedelta(seconds=TIMEOUT + 8)
 
@@ -133,6 +135,7 @@ async def test_what_is_cut_off_from_its_service_ends_in_time_and_completes_when_
             for kind in CUTS:
                 # Healing resets what is still cut off then.
                 records = [one for one in ended_with_error(history, kind) if one["ended_at"] < healed]
-                assert {record["error"]["code"] for record in records} <= CODES[kind], kind
+                before = [record for record in records if record["ended_at"] < healed - CLOCKS_DIFFER]
+                assert {record["error"]["code"] for record in before} <= CODES[kind], kind
                 longest = max(record["ended_at"] - record["started_at"] for record in records)
                 assert longest < LONGEST_ATTEMPT, kind
