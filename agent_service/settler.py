@@ -62,10 +62,10 @@ class Settler:
 
         Where a context is the only step of its request there is nothing to read: its end is the request's.
         """
-        sole = {end.context_id: end.status for end in ends if end.sole and end.status is not None}
-        others = {end.context_id for end in ends} - set(sole)
+        sole = [end for end in ends if end.sole and end.status is not None]
+        others = {end.context_id for end in ends} - {end.context_id for end in sole}
         if sole:
-            await self._settle_sole([end for end in ends if end.context_id in sole], sole)
+            await self._settle_sole(sole)
         if others:
             await self.settle(others)
 
@@ -119,15 +119,17 @@ class Settler:
         await settlement.let_expire(ended, requests_expire_at=expires_at)
         fail_point.reach("settle.statuses")
 
-    async def _settle_sole(self, ends: Sequence[WrittenEnd], statuses: Mapping[str, ContextStatus]) -> None:
+    async def _settle_sole(self, ends: Sequence[WrittenEnd]) -> None:
         """End the requests, and then settle the contexts and let what belongs to them expire."""
         fail_point.reach("settle_sole.before")
         settlement, at = self._store.settlement, self._store.clock.now()
-        requests = {end.request_id: request_end({statuses[end.context_id]}) for end in ends}
+        requests = {end.request_id: request_end({end.status}) for end in ends if end.status is not None}
         expires_at = at + self._retention
         await settlement.write_statuses(requests, at=at, expires_at=expires_at)
         fail_point.reach("settle_sole.ended")
         # What is missed, because nobody knows that it was stored, is found among the leftovers.
         streamed = [end.request_id for end in ends if end.streamed]
-        await settlement.settle_sole(list(statuses), streamed=streamed, requests_expire_at=expires_at)
+        await settlement.settle_sole(
+            [end.context_id for end in ends], streamed=streamed, requests_expire_at=expires_at
+        )
         fail_point.reach("settle_sole.settled")
