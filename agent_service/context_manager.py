@@ -89,7 +89,7 @@ class ContextManager:
         return repeat_contexts(contexts, request.reused, by_step, at=self.now())
 
     async def claim(self, claim: Claim, limit: int, *, skip: int = 0) -> list[Context]:
-        """Claim up to `limit` pending contexts for one worker; one goes in one round trip, more in three."""
+        """Claim up to `limit` pending contexts for one worker; one goes in one round trip, more in two."""
         if limit > 1:
             return await self.store.claims.claim_many(claim, limit, skip=skip)
         context = await self.store.claims.claim_one(claim)

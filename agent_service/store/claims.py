@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pymongo import ASCENDING, ReturnDocument
+from pymongo import ASCENDING, ReturnDocument, UpdateMany
 
 from agent_service.domain.context import Context, Lease
 from agent_service.domain.errors import StoreUnavailable, WriteOutcomeUnknown
+from agent_service.domain.stop import STOPS
 from agent_service.store.documents import context_of
-from agent_service.store.driver import Database, Document, durable
+from agent_service.store.driver import Database, Document, bulk_write, durable
 from agent_service.store.operations import reading, writing
 from agent_service.store.paging import decode_all
 
@@ -20,6 +21,9 @@ CLAIM_ORDER = [("priority", ASCENDING), ("rank", ASCENDING), ("_id", ASCENDING)]
 
 #: How often a batch is tried whose candidates all went to competitors.
 _ROUNDS = 4
+#: What a claim counts up, and what has not changed while a candidate is what was read of it.
+_COUNTED = ("attempt", "tries")
+_FENCE = ("attempt", *(stop.flag for stop in STOPS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,46 +65,50 @@ class ClaimCollection:
         """
         Claim up to `limit` of the best pending contexts, beginning `skip` places down the line.
 
-        Three round trips whatever the number, and next to no write conflicts between competitors. Where
-        others were quicker it looks further down the line, and at last claims one the way that cannot
-        lose. Raises like `claim_one`.
+        Two round trips whatever the number, three where a competitor took some of the same, and next to no
+        write conflicts. Where others were quicker with all of them it looks further down the line, and at
+        last claims one the way that cannot lose. Raises like `claim_one`.
         """
         for _ in range(_ROUNDS):
-            ids = await self._candidates(claim, limit, skip)
-            if not ids and not skip:
+            candidates = await self._candidates(claim, limit, skip)
+            if not candidates and not skip:
                 return []
-            if await self._take(claim, ids):
-                return await self._read_back(claim, ids)
-            skip = random.randrange(1, 4 * limit) if ids else 0
+            if won := await self._take(claim, candidates):
+                return decode_all(won, lambda document: context_of(_as_claimed(document, claim)))
+            skip = random.randrange(1, 4 * limit) if candidates else 0
         one = await self.claim_one(claim)
         return [] if one is None else [one]
 
-    async def _candidates(self, claim: Claim, limit: int, skip: int) -> list[str]:
+    async def _candidates(self, claim: Claim, limit: int, skip: int) -> list[Document]:
         with reading():
-            found = self._contexts.find(
-                claim_filter(claim), {"_id": 1}, sort=CLAIM_ORDER, skip=skip, limit=limit
-            )
-            return [document["_id"] async for document in found]
+            found = self._contexts.find(claim_filter(claim), sort=CLAIM_ORDER, skip=skip, limit=limit)
+            return await found.to_list(None)
 
-    async def _take(self, claim: Claim, ids: Sequence[str]) -> int:
-        """Claim those of the candidates that are still pending; returns how many that were."""
-        if not ids:
-            return 0
+    async def _take(self, claim: Claim, candidates: Sequence[Document]) -> Sequence[Document]:
+        """Claim those of the candidates that nobody has touched since they were read; returns these."""
+        update = claim_update(claim)
         with writing():
-            won = await self._contexts.update_many(
-                {"_id": {"$in": ids}, "status": "pending"}, claim_update(claim)
+            won = await bulk_write(
+                self._contexts,
+                [UpdateMany(untouched, update) for untouched in _still_as_read(candidates)],
+                ordered=False,
             )
-        return won.modified_count
+        if won == len(candidates):
+            return candidates
+        return await self._won(claim, candidates) if won else []
 
-    async def _read_back(self, claim: Claim, ids: Sequence[str]) -> list[Context]:
-        """Which of the candidates the update won, in the order of the candidates."""
+    async def _won(self, claim: Claim, candidates: Sequence[Document]) -> Sequence[Document]:
+        """Which of the candidates have the claim's token."""
+        ids = [document["_id"] for document in candidates]
         try:
             with reading():
-                mine = self._contexts.find({"_id": {"$in": ids}, "lease.token": claim.lease.token})
-                won = {context.id: context for context in decode_all(await mine.to_list(None), context_of)}
+                mine = self._contexts.find(
+                    {"_id": {"$in": ids}, "lease.token": claim.lease.token}, {"_id": 1}
+                )
+                won = {document["_id"] async for document in mine}
         except StoreUnavailable as error:
             raise WriteOutcomeUnknown(f"what a claim took could not be read: {error}") from error
-        return [won[context_id] for context_id in ids if context_id in won]
+        return [document for document in candidates if document["_id"] in won]
 
     async def find_claimed(self, *leases: Lease) -> list[Context]:
         """
@@ -134,6 +142,10 @@ def claim_filter(claim: Claim) -> Document:
 
 def claim_update(claim: Claim) -> Mapping[str, Document]:
     """What a claim writes: the lease, the next attempt, one try taken."""
+    return {"$set": _claimed_fields(claim), "$inc": dict.fromkeys(_COUNTED, 1)}
+
+
+def _claimed_fields(claim: Claim) -> Document:
     lease: Document = {
         "token": claim.lease.token,
         "worker": claim.lease.worker,
@@ -141,7 +153,24 @@ def claim_update(claim: Claim) -> Mapping[str, Document]:
     }
     if claim.lone:
         lease["lone"] = True
-    return {
-        "$set": {"status": "running", "lease": lease, "started_at": claim.at},
-        "$inc": {"attempt": 1, "tries": 1},
-    }
+    return {"status": "running", "lease": lease, "started_at": claim.at}
+
+
+def _still_as_read(candidates: Sequence[Document]) -> list[Document]:
+    """
+    Filters for what has not changed since it was read, one for all contexts that look alike.
+
+    Every claim counts the attempt up, so one that is pending under the same number is what it was, but for
+    the flags that stop it.
+    """
+    alike: dict[str, tuple[Document, list[str]]] = {}
+    for document in candidates:
+        seen = {field: document.get(field) for field in _FENCE}
+        alike.setdefault(repr(seen), (seen, []))[1].append(document["_id"])
+    return [{"_id": {"$in": ids}, "status": "pending", **seen} for seen, ids in alike.values()]
+
+
+def _as_claimed(document: Document, claim: Claim) -> Document:
+    """A candidate as it stands after its claim."""
+    counted = {name: document[name] + 1 for name in _COUNTED}
+    return {**document, **_claimed_fields(claim), **counted}

@@ -10,10 +10,13 @@ from pymongo.errors import ServerSelectionTimeoutError
 
 from agent_service.domain.context import Context, ContextStatus
 from agent_service.domain.errors import WriteOutcomeUnknown
+from agent_service.domain.stop import CANCELLED
+from agent_service.domain.transitions import released
 from agent_service.store import Store
 from agent_service.store.claims import Claim
+from agent_service.store.outcomes import Outcome
+from tests.support.claiming import meanwhile
 from tests.support.contexts import NOW, SECOND, a_claim, a_context, a_lease, many_contexts, the_context
-from tests.support.explained_commands import Document
 from tests.support.fail_points import fragile_store
 
 
@@ -143,23 +146,59 @@ async def test_a_claim_whose_answer_is_lost_is_unknown_and_is_found_later(
     assert {context.id for context in found} == {context.id for context in contexts[:limit]}
 
 
+async def test_a_batch_takes_nothing_that_has_changed_since_it_was_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *others = many_contexts(4)
+    await store.contexts.insert([first, *others])
+
+    async def claim_and_give_back() -> None:
+        (taken,) = await store.claims.claim_many(a_claim(), 1)
+        await store.outcomes.apply([Outcome(context=taken, transition=released(at=NOW))])
+
+    meanwhile(store, monkeypatch, claim_and_give_back)
+    claimed = await store.claims.claim_many(a_claim(), 4)
+    assert [context.id for context in claimed] == [context.id for context in others]
+    given_back = await the_context(store, first)
+    assert (given_back.status, given_back.attempt) == (ContextStatus.PENDING, 1)
+    (again,) = await store.claims.claim_many(a_claim(), 4)
+    assert again == await the_context(store, first)
+    assert again.attempt == 2
+
+
+async def test_a_batch_takes_nothing_that_was_told_to_stop_since_it_was_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = many_contexts(2)
+    await store.contexts.insert([first, second])
+    meanwhile(store, monkeypatch, lambda: store.cancellation.flag_contexts(first.request_id, CANCELLED))
+    claimed = await store.claims.claim_many(a_claim(), 2)
+    assert [context.id for context in claimed] == [second.id]
+
+
+async def test_contexts_of_different_attempts_are_claimed_in_one_batch(any_store: Store) -> None:
+    contexts = [replace(context, attempt=rank % 3) for rank, context in enumerate(many_contexts(7))]
+    await any_store.contexts.insert(contexts)
+    claimed = await any_store.claims.claim_many(a_claim(), 7)
+    assert claimed == [await the_context(any_store, context) for context in contexts]
+    assert [context.attempt for context in claimed] == [1, 2, 3, 1, 2, 3, 1]
+
+
 async def test_a_batch_that_cannot_be_read_back_is_unknown_and_never_said_to_be_unwritten(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await store.contexts.insert(many_contexts(2))
-    find = AsyncCollection.find
-    finds = 0
+    await store.contexts.insert(many_contexts(3))
 
-    def find_once(collection: AsyncCollection[Document], *arguments: object, **options: object) -> object:
-        nonlocal finds
-        finds += 1
-        if finds > 1:
-            raise ServerSelectionTimeoutError("no primary")
-        return find(collection, *arguments, **options)
+    def unreachable(*_: object, **__: object) -> None:
+        raise ServerSelectionTimeoutError("no primary")
 
-    monkeypatch.setattr(AsyncCollection, "find", find_once)
+    async def somebody_takes_one() -> None:
+        assert await store.claims.claim_one(a_claim())
+        monkeypatch.setattr(AsyncCollection, "find", unreachable)
+
+    meanwhile(store, monkeypatch, somebody_takes_one)
     lease = a_lease()
     with pytest.raises(WriteOutcomeUnknown):
-        await store.claims.claim_many(a_claim(lease=lease), 2)
+        await store.claims.claim_many(a_claim(lease=lease), 3)
     monkeypatch.undo()
     assert len(await store.claims.find_claimed(lease)) == 2

@@ -61,7 +61,6 @@ QUERIES = [
         lambda s: s.claims.claim_many(a_claim(), 3),
         ("claim", 3),
         ("_id_", 3),
-        ("_id_", 3),
     ),
     query("the depth of a queue", lambda s: s.claims.depth("generation", "default"), ("claim", ALL)),
     query("a claim with a lost answer", lambda s: s.claims.find_claimed(LEASE), ("lease", ALL)),
