@@ -57,7 +57,7 @@ def _is_storable(value: object) -> bool:
         if isinstance(item, str):
             if not _is_unicode(item):
                 return False
-        elif isinstance(item, Mapping):
+        elif isinstance(item, dict | Mapping):
             if depth > MAX_DEPTH or any(_key_problem(key) is not None for key in item):
                 return False
             stack.extend([(child, depth + 1) for child in item.values()])

@@ -103,9 +103,12 @@ def context_of(document: Mapping[str, Any]) -> Context:
 
 def json_of(value: Any) -> JsonValue:
     """A stored JSON value as it was: BSON decodes an object with `$ref` and `$id` as a reference."""
+    # Most values are texts; an abstract class would be asked at several times the cost of a plain one.
+    if isinstance(value, str):
+        return value
     if isinstance(value, DBRef):
         value = value.as_doc()
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: json_of(child) for key, child in value.items()}
     if isinstance(value, list):
         return [json_of(child) for child in value]

@@ -29,16 +29,24 @@ class Attempts:
     Runs each execution in a task of its own, with its lease kept until its end is written.
 
     Its slot is free as soon as its work is over, because what is limited is the calls at a time; `on_free` is
-    called then, with how many seconds the work took. A handler that goes on after its attempt has ended keeps
-    the slot: there is no way to stop it, and what it calls must not be called more often at a time than was
-    asked for.
+    called then, with how many seconds the work took, and `on_written` once its end is written. A handler that
+    goes on after its attempt has ended keeps the slot: there is no way to stop it, and what it calls must not
+    be called more often at a time than was asked for.
     """
 
-    def __init__(self, keeper: LeaseKeeper, solitude: Solitude, *, on_free: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        keeper: LeaseKeeper,
+        solitude: Solitude,
+        *,
+        on_free: Callable[[float], None],
+        on_written: Callable[[], None],
+    ) -> None:
         self._keeper = keeper
         #: Who else runs in this process.
         self.solitude = solitude
         self._on_free = on_free
+        self._on_written = on_written
         self._running: dict[asyncio.Task[None], _Attempt] = {}
         #: Those of them whose work is not over.
         self._working: set[Execution] = set()
@@ -100,6 +108,7 @@ class Attempts:
             logger.opt(exception=task.exception()).error("an attempt broke off; its lease will end")
         # Whatever it broke off with, it works no more.
         self._worked(attempt)
+        self._on_written()
 
     def _call_ended(self, call: asyncio.Future[BaseServiceAnswer], *, began: float) -> None:
         self._going_on.discard(call)

@@ -28,8 +28,7 @@ _LONGEST_PAUSE = timedelta(seconds=15)
 #: How far apart workers ask again, at most, that wait for the end of the same hold.
 _SPREAD = timedelta(milliseconds=200)
 #: So many ends may wait to be written, for each slot and at least; while there are more, nothing is claimed.
-_UNWRITTEN_PER_SLOT, _LEAST_UNWRITTEN = 4, 100
-_UNWRITTEN_PAUSE = timedelta(milliseconds=100)
+_UNWRITTEN_PER_SLOT, _LEAST_UNWRITTEN = 8, 256
 
 
 class ClaimLoop:
@@ -70,6 +69,8 @@ class ClaimLoop:
         self._drained = False
         #: Whether it found one that has to run alone; then there may be more, and each is claimed by itself.
         self._found_suspect = False
+        #: Whether nothing is claimed because too many ends wait to be written.
+        self._held_up = False
 
     def wake(self) -> None:
         """Look again at once: something changed, or the worker stops."""
@@ -81,6 +82,11 @@ class ClaimLoop:
         self._prefetch.took(seconds)
         self._begin_waiting()
         if not self._drained and (self._free() or self._prefetch.wanted):
+            self.wake()
+
+    def written(self) -> None:
+        """An end is written: claim again if too many were not."""
+        if self._held_up and not self._too_many_unwritten():
             self.wake()
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -131,8 +137,9 @@ class ClaimLoop:
             # Whoever is alone wakes everybody when it has ended.
             await self._claimer.hand_back_unknown()
             return self._nap()
-        if self._too_many_unwritten():
-            return _UNWRITTEN_PAUSE
+        self._held_up = self._too_many_unwritten()
+        if self._held_up:
+            return self._nap()
         if not self._free() and not self._prefetch.wanted:
             return self._nap()
         # Whoever asks to be alone from here on waits until what is claimed has begun or gone.
@@ -156,12 +163,13 @@ class ClaimLoop:
 
     def _limit(self, answer: Answer) -> int:
         """How many to claim at once."""
+        room = min(self._free(), answer.may_start)
         # What has to run alone never waits in the line of the others.
         ahead = self._prefetch.wanted if answer.open and not self._found_suspect else 0
-        room = min(self._free(), answer.may_start) + ahead
-        # A trickle is claimed one by one, in one round trip; where there was one there may be more.
-        several = self._found_work and not self._found_suspect
-        return min(room, self._settings.batch_size if several else 1)
+        if not self._found_work or self._found_suspect:
+            # A trickle is claimed one by one, in one round trip; where there was one there may be more.
+            return min(room + ahead, 1)
+        return min(room, self._settings.batch_size) + min(ahead, self._settings.batch_size)
 
     def _free(self) -> int:
         """How many slots nobody has or waits for."""

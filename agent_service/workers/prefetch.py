@@ -61,9 +61,14 @@ class Prefetch:
 
     @property
     def wanted(self) -> int:
-        """How many more to claim ahead; none before half of them have begun, so that claims are batches."""
+        """
+        How many more to claim ahead; none before a quarter of them have begun, so that claims are batches.
+
+        A quarter and no more, because calls that began together end together: what waits is all there is for
+        them until the next claim has its answer.
+        """
         missing = self.allowed - len(self._line)
-        return missing if missing * 2 >= self.allowed else 0
+        return missing if missing * 4 >= self.allowed else 0
 
     def took(self, seconds: float) -> None:
         """An attempt was at work for so long."""

@@ -150,7 +150,10 @@ class ClientWorker:
         self._keeper = LeaseKeeper(self._contexts, lease=self._settings.lease)
         self._handler = self._new_handler()
         self._attempts = Attempts(
-            self._keeper, Solitude.of(self._store), on_free=lambda seconds: self._claiming.fill(seconds)
+            self._keeper,
+            Solitude.of(self._store),
+            on_free=lambda seconds: self._claiming.fill(seconds),
+            on_written=lambda: self._claiming.written(),
         )
         self._gate = ServiceGate(
             self._store,

@@ -55,7 +55,7 @@ def test_what_lately_took_long_counts_more_than_what_was() -> None:
     assert line.allowed == 10
 
 
-def test_more_is_claimed_ahead_only_when_half_of_it_has_begun() -> None:
+def test_more_is_claimed_ahead_only_when_a_quarter_of_it_has_begun() -> None:
     clock = Clock()
     line = learned(0.01)
     assert line.wanted == 10
@@ -65,7 +65,7 @@ def test_more_is_claimed_ahead_only_when_half_of_it_has_begun() -> None:
     while line:
         line.pop()
         wanted.append(line.wanted)
-    assert wanted == [0, 0, 0, 0, 5, 6, 7, 8, 9, 10]
+    assert wanted == [0, 0, 3, 4, 5, 6, 7, 8, 9, 10]
 
 
 def test_the_first_claimed_begins_first() -> None:
