@@ -7,12 +7,17 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from agent_service.local.mongod import start_mongod
 from agent_service.store import Store
 from tests.support.log_lines import log_lines
+
+# A machine that is busy with something else is no reason for a property to fail.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
