@@ -21,6 +21,11 @@ class ServiceAddress:
         #: What of the address must not be repeated: its password, and the header made of it.
         self.secrets = _secrets(parts, self.basic_authorization)
 
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether opening a connection takes a handshake of its own."""
+        return self._parts.scheme == "https"
+
     def url(self, path: str) -> str:
         """The address of `path` (starting with a slash) below the base URL."""
         return urlunsplit(self._parts._replace(path=self._parts.path.rstrip("/") + path))

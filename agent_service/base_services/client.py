@@ -51,7 +51,9 @@ class BaseServiceClient:
         self._protocol = _find_protocol(protocol, model)
         self._max_answer_bytes = max_answer_bytes
         self._owned = http_client is None
-        self._http_client = http_client or open_client(concurrency)
+        # Behind a handshake is a proxy or a provider: they keep their word, and a connection is worth more.
+        self._keep_connections = self._protocol.keeps_connections or self._address.is_encrypted
+        self._http_client = http_client or open_client(concurrency, keep_connections=self._keep_connections)
         self._left_behind: set[asyncio.Task[None]] = set()
 
     async def call(self, call: BaseServiceCall, on_delta: OnDelta) -> BaseServiceAnswer:
@@ -63,7 +65,7 @@ class BaseServiceClient:
         """
         request = PreparedRequest(
             url=self._address.url(self._protocol.path),
-            headers=build_headers(call, self._authorization),
+            headers=build_headers(call, self._authorization, keep_connection=self._keep_connections),
             content=dump_json(self._protocol.request_body(call)),
             seconds=call.timeout.total_seconds(),
         )

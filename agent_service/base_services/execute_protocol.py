@@ -14,6 +14,7 @@ class ExecuteProtocol:
     """`POST /execute`, answered with `{"output", "usage"?}` or with deltas that end in such an object."""
 
     path = "/execute"
+    keeps_connections = True
 
     def request_body(self, call: BaseServiceCall) -> JsonObject:
         return {

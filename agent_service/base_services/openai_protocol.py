@@ -31,6 +31,8 @@ class OpenAIProtocol:
     """
 
     path = "/chat/completions"
+    #: llama.cpp closes after each stream, having promised to stay: the next call would come too late.
+    keeps_connections = False
 
     def __init__(self, model: str | None) -> None:
         self._model = model

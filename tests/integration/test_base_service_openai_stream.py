@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 
 from agent_service.base_services.call import BaseServiceAnswer
-from tests.support.base_service_behaviours import Behaviour, answer, cut, events, hang, html, stream, trickle
+from tests.support.base_service_behaviours import (
+    Behaviour,
+    RecordedCall,
+    Reply,
+    answer,
+    cut,
+    events,
+    hang,
+    html,
+    stream,
+    trickle,
+)
 from tests.support.base_service_clients import Service, each_kind, service
 
 STREAM = {"Content-Type": "text/event-stream"}
@@ -190,6 +201,23 @@ async def test_tool_calls_are_the_same_streamed_or_not(kind: str) -> None:
         "finish_reason": "tool_calls",
         "tool_calls": [call],
     }
+
+
+@each_kind
+async def test_a_server_that_closes_after_each_stream_without_a_word_costs_no_call(kind: str) -> None:
+    seen: set[int] = set()
+
+    async def once_per_connection(call: RecordedCall, reply: Reply) -> None:
+        # What llama.cpp does, although it says "Keep-Alive: timeout=5" before.
+        again = call.connection in seen
+        seen.add(call.connection)
+        await (cut() if again else events(chunk("Héllo 😀"), STOP, USAGE, "[DONE]"))(call, reply)
+
+    async with openai(kind) as it:
+        it.stub.behave(once_per_connection)
+        for _ in range(3):
+            assert await it.call() == WHOLE
+        assert {call.headers["connection"] for call in it.stub.calls} == {"close"}
 
 
 async def _long(it: Service, words: int) -> BaseServiceAnswer:
