@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,12 @@ from typing import Any
 import pytest
 
 from agent_service.base_services.client import BaseServiceClient
-from agent_service.client import AgentClient, StreamEvent
 from agent_service.domain.errors import BaseServiceRejected, BaseServiceUnavailable
-from agent_service.local.servers import serve
 from agent_service.store import Store
-from agent_service.workers.generative_worker import GenerativeWorker
-from tests.support.api import make_app
 from tests.support.base_service_clients import each_kind, injected_client, make_call
+from tests.support.generating import ask, events_of, first_delta, generating, step_of, text_of
 from tests.support.mock_model import mock_model
 from tests.support.mock_model_process import LONG_TEXT, TEXT, TOOL_ARGUMENTS
-from tests.support.worker_tools import AT_ONCE, running
 
 LIMIT = timedelta(seconds=60)
 
@@ -29,32 +24,6 @@ LIMIT = timedelta(seconds=60)
 async def base_url(tmp_path: Path) -> AsyncIterator[str]:
     async with mock_model(tmp_path) as url:
         yield url
-
-
-@asynccontextmanager
-async def agents(store: Store, base_url: str) -> AsyncIterator[AgentClient]:
-    """A client of an API whose worker calls the server."""
-    worker = GenerativeWorker(
-        store, base_url=base_url, protocol="openai", model="mock", backoff=AT_ONCE, shutdown_grace=0
-    )
-    async with serve(make_app(store)) as server, running(worker), AgentClient(server.base_url) as client:
-        yield client
-
-
-async def ask(client: AgentClient, template: str, **others: Any) -> str:
-    answer = await client.submit({"service": "generation", "input": {"template": template, **others}})
-    return str(answer["id"])
-
-
-async def events_of(client: AgentClient, request_id: str) -> list[StreamEvent]:
-    async with asyncio.timeout(LIMIT.total_seconds()):
-        return [event async for event in client.events(request_id)]
-
-
-async def step_of(client: AgentClient, request_id: str) -> dict[str, Any]:
-    answer: Any = await client.get(request_id)
-    (step,) = answer["steps"]
-    return dict(step)
 
 
 @each_kind
@@ -92,13 +61,12 @@ async def test_every_kind_of_client_gets_the_same_streamed_or_not(kind: str, bas
 
 
 async def test_the_deltas_of_a_request_make_up_its_stored_output(store: Store, base_url: str) -> None:
-    async with agents(store, base_url) as client:
-        request_id = await ask(client, "Please tell me.")
+    async with generating(store, base_url, "mock") as (client, _):
+        request_id = await ask(client, template="Please tell me.")
         events = await events_of(client, request_id)
         step = await step_of(client, request_id)
-    deltas = [str(event.data["delta"]) for event in events if event.type == "output.delta"]
     assert step["output"] == {"text": TEXT, "model": "mock", "finish_reason": "stop"}
-    assert "".join(deltas) == TEXT
+    assert text_of(events) == TEXT
     assert step["usage"] == {
         "input_tokens": 12,
         "output_tokens": 34,
@@ -110,10 +78,10 @@ async def test_the_deltas_of_a_request_make_up_its_stored_output(store: Store, b
 
 
 async def test_tool_calls_arrive_as_the_model_made_them(store: Store, base_url: str) -> None:
-    async with agents(store, base_url) as client:
+    async with generating(store, base_url, "mock") as (client, _):
         step: dict[str, Any] = {}
         for stream in (True, False):
-            request_id = await ask(client, "Please use tools.", stream=stream)
+            request_id = await ask(client, template="Please use tools.", stream=stream)
             await events_of(client, request_id)
             step[str(stream)] = (await step_of(client, request_id))["output"]
     assert step["True"] == step["False"]
@@ -125,9 +93,9 @@ async def test_tool_calls_arrive_as_the_model_made_them(store: Store, base_url: 
 
 
 async def test_a_busy_server_is_asked_again_and_a_refusal_ends_at_once(store: Store, base_url: str) -> None:
-    async with agents(store, base_url) as client:
+    async with generating(store, base_url, "mock") as (client, _):
         busy, long, keyless = [
-            await ask(client, template) for template in ("busy once", "too long", "wrong key")
+            await ask(client, template=template) for template in ("busy once", "too long", "wrong key")
         ]
         await asyncio.gather(*(events_of(client, request_id) for request_id in (busy, long, keyless)))
         steps = [await step_of(client, request_id) for request_id in (busy, long, keyless)]
@@ -142,18 +110,14 @@ async def test_a_busy_server_is_asked_again_and_a_refusal_ends_at_once(store: St
 
 
 async def test_a_cancelled_request_is_read_no_further(store: Store, base_url: str) -> None:
-    async with agents(store, base_url) as client:
-        request_id = await ask(client, "Please go on.")
-        seen: list[StreamEvent] = []
-        told = False
-        async with asyncio.timeout(LIMIT.total_seconds()):
-            async for event in client.events(request_id):
-                seen.append(event)
-                if event.type == "output.delta" and not told:
-                    told = True
-                    await client.cancel(request_id)
+    async with generating(store, base_url, "mock") as (client, _):
+        request_id = await ask(client, template="Please go on.")
+        await first_delta(client, request_id)
+        await client.cancel(request_id)
+        events = await events_of(client, request_id)
         step = await step_of(client, request_id)
-    assert (seen[-1].type, step["status"]) == ("request.cancelled", "cancelled")
-    text = "".join(str(event.data["delta"]) for event in seen if event.type == "output.delta")
+    assert (events[-1].type, step["status"]) == ("request.cancelled", "cancelled")
+    text = text_of(events)
+    assert text
     assert LONG_TEXT.startswith(text)
     assert len(text) < len(LONG_TEXT)
