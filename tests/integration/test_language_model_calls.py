@@ -96,7 +96,7 @@ def output_of(answer: BaseServiceAnswer) -> Any:
 @each_kind
 async def test_a_streamed_text_is_the_sum_of_its_deltas(model: LanguageModel, kind: str) -> None:
     async with calling(model, kind) as caller:
-        answer = await caller.call(template="What is the capital of France?", max_tokens=200, temperature=0)
+        answer = await caller.call(template="What is the capital of France?", max_tokens=1000, temperature=0)
     output, usage = output_of(answer), answer.usage or {}
     assert "Paris" in output["text"]
     assert output["text"] == "".join(caller.deltas)
