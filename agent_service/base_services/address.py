@@ -18,6 +18,13 @@ class ServiceAddress:
         parts = _split(base_url)
         self._parts = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
         self.basic_authorization = _basic_authorization(parts)
+        #: What of the address must not be repeated: its password, and the header made of it.
+        self.secrets = _secrets(parts, self.basic_authorization)
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether opening a connection takes a handshake of its own."""
+        return self._parts.scheme == "https"
 
     def url(self, path: str) -> str:
         """The address of `path` (starting with a slash) below the base URL."""
@@ -47,3 +54,9 @@ def _basic_authorization(parts: SplitResult) -> str | None:
         return None
     pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
     return f"Basic {b64encode(pair.encode()).decode()}"
+
+
+def _secrets(parts: SplitResult, basic_authorization: str | None) -> tuple[str, ...]:
+    if basic_authorization is None or not parts.password:
+        return ()
+    return (parts.password, unquote(parts.password), basic_authorization.removeprefix("Basic "))

@@ -7,6 +7,7 @@ from loguru import logger
 
 from agent_service.base_services.address import ServiceAddress
 from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
+from agent_service.base_services.concealing import conceal
 from agent_service.base_services.exchange import Exchange, PreparedRequest
 from agent_service.base_services.execute_protocol import ExecuteProtocol
 from agent_service.base_services.http_client import HttpClient, open_client
@@ -18,8 +19,6 @@ from agent_service.domain.errors import BaseServiceError, BaseServiceUnavailable
 
 #: Bytes of an answer, decompressed, above which it is refused.
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
-#: A shorter API key is no secret; hiding it would spoil messages that merely contain the same letters.
-SHORTEST_SECRET = 8
 #: Seconds that releasing a connection may take before it is left to itself.
 RELEASE_SECONDS = 0.5
 
@@ -47,12 +46,14 @@ class BaseServiceClient:
         if concurrency < 1 or max_answer_bytes < 1:
             raise ConfigurationError("the concurrency and the answer limit must be at least 1")
         self._address = ServiceAddress(base_url)
-        self._api_key = api_key
+        self._secrets = [secret for secret in (api_key, *self._address.secrets) if secret]
         self._authorization = _bearer(api_key) or self._address.basic_authorization
         self._protocol = _find_protocol(protocol, model)
         self._max_answer_bytes = max_answer_bytes
         self._owned = http_client is None
-        self._http_client = http_client or open_client(concurrency)
+        # Behind a handshake is a proxy or a provider: they keep their word, and a connection is worth more.
+        self._keep_connections = self._protocol.keeps_connections or self._address.is_encrypted
+        self._http_client = http_client or open_client(concurrency, keep_connections=self._keep_connections)
         self._left_behind: set[asyncio.Task[None]] = set()
 
     async def call(self, call: BaseServiceCall, on_delta: OnDelta) -> BaseServiceAnswer:
@@ -64,7 +65,7 @@ class BaseServiceClient:
         """
         request = PreparedRequest(
             url=self._address.url(self._protocol.path),
-            headers=build_headers(call, self._authorization),
+            headers=build_headers(call, self._authorization, keep_connection=self._keep_connections),
             content=dump_json(self._protocol.request_body(call)),
             seconds=call.timeout.total_seconds(),
         )
@@ -96,7 +97,7 @@ class BaseServiceClient:
             raise self._timed_out(request, answered=exchange.answered)
         outcome = exchange.settled.result()
         if isinstance(outcome, BaseServiceError):
-            _conceal(self._api_key, outcome)
+            conceal(self._secrets, outcome)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -139,10 +140,3 @@ def _bearer(api_key: str | None) -> str | None:
         # Without the value: it is a secret.
         raise ConfigurationError("the API key of a base service must be visible ASCII, without spaces")
     return f"Bearer {api_key}"
-
-
-def _conceal(secret: str | None, error: BaseServiceError) -> None:
-    """Some services repeat the key that they refuse; what they say is stored and shown."""
-    if secret is not None and len(secret) >= SHORTEST_SECRET and secret in error.message:
-        error.message = error.message.replace(secret, "***")
-        error.args = (f"{error.code}: {error.message}",)

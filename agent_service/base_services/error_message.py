@@ -13,16 +13,15 @@ _MESSAGE_FIELDS = ("error", "detail", "message", "title", "error_description")
 _DEEPEST = 10
 
 
-def find_message(content_type: str, body: bytes) -> str:
-    """The message in the body of an error; empty when it holds none, as an HTML page does."""
+def find_error(content_type: str, body: bytes) -> object:
+    """What the body of an error says: JSON, or text; empty when it says nothing, as an HTML page does."""
     text = body.decode(errors="replace").strip()
     if "html" in content_type.lower() or text.startswith("<"):
         return ""
     try:
-        value = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError):
-        return clean(text)
-    return message_of(value)
+        return text
 
 
 def message_of(value: object) -> str:

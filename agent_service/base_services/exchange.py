@@ -6,17 +6,17 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from agent_service.base_services.body import drain, read_all, read_beginning, read_pieces
+from agent_service.base_services.asked_wait import asked_wait
+from agent_service.base_services.body import drain, read_all, read_beginning, read_pieces, too_large
 from agent_service.base_services.call import BaseServiceAnswer, OnDelta
-from agent_service.base_services.error_message import find_message
+from agent_service.base_services.error_message import find_error
 from agent_service.base_services.http_client import HttpClient, HttpResponse
 from agent_service.base_services.json_body import invalid_answer, parse_object
-from agent_service.base_services.protocol import ServiceProtocol
-from agent_service.base_services.retry_after import parse_retry_after
-from agent_service.base_services.sse import EventDecoder
-from agent_service.base_services.status_errors import status_error
+from agent_service.base_services.protocol import ServiceProtocol, StreamReading
+from agent_service.base_services.sse import EventDecoder, ServerSentEvent
+from agent_service.base_services.status_errors import reported_error, status_error
 from agent_service.base_services.transport_errors import transport_error
-from agent_service.domain.errors import BaseServiceError
+from agent_service.domain.errors import BaseServiceError, BaseServiceUnavailable
 
 #: Seconds within which an address must accept a connection; less when the call has less.
 CONNECT_SECONDS = 10.0
@@ -25,6 +25,10 @@ ERROR_BODY_BYTES = 64 * 1024
 ERROR_BODY_SECONDS = 2.0
 #: Of a stream, as much is taken at a time as takes a few milliseconds even where its events are tiny.
 TURN_BYTES = 16 * 1024
+#: Longest silence inside a stream; comments that keep the connection alive are no silence.
+SILENCE_SECONDS = 300.0
+#: A stream may have so many times the bytes of a whole answer: each token comes in a wrapping of its own.
+STREAM_FACTOR = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +45,25 @@ async def _in_turns(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
     """
     The same bytes in parts that do not take long, each followed by a turn for everybody else.
 
-    A service that sends faster than its events can be taken must not cost its neighbours their leases.
+    A service that sends faster than its events can be taken must not cost its neighbours their leases. One
+    that falls silent in the middle raises BaseServiceUnavailable("timeout"); before its first byte it may
+    think for as long as the call may take.
     """
-    async for piece in pieces:
+    seconds = None
+    while (piece := await _next_within(seconds, pieces)) is not None:
+        seconds = SILENCE_SECONDS
         for start in range(0, len(piece), TURN_BYTES):
             yield piece[start : start + TURN_BYTES]
             await asyncio.sleep(0)
+
+
+async def _next_within(seconds: float | None, pieces: AsyncIterator[bytes]) -> bytes | None:
+    try:
+        async with asyncio.timeout(seconds):
+            return await anext(pieces, None)
+    except TimeoutError as error:
+        said = f"the base service sent nothing for {seconds:.3g} s in the middle of its stream"
+        raise BaseServiceUnavailable("timeout", said, answered=True) from error
 
 
 class Exchange:
@@ -63,6 +80,7 @@ class Exchange:
         self._http_client = http_client
         self._protocol = protocol
         self._max_answer_bytes = max_answer_bytes
+        self._characters = 0
 
     async def run(self, request: PreparedRequest, on_delta: OnDelta) -> None:
         """Never raises but CancelledError."""
@@ -104,12 +122,12 @@ class Exchange:
         reading = self._protocol.read_stream()
         decoder = EventDecoder(self._max_answer_bytes)
         async with (
-            aclosing(read_pieces(response, self._max_answer_bytes)) as pieces,
+            aclosing(read_pieces(response, STREAM_FACTOR * self._max_answer_bytes)) as pieces,
             aclosing(_in_turns(pieces)) as parts,
         ):
             async for part in parts:
                 for event in decoder.feed(part):
-                    delta = reading.take(event.data)
+                    delta = self._take(event, reading)
                     if delta:
                         await on_delta(delta)
                     if reading.ended:
@@ -119,11 +137,17 @@ class Exchange:
                         return answer
         return reading.answer()
 
+    def _take(self, event: ServerSentEvent, reading: StreamReading) -> str:
+        if event.event == "error":
+            raise reported_error(find_error("", event.data.encode()))
+        delta = reading.take(event.data)
+        self._characters += len(delta)
+        if self._characters > self._max_answer_bytes:
+            raise too_large(self._max_answer_bytes)
+        return delta
+
     async def _refusal(self, response: HttpResponse) -> BaseServiceError:
         headers = response.headers
-        retry_after = parse_retry_after(
-            headers.get("retry-after"), now=datetime.now(UTC), date=headers.get("date")
-        )
+        wait = asked_wait(response.status_code, headers, now=datetime.now(UTC))
         body = await read_beginning(response, ERROR_BODY_BYTES, ERROR_BODY_SECONDS)
-        message = find_message(headers.get("content-type", ""), body)
-        return status_error(response.status_code, message, retry_after)
+        return status_error(response.status_code, find_error(headers.get("content-type", ""), body), wait)

@@ -6,6 +6,7 @@ from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall
 from agent_service.base_services.json_body import incomplete_answer, invalid_answer, parse_object
 from agent_service.base_services.protocol import StreamReading
 from agent_service.base_services.status_errors import reported_error
+from agent_service.base_services.surrogates import TextPieces
 from agent_service.domain.json_value import JsonObject
 
 
@@ -13,6 +14,7 @@ class ExecuteProtocol:
     """`POST /execute`, answered with `{"output", "usage"?}` or with deltas that end in such an object."""
 
     path = "/execute"
+    keeps_connections = True
 
     def request_body(self, call: BaseServiceCall) -> JsonObject:
         return {
@@ -44,6 +46,7 @@ class _ExecuteReading:
     def __init__(self, protocol: ExecuteProtocol) -> None:
         self._protocol = protocol
         self._answer: BaseServiceAnswer | None = None
+        self._pieces = TextPieces()
 
     @property
     def ended(self) -> bool:
@@ -55,10 +58,10 @@ class _ExecuteReading:
             self._answer = self._protocol.read_object(event)
         delta = event.get("delta", "")
         if delta is None and self.ended:
-            return ""
+            delta = ""
         if not isinstance(delta, str):
             raise invalid_answer('a "delta" that is no text')
-        return delta
+        return self._pieces.take(delta, last=self.ended)
 
     def answer(self) -> BaseServiceAnswer:
         if self._answer is None:

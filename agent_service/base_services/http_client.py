@@ -93,11 +93,12 @@ class AiohttpClient:
     aiohttp as an `HttpClient`, with as many connections as there are calls at a time.
 
     It takes no proxy from the environment and keeps no cookies: one organization's call must not carry what
-    the answer to another's left behind.
+    the answer to another's left behind. Without `keep_connections` each call has a connection of its own.
     """
 
-    def __init__(self, concurrency: int) -> None:
+    def __init__(self, concurrency: int, *, keep_connections: bool = True) -> None:
         self._concurrency = concurrency
+        self._keep_connections = keep_connections
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
@@ -142,8 +143,10 @@ class AiohttpClient:
             # Only inside the event loop, and the authorities of the system take a moment to load.
             connector = aiohttp.TCPConnector(
                 limit=self._concurrency,
-                keepalive_timeout=KEEP_ALIVE_SECONDS,
                 ssl=ssl.create_default_context(),
+                # aiohttp takes a time only where connections are kept.
+                keepalive_timeout=KEEP_ALIVE_SECONDS if self._keep_connections else None,
+                force_close=not self._keep_connections,
             )
             self._session = aiohttp.ClientSession(
                 connector=connector,
@@ -154,9 +157,9 @@ class AiohttpClient:
         return self._session
 
 
-def open_client(concurrency: int) -> HttpClient:
+def open_client(concurrency: int, *, keep_connections: bool = True) -> HttpClient:
     """A client for one base service, with as many connections as there are calls at a time."""
-    return AiohttpClient(concurrency)
+    return AiohttpClient(concurrency, keep_connections=keep_connections)
 
 
 class _Decoder:

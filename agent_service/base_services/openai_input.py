@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from agent_service.domain.errors import BaseServiceRejected
 from agent_service.domain.json_value import JsonObject, JsonValue
 
-#: Parameters that go to the server as they are; it checks their values.
+#: Parameters that go to the server as they are; it checks their values. `n` is none: one answer is asked for.
 PARAMETERS = frozenset(
     {
+        "chat_template_kwargs",
         "frequency_penalty",
         "logit_bias",
         "max_completion_tokens",
@@ -15,16 +16,22 @@ PARAMETERS = frozenset(
         "min_p",
         "parallel_tool_calls",
         "presence_penalty",
+        "prompt_cache_key",
+        "reasoning",
         "reasoning_effort",
         "repeat_penalty",
         "response_format",
+        "safety_identifier",
         "seed",
+        "service_tier",
         "stop",
         "temperature",
         "tool_choice",
         "tools",
         "top_k",
         "top_p",
+        "user",
+        "verbosity",
     }
 )
 _OWN = frozenset({"template", "system", "messages", "stream", "model"})

@@ -31,6 +31,11 @@ class ServiceProtocol(Protocol):
         """Where requests go, below the base URL."""
         ...
 
+    @property
+    def keeps_connections(self) -> bool:
+        """Whether a server that speaks it closes a connection only where it says so, or after a while."""
+        ...
+
     def request_body(self, call: BaseServiceCall) -> JsonObject:
         """Raises BaseServiceRejected("invalid_input") for an input that the protocol cannot carry."""
         ...

@@ -13,7 +13,9 @@ def encode_header(value: str) -> str:
     return quote(value, safe=_SAFE, errors="replace")
 
 
-def build_headers(call: BaseServiceCall, authorization: str | None) -> dict[str, str]:
+def build_headers(
+    call: BaseServiceCall, authorization: str | None, *, keep_connection: bool = True
+) -> dict[str, str]:
     """All headers but Host and Content-Length, which the HTTP client adds."""
     headers = {
         "Accept": "application/json, text/event-stream",
@@ -32,6 +34,8 @@ def build_headers(call: BaseServiceCall, authorization: str | None) -> dict[str,
         "traceparent": call.traceparent,
     }
     headers |= {name: encode_header(value) for name, value in named.items() if value is not None}
+    if not keep_connection:
+        headers["Connection"] = "close"
     if authorization is not None:
         headers["Authorization"] = authorization
     return headers

@@ -138,7 +138,7 @@ async def test_a_refusal_carries_the_words_of_the_service(kind: str) -> None:
         assert (await it.rejected()).message == "the base service answered 404: no such model"
         assert len((await it.rejected()).message) < 600
         error = await it.rejected()
-        assert (error.code, error.message) == ("rejected", "the base service answered 403")
+        assert (error.code, error.message) == ("forbidden", "the base service answered 403")
 
 
 @each_kind

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from agent_service.base_services.client import BaseServiceClient
+from agent_service.domain.errors import BaseServiceUnavailable
 from tests.support.base_service_behaviours import answer
 from tests.support.base_service_clients import each_kind, make_call, service
 from tests.support.base_service_stub import BaseServiceStub
@@ -79,6 +80,31 @@ async def test_an_idle_connection_that_the_service_closed_is_not_used_again(kind
         for _ in range(10):
             await asyncio.sleep(0)
         assert (await it.call()).output == "done"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "scheme", "kept"),
+    [
+        ("execute", "http", True),
+        ("execute", "https", True),
+        ("openai", "http", False),
+        ("openai", "https", True),
+    ],
+)
+async def test_a_connection_is_not_kept_where_servers_are_known_to_break_their_word(
+    protocol: str, scheme: str, kept: bool
+) -> None:
+    requests: list[httpx2.Request] = []
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        requests.append(request)
+        return httpx2.Response(500)
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(handle)) as http_client:
+        client = BaseServiceClient(base_url=f"{scheme}://mock", protocol=protocol, http_client=http_client)
+        with pytest.raises(BaseServiceUnavailable):
+            await client.call(make_call(), ignore)
+    assert (requests[0].headers["connection"] == "close") is not kept
 
 
 async def ignore(delta: str) -> None:

@@ -3,9 +3,9 @@ import httpx
 from agent_service.domain.context import ContextStatus
 from agent_service.store import Store
 from agent_service.workers.generative_worker import GenerativeWorker
-from tests.support.base_service_behaviours import answer, events
+from tests.support.base_service_behaviours import answer, cut, events
 from tests.support.base_service_stub import BaseServiceStub
-from tests.support.worker_tools import by_step, ended, running, step, submit
+from tests.support.worker_tools import AT_ONCE, by_step, ended, running, step, submit
 
 TEXT = "Hello, small world."
 
@@ -51,6 +51,49 @@ async def test_a_client_of_the_callers_own_completes_a_streamed_call_and_stays_o
     assert "".join(chunk.delta for chunk in chunks) == TEXT
     assert context.history[-1].chunks == len(chunks)
     assert "python-httpx" not in stub.calls[0].headers["user-agent"]
+
+
+async def test_what_a_broken_stream_had_said_is_no_part_of_the_answer(store: Store) -> None:
+    begun = {"choices": [{"index": 0, "delta": {"content": "Hello, lost"}}]}
+    failing = {"error": {"message": "the model ran out of memory", "code": 500}}
+    async with BaseServiceStub() as stub:
+        stub.behave(
+            events(begun, then=cut()),
+            events(begun, "{nonsense"),
+            events(begun, failing),
+            events(begun, "[DONE]"),
+            events(*completion()),
+        )
+        worker = GenerativeWorker(store, base_url=stub.url, protocol="openai", model="tiny", backoff=AT_ONCE)
+        async with running(worker):
+            view = await ended(store, await submit(store, step(value={"template": "Say hello"}), tries=5))
+    context = by_step(view)["draft"]
+    assert (context.status, context.attempt) == (ContextStatus.COMPLETED, 5)
+    assert context.output == {"text": TEXT, "model": "tiny", "finish_reason": "stop"}
+    errors = [attempt.error for attempt in context.history if attempt.error is not None]
+    assert [(error.code, error.retryable) for error in errors] == [
+        ("connection_lost", True),
+        ("invalid_answer", True),
+        ("server_error", True),
+        ("incomplete_answer", True),
+    ]
+    assert "out of memory" in errors[2].message
+    chunks = await store.chunks.read(context.id, context.attempt, after=0)
+    assert "".join(chunk.delta for chunk in chunks) == TEXT
+
+
+async def test_a_prompt_that_is_too_long_fails_at_once_in_the_words_of_the_server(store: Store) -> None:
+    said = {"error": {"message": "The maximum context length is 8192.", "code": "context_length_exceeded"}}
+    async with BaseServiceStub() as stub:
+        stub.behave(answer(said, status=400))
+        worker = GenerativeWorker(store, base_url=stub.url, protocol="openai", model="tiny", backoff=AT_ONCE)
+        async with running(worker):
+            view = await ended(store, await submit(store, step(value={"template": "Say hello"})))
+    context = by_step(view)["draft"]
+    assert (context.status, context.attempt, len(stub.calls)) == (ContextStatus.FAILED, 1, 1)
+    assert context.error is not None
+    assert (context.error.code, context.error.retryable) == ("context_length_exceeded", False)
+    assert context.error.message == "the base service answered 400: The maximum context length is 8192."
 
 
 async def test_it_takes_nothing_but_generation(store: Store) -> None:

@@ -29,7 +29,14 @@ def test_credentials_become_a_header_and_are_never_shown() -> None:
     kind, _, value = (address.basic_authorization or "").partition(" ")
     assert (kind, b64decode(value)) == ("Basic", b"us@er:s:cret")
     assert str(address) == "https://host:1"
+    assert set(address.secrets) == {"s%3Acret", "s:cret", value}
     assert ServiceAddress("https://host").basic_authorization is None
+    assert ServiceAddress("https://user@host").secrets == ServiceAddress("https://host").secrets == ()
+
+
+def test_a_handshake_is_known_by_the_scheme() -> None:
+    assert ServiceAddress("https://host").is_encrypted
+    assert not ServiceAddress("http://host").is_encrypted
 
 
 @pytest.mark.parametrize(

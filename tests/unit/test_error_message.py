@@ -4,7 +4,11 @@ import json
 
 import pytest
 
-from agent_service.base_services.error_message import LONGEST_MESSAGE, clean, find_message
+from agent_service.base_services.error_message import LONGEST_MESSAGE, clean, find_error, message_of
+
+
+def find_message(content_type: str, body: bytes) -> str:
+    return message_of(find_error(content_type, body))
 
 
 @pytest.mark.parametrize(

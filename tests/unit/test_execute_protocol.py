@@ -60,3 +60,11 @@ def test_an_error_in_the_stream_is_an_error(event: str, kind: type[BaseServiceEr
     reading = ExecuteProtocol().read_stream()
     with pytest.raises(kind, match="no"):
         reading.take(event)
+
+
+def test_a_character_whose_halves_come_in_two_deltas_is_put_together() -> None:
+    reading = ExecuteProtocol().read_stream()
+    assert reading.take('{"delta": "a\\ud83d"}') == "a"
+    assert reading.take('{"progress": 5}') == ""
+    assert reading.take('{"delta": "\\ude00\\ud83d"}') == "😀"
+    assert reading.take('{"output": 1}') == "\ufffd"

@@ -60,7 +60,15 @@ def test_the_model_may_be_chosen_only_where_the_operator_has_not() -> None:
         ({"messages": [{"role": "user"}], "system": "x"}, "system"),
         ({"template": "x", "stream": "no"}, "stream"),
         ({"template": "x", "model": 1}, "model"),
+        ({"template": "x", "stream": None}, "stream"),
         ({"template": "x", "max_token": 5}, "'max_token'"),
+        ({"template": "x", "n": 2}, "'n'"),
+        ({"template": "x", "stream_options": {}}, "'stream_options'"),
+        ({"messages": {"role": "user", "content": "x"}}, "messages"),
+        ({"messages": ["x"]}, "0"),
+        ({"messages": [{"role": 1, "content": "x"}]}, "0"),
+        ({"messages": None}, "messages"),
+        ({"template": None}, "template"),
     ],
 )
 def test_a_wrong_input_is_refused_with_the_field_named(step_input: JsonValue, named: str) -> None:
