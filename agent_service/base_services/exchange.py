@@ -12,11 +12,11 @@ from agent_service.base_services.error_message import find_message
 from agent_service.base_services.http_client import HttpClient, HttpResponse
 from agent_service.base_services.json_body import invalid_answer, parse_object
 from agent_service.base_services.protocol import ServiceProtocol
-from agent_service.base_services.retry_after import parse_retry_after
 from agent_service.base_services.sse import EventDecoder
 from agent_service.base_services.status_errors import status_error
 from agent_service.base_services.transport_errors import transport_error
 from agent_service.domain.errors import BaseServiceError
+from agent_service.domain.retry_after import parse_retry_after
 
 #: Seconds within which an address must accept a connection; less when the call has less.
 CONNECT_SECONDS = 10.0
