@@ -33,7 +33,7 @@ class Connection:
     def __init__(
         self, base_url: str, *, api_key: str | None, answer_limit: timedelta, patience: timedelta
     ) -> None:
-        self._base_url = base_url.rstrip("/")
+        self._base_url = _checked(base_url)
         self._answer_limit = answer_limit
         self._patience = patience
         self._http = httpx2.AsyncClient(
@@ -141,6 +141,20 @@ def _authorization(api_key: str | None) -> dict[str, str]:
             f"the API key (api_key, or {API_KEY_VARIABLE}) must be visible ASCII characters"
         )
     return {"Authorization": f"Bearer {key}"}
+
+
+def _checked(base_url: str) -> str:
+    """The address without trailing slashes. Raises ConfigurationError, which does not show a password."""
+    try:
+        parts = urlsplit(base_url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigurationError(
+            "the address of the API must begin with http:// or https://, and name a host"
+        )
+    return base_url.rstrip("/")
 
 
 def _is_local(address: str) -> bool:

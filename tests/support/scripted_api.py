@@ -68,6 +68,13 @@ def streaming(*frames: str) -> Response:
     return StreamingResponse(_each(frames), media_type="text/event-stream")
 
 
+def aborting(text: str) -> Response:
+    """A stream whose connection breaks after this text."""
+    # The server closes the connection of an answer that is shorter than it declared.
+    headers = {"Content-Length": str(len(text.encode()) + 1)}
+    return StreamingResponse(_each([text]), media_type="text/event-stream", headers=headers)
+
+
 async def _each(frames: Iterable[str]) -> AsyncIterator[str]:
     for each in frames:
         yield each

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from agent_service.client import AgentClient
 from agent_service.domain.errors import BaseServiceUnavailable, InvalidSubmission, NotCompleted
+from agent_service.domain.json_value import JsonObject
 from tests.support.scripted_api import IMPATIENT, answering, frame, streaming
 
 NOBODY = "http://127.0.0.1:9"
@@ -37,7 +38,7 @@ async def test_a_cancellation_is_sent_to_its_request() -> None:
 
 async def test_a_submission_is_sent_with_its_key() -> None:
     api = Recorder(id="r1")
-    submission = {"service": "analysis", "input": {}}
+    submission: JsonObject = {"service": "analysis", "input": {}}
     async with answering(api) as client:
         assert (await client.submit(submission, idempotency_key="k")).id == "r1"
     assert api.calls == [("POST", "/v1/requests", "k", submission)]

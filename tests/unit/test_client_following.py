@@ -1,9 +1,10 @@
 """Reading along: every event once and in order, wherever the stream breaks."""
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -11,7 +12,16 @@ from starlette.responses import JSONResponse, Response
 from agent_service.client import AgentClient, pace
 from agent_service.domain.errors import BaseServiceUnavailable, RequestNotFound
 from agent_service.local.servers import serve
-from tests.support.scripted_api import DRAINING, IMPATIENT, Script, answering, frame, scripted_app, streaming
+from tests.support.scripted_api import (
+    DRAINING,
+    IMPATIENT,
+    Script,
+    aborting,
+    answering,
+    frame,
+    scripted_app,
+    streaming,
+)
 
 #: The whole story of a request: its frames by their cursors, in order.
 STORY = {
@@ -27,7 +37,7 @@ CURSORS = list(STORY)
 #: How a connection ends, and after how many characters or events, or with which status.
 Break = tuple[str, int]
 BREAKS = st.lists(
-    st.tuples(st.just("cut"), st.integers(0, 400))
+    st.tuples(st.sampled_from(["end", "abort"]), st.integers(0, 400))
     | st.tuples(st.just("drain"), st.integers(0, 5))
     | st.tuples(st.just("refuse"), st.sampled_from([429, 502, 503])),
     max_size=12,
@@ -44,34 +54,46 @@ class BreakingApi:
     """Serves the story from any cursor on, and breaks each connection as it is told; then none any more."""
 
     def __init__(self, breaks: list[Break]) -> None:
-        self._breaks = list(breaks)
+        self.breaks = breaks
 
     def __call__(self, request: Request) -> Response:
         cursor = request.headers.get("Last-Event-ID")
         left = CURSORS[CURSORS.index(cursor) + 1 :] if cursor else CURSORS
         frames = [STORY[each] for each in left]
-        how, number = self._breaks.pop(0) if self._breaks else ("cut", 10_000)
+        how, number = self.breaks.pop(0) if self.breaks else ("end", 10_000)
         match how:
             case "refuse":
                 return JSONResponse({"code": "unavailable"}, number)
             case "drain":
                 return streaming("retry: 3000\n\n", *frames[:number], DRAINING)
             case _:
-                return streaming(("retry: 3000\n\n: ping\n\n" + "".join(frames))[:number])
+                sent = ("retry: 3000\n\n: ping\n\n" + "".join(frames))[:number]
+                return aborting(sent) if how == "abort" else streaming(sent)
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.fixture
+async def breaking_api() -> AsyncIterator[tuple[BreakingApi, AgentClient]]:
+    """One for all examples of a test."""
+    api = BreakingApi([])
+    async with answering(api) as client:
+        yield api, client
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(breaks=BREAKS)
-async def test_any_sequence_of_breaks_shows_the_same_events(breaks: list[Break]) -> None:
-    async with answering(BreakingApi(breaks)) as client:
-        events = [event async for event in client.stream("r1")]
+async def test_any_sequence_of_breaks_shows_the_same_events(
+    breaking_api: tuple[BreakingApi, AgentClient], breaks: list[Break]
+) -> None:
+    api, client = breaking_api
+    api.breaks = list(breaks)
+    events = [event async for event in client.stream("r1")]
     assert [event.id for event in events] == CURSORS
     assert [event.delta for event in events if event.delta] == ["x\u2028y", "…\n"]
 
 
 @pytest.mark.parametrize("place", range(len("".join(STORY.values())) // 40))
 async def test_a_break_anywhere_in_the_bytes_shows_the_same_events(place: int) -> None:
-    async with answering(BreakingApi([("cut", 40 * place)])) as client:
+    async with answering(BreakingApi([("end", 40 * place)])) as client:
         assert [event.id async for event in client.stream("r1")] == CURSORS
 
 
@@ -115,7 +137,7 @@ async def test_streams_that_end_at_once_again_and_again_are_given_up() -> None:
 
 
 async def test_an_api_that_starts_anew_at_its_address_is_found_again() -> None:
-    breaking = scripted_app(BreakingApi([("cut", 250)]))
+    breaking = scripted_app(BreakingApi([("end", 250)]))
     async with serve(breaking) as server:
         client = AgentClient(server.base_url)
         events = client.stream("r1")
