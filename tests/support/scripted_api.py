@@ -1,8 +1,10 @@
 """An API that answers as a test says, and a client of it."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +20,8 @@ from agent_service.local.servers import serve
 Answer = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
 #: For clients that are to give up at once.
 IMPATIENT: dict[str, Any] = {"patience": timedelta(0), "following_patience": timedelta(0)}
+#: How long the start of a server may take, in seconds.
+_LIMIT = 30.0
 DRAINING = 'event: server.draining\ndata: {"type": "server.draining"}\n\n'
 
 
@@ -40,6 +44,31 @@ async def answering(answer: Answer, **options: Any) -> AsyncIterator[AgentClient
         AgentClient(server.base_url, **options) as client,
     ):
         yield client
+
+
+@contextmanager
+def served(answer: Answer) -> Iterator[str]:
+    """The address of such an application, which runs in another thread."""
+    ready, address, loop, over = threading.Event(), list[str](), asyncio.new_event_loop(), asyncio.Event()
+
+    async def run() -> None:
+        async with serve(scripted_app(answer)) as server:
+            address.append(server.base_url)
+            ready.set()
+            await over.wait()
+
+    def thread() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(run())
+
+    running = threading.Thread(target=thread)
+    running.start()
+    try:
+        assert ready.wait(_LIMIT)
+        yield address[0]
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        running.join()
 
 
 class Script:

@@ -8,7 +8,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -18,36 +17,10 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from agent_service.client import AgentClient, SyncAgentClient, loop_thread, pace
 from agent_service.domain.errors import ConfigurationError, RequestNotFound
-from agent_service.local.servers import serve
 from tests.support.commands import wait_until
-from tests.support.scripted_api import DRAINING, Answer, frame, scripted_app, streaming
+from tests.support.scripted_api import DRAINING, frame, served, streaming
 
 LIMIT = 30.0
-
-
-@contextmanager
-def served(answer: Answer) -> Iterator[str]:
-    """The address of such an API, which runs in another thread."""
-    ready, address, loop, over = threading.Event(), list[str](), asyncio.new_event_loop(), asyncio.Event()
-
-    async def run() -> None:
-        async with serve(scripted_app(answer)) as server:
-            address.append(server.base_url)
-            ready.set()
-            await over.wait()
-
-    def thread() -> None:
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            runner.run(run())
-
-    running = threading.Thread(target=thread)
-    running.start()
-    try:
-        assert ready.wait(LIMIT)
-        yield address[0]
-    finally:
-        loop.call_soon_threadsafe(over.set)
-        running.join()
 
 
 class Api:
