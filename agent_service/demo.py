@@ -11,17 +11,16 @@ import shlex
 import sys
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import aclosing
-from datetime import datetime, timedelta
+from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
 from time import monotonic
-from typing import NoReturn, TextIO, cast
+from typing import NoReturn, TextIO, TypeVar
 
-from agent_service.client import AgentClient, StreamEvent
+from agent_service.client import AgentClient, RequestEvent, RequestResult, StepResult
 from agent_service.domain.errors import AgentServiceError
 from agent_service.domain.events import EventType
 from agent_service.domain.json_value import JsonObject, JsonValue
-from agent_service.domain.request import RequestStatus
 from agent_service.local.addresses import Addresses
 from agent_service.local.data_folder import hold_data_folder
 from agent_service.main import development, run
@@ -33,6 +32,8 @@ from agent_service.settings import (
     load_settings,
 )
 from agent_service.telemetry.logging import configure_logging
+
+T = TypeVar("T")
 
 #: A run takes seconds; one that takes longer than this is broken.
 LIMIT_SECONDS = 180.0
@@ -98,33 +99,21 @@ def demo_submission() -> JsonObject:
     }
 
 
-def summarise(ended: JsonObject, *, seconds: float) -> dict[str, JsonValue]:
+def summarise(ended: RequestResult, *, seconds: float) -> dict[str, JsonValue]:
     """The last line of the demo. Raises AgentServiceError unless the request completed."""
-    for step in steps_of(ended):
-        error = step.get("error")
-        if isinstance(error, Mapping):
-            why = error.get("message")
-            raise AgentServiceError(f"the step {step['name']} ended as {step['status']}: {why}")
-    if ended.get("status") != RequestStatus.COMPLETED:
-        raise AgentServiceError(f"the request {ended.get('id')} ended as {ended.get('status')}")
+    ended.raise_unless_completed()
     return {
-        "request_id": ended.get("id"),
-        "status": ended.get("status"),
+        "request_id": ended.id,
+        "status": ended.status,
         "model": output_of(ended, "draft").get("model"),
         "message_path": output_of(ended, "notify").get("path"),
         "seconds": round(seconds, 1),
     }
 
 
-def steps_of(request: JsonObject) -> list[JsonObject]:
-    """The steps of a request as the API shows them."""
-    steps = request.get("steps")
-    return [cast("JsonObject", step) for step in steps] if isinstance(steps, list) else []
-
-
-def output_of(request: JsonObject, name: str) -> JsonObject:
+def output_of(request: RequestResult, name: str) -> JsonObject:
     """The output of a step; empty while it has none that is an object."""
-    output = next((step.get("output") for step in steps_of(request) if step.get("name") == name), None)
+    output = request.step(name).output
     return output if isinstance(output, Mapping) else {}
 
 
@@ -136,11 +125,10 @@ class Narrator:
         self._began = monotonic()
         self._in_text = False
 
-    def tell(self, event: StreamEvent) -> None:
+    def tell(self, event: RequestEvent) -> None:
         """Write what the event says."""
-        delta = event.data.get("delta")
-        if event.type == EventType.OUTPUT_DELTA and isinstance(delta, str):
-            self._stream.write(delta if self._in_text else f"\n{delta}")
+        if event.type == EventType.OUTPUT_DELTA and event.delta is not None:
+            self._stream.write(event.delta if self._in_text else f"\n{event.delta}")
             self._in_text = True
         else:
             if self._in_text:
@@ -149,10 +137,9 @@ class Narrator:
             self._stream.write(self._line(event))
         self._stream.flush()
 
-    def _line(self, event: StreamEvent) -> str:
+    def _line(self, event: RequestEvent) -> str:
         noun, _, state = event.type.partition(".")
-        error = event.data.get("error")
-        why = f": {error.get('message')}" if isinstance(error, Mapping) else ""
+        why = "" if event.error is None else f": {event.error.message}"
         return f"{monotonic() - self._began:6.2f} s  {event.step or noun:<8} {state}{why}\n"
 
 
@@ -167,27 +154,24 @@ def _settings(configured: Settings, folder: Path) -> Settings:
     )
 
 
-async def _follow(addresses: Addresses, *, log: Path) -> JsonObject:
+async def _follow(addresses: Addresses, *, log: Path) -> RequestResult:
     """Submit the request and tell what happens until it has ended; returns it as it ended."""
     try:
         async with asyncio.timeout(LIMIT_SECONDS), AgentClient(addresses.api_url) as client:
             accepted = await client.submit(demo_submission())
-            request_id = str(accepted.get("id"))
-            _say(f"Submitted request {request_id}: draft → check → notify.\n")
+            _say(f"Submitted request {accepted.id}: draft → check → notify.\n")
             narrator = Narrator(sys.stdout)
-            async with aclosing(client.events(request_id)) as events:
+            async with aclosing(client.stream(accepted.id)) as events:
                 async for event in events:
                     narrator.tell(event)
-            return await client.get(request_id)
+            return await client.get(accepted.id)
     except TimeoutError as late:
         raise AgentServiceError(
             f"the request did not end within {LIMIT_SECONDS:g} s; the log is {log}"
         ) from late
 
 
-async def _unless_broken(
-    following: Coroutine[None, None, JsonObject], broken: Coroutine[None, None, None]
-) -> JsonObject:
+async def _unless_broken(following: Coroutine[None, None, T], broken: Coroutine[None, None, None]) -> T:
     """What `following` returns; raises what `broken` raises if a part ends by itself before that."""
     tasks = asyncio.create_task(following), asyncio.create_task(broken)
     try:
@@ -201,15 +185,15 @@ async def _unless_broken(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _tell_where_things_are(result: JsonObject, ended: JsonObject, folder: Path) -> None:
+def _tell_where_things_are(result: JsonObject, ended: RequestResult, folder: Path) -> None:
     statistics = output_of(ended, "check")
     _say("\nThe statistics of the generated text:")
     for name, value in statistics.items():
         if isinstance(value, int | float):
             _say(f"  {name:<28} {value:g}")
     _say("\nHow long each step took:")
-    for step in steps_of(ended):
-        _say(f"  {step['name']!s:<28} {duration_of(step):.2f} s")
+    for step in ended.steps:
+        _say(f"  {step.name:<28} {_seconds(step):.2f} s")
     _say(f"\nThe message:   {result['message_path']}")
     _say(f"The log:       {folder / LOG}")
     command = f"AGENT_SERVICE_DATA={shlex.quote(str(folder))} {_command()}"
@@ -225,12 +209,8 @@ def _command() -> str:
     return shlex.quote(str(beside)) if beside.exists() else "agent-service"
 
 
-def duration_of(step: JsonObject) -> float:
-    """Seconds from the start of a step's last attempt to its end."""
-    started, finished = step.get("started_at"), step.get("finished_at")
-    if not isinstance(started, str) or not isinstance(finished, str):
-        return 0.0
-    return (datetime.fromisoformat(finished) - datetime.fromisoformat(started)).total_seconds()
+def _seconds(step: StepResult) -> float:
+    return 0.0 if step.duration is None else step.duration.total_seconds()
 
 
 def _say_what_is_ignored(configured: Settings) -> None:

@@ -134,10 +134,10 @@ async def _through_api(stage: Stage, database: str) -> AsyncIterator[Way]:
     async with running_api(stage, database) as address, AgentClient(address) as client:
 
         async def submit() -> str:
-            return str((await client.submit(SUBMISSION))["id"])
+            return (await client.submit(SUBMISSION)).id
 
         async def wait(request_id: str) -> None:
-            async for _ in client.events(request_id):
+            async for _ in client.stream(request_id):
                 continue
 
         yield Way(submit=submit, wait=wait)

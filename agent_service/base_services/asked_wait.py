@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from agent_service.base_services.retry_after import parse_retry_after
+from agent_service.domain.retry_after import parse_retry_after
 
 #: What OpenAI limits, each with a header of what remains and one of when it is whole again.
 _LIMITED = ("requests", "tokens")

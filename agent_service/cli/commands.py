@@ -1,11 +1,8 @@
 """The commands, each a thin call."""
 
 import asyncio
-import json
 import os
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
 from cyclopts import App, Parameter
@@ -15,13 +12,10 @@ from agent_service import main as composition
 from agent_service.cli.doctor import examine
 from agent_service.cli.exit_codes import ExitCode, exit_code_of
 from agent_service.cli.health import api_health, worker_health
-from agent_service.cli.request_commands import print_document, print_events, requests
-from agent_service.cli.running_service import find_api
+from agent_service.cli.request_commands import requests
 from agent_service.cli.service_commands import services
-from agent_service.client import AgentClient
-from agent_service.domain.errors import AgentServiceError, ConfigurationError
-from agent_service.domain.json_value import JsonObject
-from agent_service.domain.request import RequestStatus
+from agent_service.cli.submit_command import submit
+from agent_service.domain.errors import AgentServiceError
 from agent_service.settings import Settings, describe, load_settings, render_env_example
 from agent_service.telemetry import fail_point
 from agent_service.telemetry.logging import configure_logging
@@ -33,6 +27,7 @@ app = App(
     result_action="return_value",
 )
 config = App(name="config", help="Look at the settings.")
+app.command(submit)
 app.command(requests)
 app.command(services)
 app.command(config)
@@ -82,32 +77,6 @@ def worker(service: str, *, queue: Annotated[tuple[str, ...], Parameter(negative
     """
     settings = _start_role()
     return composition.run(composition.worker(settings, service, queue))
-
-
-@app.command
-def submit(
-    file: Annotated[str, Parameter(allow_leading_hyphen=True)],
-    *,
-    wait: bool = False,
-    stream: bool = False,
-    idempotency_key: str | None = None,
-) -> int:
-    """
-    Submit a request to a running API and print what was accepted.
-
-    Parameters
-    ----------
-    file
-        The submission as JSON; `-` reads it from the standard input.
-    wait
-        Wait for the end and print the request as it ended; exit code 1 unless it completed.
-    stream
-        Print each event as one line of JSON until the end; exit code 1 unless it completed.
-    idempotency_key
-        Makes it safe to repeat: the same key and submission give the same request.
-    """
-    submission = _read_submission(file)
-    return asyncio.run(_submit(submission, wait=wait, stream=stream, idempotency_key=idempotency_key))
 
 
 @app.command
@@ -166,22 +135,6 @@ def show() -> int:
     return ExitCode.DONE
 
 
-async def _submit(submission: JsonObject, *, wait: bool, stream: bool, idempotency_key: str | None) -> int:
-    async with AgentClient(find_api(load_settings())) as client:
-        accepted = await client.submit(submission, idempotency_key=idempotency_key)
-        request_id = str(accepted.get("id"))
-        if not wait and not stream:
-            print_document(accepted)
-            return ExitCode.DONE
-        print(f"request {request_id} was accepted", file=sys.stderr)
-        if stream:
-            await print_events(client, request_id)
-        ended = await client.wait(request_id)
-    if wait:
-        print_document(ended)
-    return ExitCode.DONE if ended.get("status") == RequestStatus.COMPLETED else ExitCode.FAILED
-
-
 async def _doctor(*, fix: bool) -> int:
     code = ExitCode.DONE
     async for finding in examine(load_settings(), fix=fix):
@@ -201,18 +154,3 @@ def _start_role() -> Settings:
     for warning in settings.warnings:
         logger.warning("{}", warning)
     return settings
-
-
-def _read_submission(file: str) -> JsonObject:
-    """The JSON object in a file or in the standard input. Raises ConfigurationError."""
-    name = "the standard input" if file == "-" else file
-    try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-        submission = json.loads(text)
-    except OSError as error:
-        raise ConfigurationError(f"{name} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{name} must hold a submission as JSON: {error}") from error
-    if not isinstance(submission, Mapping):
-        raise ConfigurationError(f"{name} must hold a submission: a JSON object")
-    return submission

@@ -4,9 +4,9 @@ import asyncio
 import json
 import sys
 from contextlib import aclosing
-from datetime import UTC, datetime
 
 from agent_service.cli.exit_codes import ExitCode
+from agent_service.cli.option_values import parse_moment
 from agent_service.cli.running_service import find_mongodb
 from agent_service.domain.errors import ConfigurationError
 from agent_service.redrive import DEFAULT_RATE, Redrive, Selection
@@ -58,8 +58,8 @@ def redrive(
         service=service,
         error_code=error_code,
         step=step,
-        since=_moment("--since", since),
-        until=_moment("--until", until),
+        since=parse_moment("--since", since),
+        until=parse_moment("--until", until),
         organization_id=organization,
         limit=limit,
     )
@@ -100,16 +100,3 @@ async def _run(work: Redrive, selection: Selection, rate: float) -> ExitCode:
                 print(f"request {result.original_id} was passed over: {result.problem}", file=sys.stderr)
     print(f"{retried} retried, {passed_over} passed over", file=sys.stderr)
     return ExitCode.FAILED if passed_over else ExitCode.DONE
-
-
-def _moment(option: str, text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        example = "2026-01-31T12:00:00Z"
-        raise ConfigurationError(
-            f"{option} must be a date and time such as {example}, not {text!r}"
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

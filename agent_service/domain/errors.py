@@ -9,6 +9,8 @@ Every error of agent_service, in one tree.
     ├── RequestAlreadyEnded          what has ended cannot be cancelled any more
     ├── RequestNotEnded              only what has ended can be retried
     ├── NothingToRetry               every step completed, and none was named
+    ├── NotCompleted                 what was waited for has ended otherwise
+    ├── StillRunning                 what was waited for has not ended in time
     ├── UnstorableValue              MongoDB could not hold the value
     ├── LeaseLost                    the attempt belongs to another worker now
     ├── StoreError
@@ -75,6 +77,30 @@ class RequestNotEnded(AgentServiceError):
 
 class NothingToRetry(AgentServiceError):
     """Every step of the request completed; name the step from which to run it anew."""
+
+
+class NotCompleted(AgentServiceError):
+    """
+    A request that was waited for, or one of its steps, ended otherwise than completed.
+
+    `status` says how it ended, `step`, `code` and `detail` why, as far as that is known.
+    """
+
+    def __init__(
+        self, request_id: str, *, status: str, step: str | None = None, code: str = "", detail: str = ""
+    ) -> None:
+        self.request_id = request_id
+        self.status = status
+        self.step = step
+        self.code = code
+        self.detail = detail
+        reasons = [f"step {step}" if step else "", code, detail]
+        because = ": ".join(reason for reason in reasons if reason)
+        super().__init__(f"the request {request_id} ended as {status}" + (f": {because}" if because else ""))
+
+
+class StillRunning(AgentServiceError, TimeoutError):
+    """The request had not ended when the time to wait for it was over; it goes on, so wait again."""
 
 
 class UnstorableValue(AgentServiceError):

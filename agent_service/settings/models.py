@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 
 from agent_service.settings.sections import ApiSettings, LogSettings, MongoSettings, Section, SmtpSettings
 from agent_service.settings.service import ServiceSettings
@@ -81,6 +81,16 @@ class Settings(Section):
             must_be="an http:// or https:// address without query and fragment",
             read_by=CLIENT,
             visibility="uri",
+        ),
+    ] = None
+    agent_service_api_key: Annotated[
+        SecretStr | None,
+        Variable(
+            name="AGENT_SERVICE_API_KEY",
+            about="the API key that commands and clients send; unset: none",
+            must_be="text",
+            read_by=CLIENT,
+            visibility="secret",
         ),
     ] = None
     data_folder: Annotated[

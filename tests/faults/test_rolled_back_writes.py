@@ -81,7 +81,7 @@ async def shown_status(fleet: Fleet, request_id: str) -> str:
 async def shown_events(fleet: Fleet, request_id: str) -> list[str]:
     """The types of the events that a reader is shown from the beginning, until nothing more comes."""
     shown: list[str] = []
-    async with AgentClient(fleet.api.url) as client, aclosing(client.events(request_id)) as events:
+    async with AgentClient(fleet.api.url) as client, aclosing(client.stream(request_id)) as events:
         with suppress(TimeoutError):
             while True:
                 async with asyncio.timeout(_SILENCE if BEGUN[-1] in shown else 30):

@@ -1,6 +1,5 @@
 """The commands as they are typed, without a running service."""
 
-import io
 import sys
 from pathlib import Path
 
@@ -67,24 +66,6 @@ def test_a_wrong_command_line_has_the_exit_code_2_and_leaves_stdout_alone(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err
-
-
-@pytest.mark.parametrize(
-    ("text", "what"), [("", "as JSON"), ("{", "as JSON"), ("[]", "a JSON object"), ("[" * 100_000, "as JSON")]
-)
-def test_what_is_no_submission_is_refused_before_anything_is_sent(
-    text: str, what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
-    assert typed("submit -", monkeypatch) == 2
-    assert what in capsys.readouterr().err
-
-
-def test_a_file_that_is_not_there_is_named(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert typed("submit missing.json", monkeypatch) == 2
-    assert "missing.json cannot be read: No such file" in capsys.readouterr().err
 
 
 def test_a_command_without_a_running_api_names_the_variable(

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent_service.base_services.retry_after import LONGEST, parse_retry_after
+from agent_service.domain.retry_after import LONGEST, parse_retry_after
 
 NOW = datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)
 

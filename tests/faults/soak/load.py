@@ -8,12 +8,11 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TypeVar
 
-from agent_service.client import AgentClient
+from agent_service.client import AgentClient, RequestResult
 from agent_service.domain.errors import (
     BaseServiceUnavailable,
     RequestAlreadyEnded,
 )
-from agent_service.domain.json_value import JsonObject
 from tests.faults.soak.plans import RequestPlan, plan_request
 from tests.faults.soak.reader import read_to_the_end
 from tests.faults.soak.stage import Stage
@@ -25,7 +24,6 @@ T = TypeVar("T")
 _PATIENCE = 90.0
 #: So many clients at once, at most; then the next has to wait.
 _MOST_CLIENTS = 600
-_ENDED = ("completed", "failed", "cancelled")
 
 
 class Load:
@@ -108,14 +106,14 @@ class Load:
         if plan.retried:
             await self._retry_if_failed(request_id, key, plan)
 
-    async def _submit(self, send: Callable[[AgentClient], Awaitable[JsonObject]], key: str) -> str | None:
+    async def _submit(self, send: Callable[[AgentClient], Awaitable[RequestResult]], key: str) -> str | None:
         """Submit until it is acknowledged; None if that takes too long."""
         self.tally["submitted"] += 1
         taken = await self._insist(send)
         if taken is None:
             self.tally["not acknowledged"] += 1
             return None
-        request_id = str(taken["id"])
+        request_id = taken.id
         self.tally["acknowledged"] += 1
         self._stage.fleet.acknowledged[request_id] = key
         return request_id
@@ -131,9 +129,9 @@ class Load:
         while True:
             await asyncio.sleep(self._chance.uniform(1, 2))
             request = await self._insist(lambda api: api.get(request_id))
-            if request is None or request["status"] in _ENDED:
+            if request is None or request.ended:
                 break
-        if request is not None and request["status"] == "failed":
+        if request is not None and request.status == "failed":
             self.tally["retried"] += 1
             await self._submit(
                 lambda api: api.retry(

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 
-from agent_service.client import AgentClient, StreamEvent
+from agent_service.client import AgentClient, RequestEvent
 from agent_service.domain.errors import BaseServiceUnavailable
 from tests.faults.support.history import Reading, Seen
 
@@ -29,7 +29,7 @@ async def read_to_the_end(
             await asyncio.sleep(_PAUSE_SECONDS)
         left = hangs_up_after
         try:
-            async with aclosing(any_client().events(request_id, after=cursor)) as events:
+            async with aclosing(any_client().stream(request_id, after=cursor)) as events:
                 async for event in events:
                     cursor = event.id
                     seen.append(_seen(event))
@@ -41,11 +41,5 @@ async def read_to_the_end(
     return Reading(request_id=request_id, events=tuple(seen)), came_back
 
 
-def _seen(event: StreamEvent) -> Seen:
-    attempt, seq = event.data.get("attempt"), event.data.get("seq")
-    return Seen(
-        type=event.type,
-        step=event.step,
-        attempt=attempt if isinstance(attempt, int) else None,
-        seq=seq if isinstance(seq, int) else None,
-    )
+def _seen(event: RequestEvent) -> Seen:
+    return Seen(type=event.type, step=event.step, attempt=event.attempt, seq=event.seq)

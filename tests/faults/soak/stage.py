@@ -151,4 +151,6 @@ class Stage:
         if post.role.command[0] == "api":
             if post.name in self._clients:
                 self._former_clients.append(self._clients[post.name])
-            self._clients[post.name] = AgentClient(post.process.url)
+            self._clients[post.name] = AgentClient(
+                post.process.url, patience=timedelta(0), following_patience=timedelta(0)
+            )

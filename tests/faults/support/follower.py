@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 
-from agent_service.client import AgentClient, StreamEvent
+from agent_service.client import AgentClient, RequestEvent
 from agent_service.domain.errors import AgentServiceError, RequestNotFound
 from tests.faults.support.history import Reading, Seen
 
@@ -24,8 +25,9 @@ async def follow(api_url: Callable[[], str], request_id: str) -> Reading:
     async with asyncio.timeout(_LIMIT):
         while True:
             try:
-                async with AgentClient(api_url()) as client:
-                    async for event in client.events(request_id, after=cursor):
+                # Not this client is to come back, but its user: to whatever API there is then.
+                async with AgentClient(api_url(), following_patience=timedelta(0)) as client:
+                    async for event in client.stream(request_id, after=cursor):
                         cursor = event.id
                         seen.append(_seen(event))
                         if event.type in _ENDS:
@@ -36,11 +38,5 @@ async def follow(api_url: Callable[[], str], request_id: str) -> Reading:
                 await asyncio.sleep(_PAUSE)
 
 
-def _seen(event: StreamEvent) -> Seen:
-    step, attempt, seq = (event.data.get(name) for name in ("step", "attempt", "seq"))
-    return Seen(
-        type=event.type,
-        step=step if isinstance(step, str) else None,
-        attempt=attempt if isinstance(attempt, int) else None,
-        seq=seq if isinstance(seq, int) else None,
-    )
+def _seen(event: RequestEvent) -> Seen:
+    return Seen(type=event.type, step=event.step, attempt=event.attempt, seq=event.seq)
