@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from agent_service.client import AgentClient, StreamEvent
+from agent_service.client import AgentClient, RequestEvent
 from agent_service.local.servers import serve
 from agent_service.store import Store
 from agent_service.workers.generative_worker import GenerativeWorker
@@ -30,30 +30,29 @@ async def generating(
 
 async def ask(client: AgentClient, **step_input: Any) -> str:
     """Submit a request of one step; returns its id."""
-    return str((await client.submit({"service": "generation", "input": step_input}))["id"])
+    return (await client.submit({"service": "generation", "input": step_input})).id
 
 
 async def step_of(client: AgentClient, request_id: str) -> dict[str, Any]:
     """The step of such a request as it is now."""
-    answer: Any = await client.get(request_id)
-    (step,) = answer["steps"]
-    return dict(step)
+    (step,) = (await client.get(request_id)).steps
+    return dict(step.raw)
 
 
-async def events_of(client: AgentClient, request_id: str) -> list[StreamEvent]:
+async def events_of(client: AgentClient, request_id: str) -> list[RequestEvent]:
     """All events of a request, once it has ended."""
     async with asyncio.timeout(DEADLINE_SECONDS):
-        return [event async for event in client.events(request_id)]
+        return [event async for event in client.stream(request_id)]
 
 
 async def first_delta(client: AgentClient, request_id: str) -> None:
     """Return when the first text has come."""
     async with asyncio.timeout(DEADLINE_SECONDS):
-        async for event in client.events(request_id):
+        async for event in client.stream(request_id):
             if event.type == "output.delta":
                 return
 
 
-def text_of(events: list[StreamEvent]) -> str:
+def text_of(events: list[RequestEvent]) -> str:
     """What was streamed."""
-    return "".join(str(event.data["delta"]) for event in events if event.type == "output.delta")
+    return "".join(event.delta or "" for event in events if event.type == "output.delta")
