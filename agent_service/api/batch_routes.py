@@ -4,16 +4,15 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
-from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from loguru import logger
 from starlette.responses import Response
 from starlette.types import Scope
 
 from agent_service.api.bounded_calls import BoundedCalls
-from agent_service.api.caller import caller_of
+from agent_service.api.caller import Submitter
 from agent_service.api.error_handlers import problem_of
 from agent_service.api.idempotency_key import HEADER, LONGEST_KEY, read_idempotency_key
 from agent_service.api.json_request import decode_json, read_body
@@ -30,7 +29,6 @@ from agent_service.domain.errors import (
 )
 from agent_service.domain.json_value import escape_pointer
 from agent_service.domain.planning import MAX_PROBLEMS
-from agent_service.domain.request import Caller
 from agent_service.request_service import RequestService
 from agent_service.request_writer import Accepted
 
@@ -57,7 +55,7 @@ def batch_routes(requests: RequestService, calls: BoundedCalls, *, max_body_byte
         },
         openapi_extra=batch_extra(),
     )
-    async def submit_requests(call: HttpRequest, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
+    async def submit_requests(call: HttpRequest, caller: Submitter) -> Response:
         """Take many requests; with an Idempotency-Key the batch can be sent any number of times."""
         key = _read_key(call)
         submissions, refused = _read_submissions(await read_body(call, max_bytes=max_body_bytes))

@@ -92,13 +92,27 @@ class ApiSettings(Section):
     ] = 8000
     keys_file: Annotated[
         Path | None,
-        Variable(name="API_KEYS_FILE", about="file with the API keys", must_be="a path", read_by=API),
+        Variable(
+            name="API_KEYS_FILE",
+            about="file with API keys, besides those in MongoDB; without a key nobody is served then",
+            must_be="a path",
+            read_by=API,
+        ),
     ] = None
+    require_keys: Annotated[
+        bool,
+        Variable(
+            name="API_REQUIRE_KEYS",
+            about="serve nobody without an API key, even before the first key is made",
+            must_be="true or false",
+            read_by=API,
+        ),
+    ] = False
     allow_anonymous: Annotated[
         bool,
         Variable(
             name="API_ALLOW_ANONYMOUS",
-            about="serve beyond this machine without API keys",
+            about="serve beyond this machine without API keys, until the first key is made",
             must_be="true or false",
             read_by=API,
         ),

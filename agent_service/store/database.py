@@ -26,6 +26,7 @@ from agent_service.store.driver import (
     seeds_of,
 )
 from agent_service.store.indexes import create_indexes, missing_indexes
+from agent_service.store.keys import KeyCollection
 from agent_service.store.leases import LeaseCollection
 from agent_service.store.leftovers import LeftoverCollection
 from agent_service.store.lookout import Look, Lookout
@@ -83,6 +84,7 @@ class Store:
         self.dead_letters = DeadLetterCollection(self._database)
         self.workers = WorkerCollection(self._database)
         self.services = ServiceCollection(self._database)
+        self.keys = KeyCollection(self._database)
         self.lookout = Lookout(self._database)
         self.roster = Roster()
 

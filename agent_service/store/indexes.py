@@ -144,6 +144,12 @@ INDEXES = (
         expires=True,
         serves="forgetting workers that fell silent long ago",
     ),
+    Index(
+        collection="keys",
+        name="organization",
+        keys=("organization_id", "_id"),
+        serves="listing API keys, all or those of one organization",
+    ),
 )
 
 
