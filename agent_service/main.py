@@ -23,6 +23,7 @@ from agent_service.api.listening import (
     say_who_is_served,
 )
 from agent_service.domain.errors import ConfigurationError
+from agent_service.domain.quota import Quota
 from agent_service.domain.request import DEFAULT_QUEUE
 from agent_service.keys.key_ring import KeyRing
 from agent_service.local.addresses import Addresses, published
@@ -181,6 +182,7 @@ async def serving_api(settings: Settings, store: Store) -> AsyncIterator[str]:
         max_attempts={name: service.max_attempts for name, service in settings.services.items()},
         deadline=settings.request_deadline,
         retention=settings.retention,
+        quota=Quota(**dict(settings.limits)),
     )
     app = _load("create_app")(
         store,

@@ -17,12 +17,13 @@ from agent_service.api.error_handlers import problem_of
 from agent_service.api.idempotency_key import HEADER, LONGEST_KEY, read_idempotency_key
 from agent_service.api.json_request import decode_json, read_body
 from agent_service.api.openapi_document import answers, batch_extra
-from agent_service.api.problems import problem_body, refuse
+from agent_service.api.problems import problem_body, refuse, retry_after_seconds
 from agent_service.api.submission_schema import LARGEST_BATCH
 from agent_service.domain.errors import (
     AgentServiceError,
     FieldProblem,
     InvalidSubmission,
+    LimitExceeded,
     StoreError,
     StoreUnavailable,
     WriteOutcomeUnknown,
@@ -118,7 +119,8 @@ def _answer(results: Sequence[Result], scope: Scope) -> Response:
     """
     The results, in the order of the submissions.
 
-    Where nothing was taken and MongoDB is the reason, the whole call failed: that error is raised.
+    Where nothing was taken and MongoDB is the reason, or the limits of the organization for each of them, the
+    whole call failed: that error is raised.
     """
     accepted = [result for result in results if isinstance(result, Accepted)]
     troubles = [result for result in results if isinstance(result, StoreError)]
@@ -130,6 +132,11 @@ def _answer(results: Sequence[Result], scope: Scope) -> Response:
             "{} of {} requests of a batch were not confirmed: {}", len(troubles), len(results), worst
         )
     headers = {"Cache-Control": "no-store"}
+    limited = [result for result in results if isinstance(result, LimitExceeded)]
+    if limited:
+        if len(limited) == len(results):
+            raise limited[0]
+        headers["Retry-After"] = retry_after_seconds(limited[0].retry_after)
     if accepted and all(result.replayed for result in accepted):
         headers["Idempotency-Replayed"] = "true"
     return Response(

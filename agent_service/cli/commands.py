@@ -15,6 +15,7 @@ from agent_service import main as composition
 from agent_service.cli.doctor import examine
 from agent_service.cli.exit_codes import ExitCode, exit_code_of
 from agent_service.cli.health import api_health, worker_health
+from agent_service.cli.key_commands import keys
 from agent_service.cli.request_commands import print_document, print_events, requests
 from agent_service.cli.running_service import find_api
 from agent_service.cli.service_commands import services
@@ -35,6 +36,7 @@ app = App(
 config = App(name="config", help="Look at the settings.")
 app.command(requests)
 app.command(services)
+app.command(keys)
 app.command(config)
 
 

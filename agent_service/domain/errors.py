@@ -9,6 +9,7 @@ Every error of agent_service, in one tree.
     ├── RequestAlreadyEnded          what has ended cannot be cancelled any more
     ├── RequestNotEnded              only what has ended can be retried
     ├── NothingToRetry               every step completed, and none was named
+    ├── LimitExceeded                the organization has or submits too much just now
     ├── UnstorableValue              MongoDB could not hold the value
     ├── LeaseLost                    the attempt belongs to another worker now
     ├── StoreError
@@ -75,6 +76,14 @@ class RequestNotEnded(AgentServiceError):
 
 class NothingToRetry(AgentServiceError):
     """Every step of the request completed; name the step from which to run it anew."""
+
+
+class LimitExceeded(AgentServiceError):
+    """The organization has as many open requests as it may, or submits too fast; wait for `retry_after`."""
+
+    def __init__(self, message: str, retry_after: timedelta) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
 
 
 class UnstorableValue(AgentServiceError):

@@ -8,7 +8,14 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from agent_service.settings.sections import ApiSettings, LogSettings, MongoSettings, Section, SmtpSettings
+from agent_service.settings.sections import (
+    ApiSettings,
+    LimitSettings,
+    LogSettings,
+    MongoSettings,
+    Section,
+    SmtpSettings,
+)
 from agent_service.settings.service import ServiceSettings
 from agent_service.settings.service_names import STANDARD_SERVICES, parse_service_names
 from agent_service.settings.sources import Origin
@@ -41,6 +48,7 @@ class Settings(Section):
     #: By name: the standard services and the further ones, always with all their values.
     services: Mapping[str, ServiceSettings] = Field(default_factory=_standard_services)
     api: ApiSettings = ApiSettings()
+    limits: LimitSettings = LimitSettings()
     request_deadline: Annotated[
         timedelta,
         duration(),

@@ -71,6 +71,33 @@ class MongoSettings(Section):
     ] = None
 
 
+class LimitSettings(Section):
+    """What each organization may ask for."""
+
+    title: ClassVar[str] = "Limits of each organization"
+
+    max_open_requests: Annotated[
+        int | None,
+        Field(ge=1),
+        Variable(
+            name="ORGANIZATION_MAX_OPEN_REQUESTS",
+            about="requests of one organization that may be open at a time, over all processes; unset: any",
+            must_be="a whole number, 1 at least",
+            read_by=API,
+        ),
+    ] = None
+    submissions_per_minute: Annotated[
+        int | None,
+        Field(ge=1),
+        Variable(
+            name="ORGANIZATION_SUBMISSIONS_PER_MINUTE",
+            about="requests that one organization may submit in a minute, over all processes; unset: any",
+            must_be="a whole number, 1 at least",
+            read_by=API,
+        ),
+    ] = None
+
+
 class ApiSettings(Section):
     """How the HTTP API is served."""
 

@@ -152,6 +152,21 @@ INDEXES = (
     ),
 )
 
+#: Made only where the open requests of an organization are limited, and of no cost elsewhere.
+OPEN_REQUESTS = Index(
+    collection="requests",
+    name="open",
+    keys=("organization_id", "status"),
+    partial={"status": {"$in": ["accepted", "running"]}},
+    serves="counting the open requests of an organization",
+)
+
+
+async def create_index(database: Database, index: Index) -> None:
+    """Create one index, if it is not there. Raises what `create_indexes` does."""
+    with writing(_BUILD_LIMIT):
+        await database[index.collection].create_indexes([index.model(mock=is_mock(database))])
+
 
 async def create_indexes(database: Database) -> None:
     """

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
-from agent_service.domain.api_key import ApiKey
 from agent_service.domain.errors import ConfigurationError, StoreUnavailable
 from agent_service.keys.key_file import KeyFile
 from agent_service.keys.key_ring import KeyRing
@@ -15,7 +14,6 @@ from agent_service.settings import ApiSettings
 from agent_service.store import Store
 from tests.support.api_keys import a_key, expired_key, revoked_key, stored_key
 from tests.support.explained_commands import CommandRecorder, Document
-from tests.support.waiting import until
 
 AT_ONCE = timedelta(0)
 NOBODY = "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=50"
@@ -86,16 +84,12 @@ async def test_a_key_is_looked_up_once_in_a_while_and_its_use_noted(
     for _ in range(50):
         assert await ring.find(text) is not None
 
-    async def noted() -> ApiKey | None:
-        found = await recorded_store.keys.find(key.id)
-        return found if found is not None and found.last_used_at else None
-
-    await until(noted)
+    await recorded_store.calls.finish()
+    assert [command["filter"] for command in recorder.named("find")] == [{"_id": key.id}]
     assert len(recorder.named("update")) == 1
-    asked = [command["filter"] for command in recorder.named("find")]
-    # The others are those of this test.
-    assert asked[0] == {"_id": key.id}
-    assert len(asked) < 50
+    found = await recorded_store.keys.find(key.id)
+    assert found is not None
+    assert found.last_used_at is not None
 
 
 async def test_a_file_works_without_mongodb(nobody: Store, file: KeyFile) -> None:
