@@ -9,7 +9,6 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
-from types import TracebackType
 from typing import Self, cast
 from urllib.parse import quote, urlsplit
 
@@ -44,7 +43,8 @@ _REFUSALS = {
     "nothing_to_retry": NothingToRetry,
 }
 _ENDS = frozenset({"request.completed", "request.failed", "request.cancelled"})
-_DRAINING = "server.draining"
+#: What the server says of itself before it closes a stream.
+_OF_SERVER = "server."
 #: What the API takes as an idempotency key.
 _KEY = re.compile(r"[!-~]{1,255}")
 
@@ -72,22 +72,21 @@ class AgentClient:
     like), and `BaseServiceRejected` when the answer cannot be used.
     """
 
-    def __init__(self, base_url: str, *, answer_limit: timedelta = ANSWER_LIMIT) -> None:
+    def __init__(
+        self, base_url: str, *, api_key: str | None = None, answer_limit: timedelta = ANSWER_LIMIT
+    ) -> None:
         self._base_url = base_url.rstrip("/")
         # Trust no proxy of the environment on the way to a loopback address.
         self._http = httpx2.AsyncClient(
-            timeout=answer_limit.total_seconds(), trust_env=not _is_local(self._base_url)
+            headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"},
+            timeout=answer_limit.total_seconds(),
+            trust_env=not _is_local(self._base_url),
         )
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -157,7 +156,7 @@ class AgentClient:
                 async with self._stream(request_id, cursor) as stream:
                     opened = True
                     async for event in stream:
-                        if event.type == _DRAINING:
+                        if event.type.startswith(_OF_SERVER):
                             break
                         cursor, failures = event.id, 0
                         yield event
@@ -231,9 +230,7 @@ def _read_object(answer: httpx2.Response, *, request_id: str = "") -> JsonObject
         raise _explain(answer, request_id)
     found = _find_object(answer)
     if found is None:
-        raise BaseServiceRejected(
-            "unusable_answer", "the answer is no JSON object; is this an agent_service?"
-        )
+        raise BaseServiceRejected("unusable_answer", "the answer is no JSON object; is it an agent_service?")
     return found
 
 
@@ -259,8 +256,9 @@ def _explain(answer: httpx2.Response, request_id: str) -> AgentServiceError:
     if code in _REFUSALS:
         return _REFUSALS[code](detail)
     if status in (400, 413, 415, 422):
-        problems = _list_problems(problem.get("errors"))
-        return InvalidSubmission(problems or [FieldProblem(pointer="", detail=detail)])
+        return InvalidSubmission(
+            _list_problems(problem.get("errors")) or [FieldProblem(pointer="", detail=detail)]
+        )
     if status in (408, 425, 429) or status >= 500:
         return BaseServiceUnavailable(code, detail, answered=True)
     return BaseServiceRejected(code, detail)

@@ -17,9 +17,8 @@ from agent_service.cli.exit_codes import ExitCode, exit_code_of
 from agent_service.cli.health import api_health, worker_health
 from agent_service.cli.key_commands import keys
 from agent_service.cli.request_commands import print_document, print_events, requests
-from agent_service.cli.running_service import find_api
+from agent_service.cli.running_service import open_client
 from agent_service.cli.service_commands import services
-from agent_service.client import AgentClient
 from agent_service.domain.errors import AgentServiceError, ConfigurationError
 from agent_service.domain.json_value import JsonObject
 from agent_service.domain.request import RequestStatus
@@ -169,7 +168,7 @@ def show() -> int:
 
 
 async def _submit(submission: JsonObject, *, wait: bool, stream: bool, idempotency_key: str | None) -> int:
-    async with AgentClient(find_api(load_settings())) as client:
+    async with open_client(load_settings()) as client:
         accepted = await client.submit(submission, idempotency_key=idempotency_key)
         request_id = str(accepted.get("id"))
         if not wait and not stream:

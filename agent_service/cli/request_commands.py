@@ -8,7 +8,7 @@ from cyclopts import App
 
 from agent_service.cli.exit_codes import ExitCode
 from agent_service.cli.redrive_command import redrive
-from agent_service.cli.running_service import find_api
+from agent_service.cli.running_service import open_client
 from agent_service.client import AgentClient, StreamEvent
 from agent_service.domain.json_value import JsonObject
 from agent_service.settings import load_settings
@@ -65,25 +65,25 @@ def print_document(document: JsonObject) -> None:
 
 
 async def _get(request_id: str) -> int:
-    async with AgentClient(find_api(load_settings())) as client:
+    async with open_client(load_settings()) as client:
         print_document(await client.get(request_id))
     return ExitCode.DONE
 
 
 async def _events(request_id: str) -> int:
-    async with AgentClient(find_api(load_settings())) as client:
+    async with open_client(load_settings()) as client:
         await print_events(client, request_id)
     return ExitCode.DONE
 
 
 async def _cancel(request_id: str) -> int:
-    async with AgentClient(find_api(load_settings())) as client:
+    async with open_client(load_settings()) as client:
         print_document(await client.cancel(request_id))
     return ExitCode.DONE
 
 
 async def _retry(request_id: str, from_step: str | None, idempotency_key: str | None) -> int:
-    async with AgentClient(find_api(load_settings())) as client:
+    async with open_client(load_settings()) as client:
         print_document(await client.retry(request_id, from_step=from_step, idempotency_key=idempotency_key))
     return ExitCode.DONE
 

@@ -1,5 +1,6 @@
 """Where the commands find the service that they speak to."""
 
+from agent_service.client import AgentClient
 from agent_service.domain.errors import ConfigurationError
 from agent_service.local.addresses import find_addresses
 from agent_service.settings import Settings
@@ -16,6 +17,12 @@ def find_api(settings: Settings) -> str:
             " Start `agent-service dev`, or set AGENT_SERVICE_URL to the address of an API"
         )
     return addresses.api_url
+
+
+def open_client(settings: Settings) -> AgentClient:
+    """A client of that API, with the key in AGENT_SERVICE_API_KEY. Raises ConfigurationError."""
+    key = settings.agent_service_api_key
+    return AgentClient(find_api(settings), api_key=None if key is None else key.get_secret_value())
 
 
 def find_mongodb(settings: Settings) -> str:

@@ -19,7 +19,7 @@ from agent_service.settings.sections import (
 from agent_service.settings.service import ServiceSettings
 from agent_service.settings.service_names import STANDARD_SERVICES, parse_service_names
 from agent_service.settings.sources import Origin
-from agent_service.settings.value_types import DAY, SECOND, HttpAddress, duration
+from agent_service.settings.value_types import DAY, SECOND, BearerToken, HttpAddress, duration
 from agent_service.settings.variable import API, CLIENT, DEV, EVERY_ROLE, Variable
 
 
@@ -89,6 +89,16 @@ class Settings(Section):
             must_be="an http:// or https:// address without query and fragment",
             read_by=CLIENT,
             visibility="uri",
+        ),
+    ] = None
+    agent_service_api_key: Annotated[
+        BearerToken | None,
+        Variable(
+            name="AGENT_SERVICE_API_KEY",
+            about="the API key that commands send to it",
+            must_be="an API key, without spaces",
+            read_by=CLIENT,
+            visibility="secret",
         ),
     ] = None
     data_folder: Annotated[

@@ -163,6 +163,30 @@ async def test_a_stream_that_breaks_goes_on_where_it_broke(monkeypatch: pytest.M
     assert asked == [None, "@0", "@0", "@0,a:1.1"]
 
 
+async def test_the_api_key_goes_with_every_call_and_a_reader_whose_key_is_withdrawn_is_told() -> None:
+    sent: list[str | None] = []
+
+    def answer(request: Request) -> Response:
+        sent.append(request.headers.get("Authorization"))
+        if len(sent) == 1:
+            return JSONResponse({"id": "r1"})
+        if len(sent) == 2:
+            last = 'event: server.unauthorized\ndata: {"type": "server.unauthorized"}\n\n'
+            return streaming(frame("request.accepted", "@0"), last)
+        return JSONResponse({"code": "invalid_key", "detail": "not valid"}, status_code=401)
+
+    app = Starlette(routes=[Route("/{path:path}", answer, methods=["GET"])])
+    events = []
+    async with serve(app) as server, AgentClient(server.base_url, api_key="k") as client:
+        await client.get("r1")
+        stream = client.events("r1")
+        events.append((await anext(stream)).type)
+        with pytest.raises(BaseServiceRejected, match="invalid_key"):
+            await anext(stream)
+    assert events == ["request.accepted"]
+    assert sent == ["Bearer k"] * 3
+
+
 async def test_a_stream_that_cannot_be_opened_is_an_error_at_once() -> None:
     async with AgentClient("http://127.0.0.1:9") as client:
         with pytest.raises(BaseServiceUnavailable, match="does not answer"):
