@@ -85,6 +85,15 @@ async def test_two_processes_together_never_take_more_than_may_be_open(
     assert open_now == 30
 
 
+async def test_what_another_process_is_storing_just_now_counts_already(store: Store) -> None:
+    service = limited(store, max_open_requests=3)
+    await store.quotas.take("acme", 2, Quota(max_open_requests=3), token="elsewhere")
+    assert taken(await submit_many(service, 3)) == 1
+    await store.calls.finish()
+    await store.quotas.give_back("acme", token="elsewhere", unused=0)
+    assert taken(await submit_many(service, 3)) == 2
+
+
 async def test_no_more_is_submitted_in_a_minute_than_may_be(store: Store, second_store: Store) -> None:
     services = [limited(each, submissions_per_minute=20) for each in (store, second_store)]
     results = await asyncio.gather(*(submit_many(service, 30) for service in services))
