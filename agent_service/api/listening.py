@@ -6,6 +6,7 @@ import socket
 from loguru import logger
 
 from agent_service.domain.errors import ConfigurationError
+from agent_service.keys.key_file import KeyFile
 from agent_service.settings import ApiSettings
 
 #: What this machine calls itself.
@@ -26,6 +27,8 @@ def check_listening(settings: ApiSettings) -> None:
             " set API_KEYS_FILE, or API_REQUIRE_KEYS=true for keys in MongoDB; or set"
             " API_ALLOW_ANONYMOUS=true if that is what you want"
         )
+    if settings.keys_file is not None:
+        KeyFile(settings.keys_file).keys()
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

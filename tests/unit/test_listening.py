@@ -56,12 +56,22 @@ def test_anonymous_use_from_elsewhere_must_be_allowed() -> None:
 
 
 @pytest.mark.parametrize("keys", [{"require_keys": True}, {"keys_file": Path("keys")}])
-def test_who_asks_for_keys_may_listen_everywhere_and_under_any_name(keys: dict[str, Any]) -> None:
+def test_who_asks_for_keys_may_listen_everywhere_and_under_any_name(
+    keys: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("keys").touch()
     settings = ApiSettings(host="0.0.0.0", port=0, **keys)
     check_listening(settings)
     assert admitted_hosts(settings) is None
     with pytest.raises(ConfigurationError, match="leave one out"):
         check_listening(ApiSettings(port=0, allow_anonymous=True, **keys))
+
+
+def test_a_wrong_key_file_is_found_before_anything_is_started(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("{", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="line 1 is no API key"):
+        check_listening(ApiSettings(port=0, keys_file=tmp_path / "keys"))
 
 
 def test_without_keys_only_the_names_of_this_machine_are_answered() -> None:
