@@ -16,9 +16,16 @@ from typing import Any, Protocol, cast
 
 from loguru import logger
 
-from agent_service.api.listening import LOOPBACK_HOSTS, address_of, check_listening, is_loopback
+from agent_service.api.listening import (
+    address_of,
+    admitted_hosts,
+    check_listening,
+    say_who_is_served,
+)
 from agent_service.domain.errors import ConfigurationError
+from agent_service.domain.quota import Quota
 from agent_service.domain.request import DEFAULT_QUEUE
+from agent_service.keys.key_ring import KeyRing
 from agent_service.local.addresses import Addresses, published
 from agent_service.request_service import RequestService
 from agent_service.settings import Settings, mask_uri
@@ -175,21 +182,16 @@ async def serving_api(settings: Settings, store: Store) -> AsyncIterator[str]:
         max_attempts={name: service.max_attempts for name, service in settings.services.items()},
         deadline=settings.request_deadline,
         retention=settings.retention,
+        quota=Quota(**dict(settings.limits)),
     )
-    anonymous = settings.api.allow_anonymous
     app = _load("create_app")(
         store,
         requests,
         max_body_bytes=settings.api.max_body_bytes,
-        hosts=None if anonymous else LOOPBACK_HOSTS | {settings.api.host},
+        keys=KeyRing.of(settings.api, store),
+        hosts=admitted_hosts(settings.api),
     )
-    if not is_loopback(settings.api.host):
-        logger.warning(
-            "ANYONE who reaches {}:{} can submit and read requests: API_ALLOW_ANONYMOUS is true and there are"
-            " no API keys",
-            settings.api.host,
-            settings.api.port,
-        )
+    say_who_is_served(settings.api)
     async with _load("serve")(app, host=settings.api.host, port=settings.api.port) as server:
         logger.info("the API listens on {}:{}", server.host, server.port)
         try:

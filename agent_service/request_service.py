@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -15,11 +15,13 @@ from agent_service.domain.errors import (
     RequestNotFound,
 )
 from agent_service.domain.events import Cursor, Event
+from agent_service.domain.quota import Quota
 from agent_service.domain.request import Caller, Request, RequestStatus, Submission, new_request_id
 from agent_service.domain.retrying import choose_reused, retry_fingerprint
 from agent_service.domain.stop import CANCELLED
 from agent_service.domain.submission import fingerprint, parse_submission
 from agent_service.event_reader import EventReader, in_order
+from agent_service.organization_limits import OrganizationLimits
 from agent_service.request_writer import Accepted, RequestWriter
 from agent_service.settings import load_settings
 from agent_service.store import Store
@@ -32,6 +34,7 @@ from agent_service.telemetry import fail_point
 DEFAULT_DEADLINE = timedelta(days=1)
 #: Submissions of one caller that are checked in one go.
 _AT_ONCE = 100
+_NO_QUOTA = Quota()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +58,8 @@ class RequestService:
     The way in: `await RequestService(store).submit({...})` is all that a Python program needs.
 
     `max_attempts` says, for each service that a step may name, how many tries its steps have; left out, it
-    and the other values come from the environment.
+    and the other values come from the environment. `quota` limits every organization, except inside a
+    caller's transaction; it is for an API that strangers call, so it never comes from the environment here.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class RequestService:
         max_attempts: Mapping[str, int] | None = None,
         deadline: timedelta = DEFAULT_DEADLINE,
         retention: timedelta = DEFAULT_RETENTION,
+        quota: Quota = _NO_QUOTA,
     ) -> None:
         if max_attempts is None:
             settings = load_settings()
@@ -75,6 +80,7 @@ class RequestService:
         self._deadline = deadline
         self._contexts = ContextManager(store, retention=retention)
         self._writer = RequestWriter(store, self._contexts)
+        self._limits = OrganizationLimits(store, quota) if quota.limits_anything else None
         self._events = EventReader(store)
 
     async def submit(
@@ -90,8 +96,9 @@ class RequestService:
 
         With `session`, a session of PyMongo in a transaction, everything is part of that transaction and
         nothing is claimed before it commits. Raises `InvalidSubmission`, `IdempotencyConflict`,
-        `UnstorableValue`, `NotDurableYet`, `StoreUnavailable`, or `WriteOutcomeUnknown`; then the same key
-        tells the rest. Who is cancelled here has submitted all the same, except inside a transaction.
+        `LimitExceeded`, `UnstorableValue`, `NotDurableYet`, `StoreUnavailable`, or `WriteOutcomeUnknown`;
+        then the same key tells the rest. Who is cancelled here has submitted all the same, except inside a
+        transaction.
         """
         call = self._submit(self._checked(submission), caller or Caller(), idempotency_key, session)
         return await (call if session is not None else self._store.calls.run(call))
@@ -121,7 +128,7 @@ class RequestService:
         async def submit(submission: object, key: str | None) -> Accepted | AgentServiceError:
             try:
                 request = self._new_request(self._checked(submission), caller, key)
-                return await self._writer.submit(request, size=check_request_size(request))
+                return await self._write(request)
             except AgentServiceError as error:
                 return error
 
@@ -144,11 +151,20 @@ class RequestService:
         # Without the unique index two requests could have the same idempotency key.
         await self._store.prepare_within(CALLER_LIMIT)
         request = self._new_request(submission, caller, idempotency_key)
-        size = check_request_size(request)
         if session is None:
-            return await self._writer.submit(request, size=size)
+            return await self._write(request)
+        check_request_size(request)
         with at_most(CALLER_LIMIT):
             return await self._writer.submit_apart(request, session=session)
+
+    async def _write(self, request: Request, *, apart: bool = False) -> Accepted:
+        """Store a request, alone or with others, if its organization may have another one."""
+        size = check_request_size(request)
+
+        def write() -> Awaitable[Accepted]:
+            return self._writer.submit_apart(request) if apart else self._writer.submit(request, size=size)
+
+        return await (write() if self._limits is None else self._limits.submit(request, write))
 
     async def retry(
         self,
@@ -189,8 +205,7 @@ class RequestService:
                 retry_of=original.id,
                 reused=choose_reused(original.submission.steps, completed, from_step),
             )
-            check_request_size(request)
-            return await self._writer.submit_apart(request)
+            return await self._write(request, apart=True)
 
     async def cancel(self, request_id: str, *, organization_id: str | None = None) -> RequestView:
         """

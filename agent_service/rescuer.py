@@ -35,6 +35,7 @@ from agent_service.store.leftovers import LEFTOVER_KINDS
 from agent_service.store.lookout import EVERY_NEED, Look, Need
 from agent_service.store.paging import Page
 from agent_service.telemetry import fail_point
+from agent_service.telemetry.log_fields import log_fields
 
 #: How long whoever wrote an end, or inserted a request, has to finish the job before somebody else does.
 GRACE = timedelta(seconds=5)
@@ -173,7 +174,7 @@ class Rescuer:
         fail_point.reach("reclaim.before")
         if await self._contexts.take_back(context, transition):
             fail_point.reach("reclaim.taken")
-            logger.bind(context_id=context.id, request_id=context.request_id).warning(
+            logger.bind(**log_fields(context)).warning(
                 "attempt {} lost its lease; the context is {}", context.attempt, transition.status
             )
             # One that was to be tried again may have ended instead, as its request was stopped.

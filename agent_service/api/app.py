@@ -17,6 +17,7 @@ from agent_service.api.health_routes import health_routes
 from agent_service.api.host_guard import HostGuard
 from agent_service.api.openapi_document import PROBLEM_RESPONSES, DocumentedApi
 from agent_service.api.request_routes import request_routes
+from agent_service.keys.key_ring import KeyRing
 from agent_service.request_service import RequestService
 from agent_service.store import Store
 
@@ -29,6 +30,7 @@ def create_app(
     requests: RequestService,
     *,
     max_body_bytes: int,
+    keys: KeyRing | None = None,
     hosts: Collection[str] | None = None,
     ping_every: timedelta = PING_EVERY,
     answer_within: timedelta = ANSWER_WITHIN,
@@ -36,8 +38,8 @@ def create_app(
     """
     The API over a store and the service that works on it; the caller opens and closes both.
 
-    `hosts`, if given, are the only names under which it answers. `app.state.draining` is an
-    `asyncio.Event`: once set, open event streams say so and end.
+    `keys` are those that open it; left out, those in the store. `hosts`, if given, are the only names under
+    which it answers. `app.state.draining` is an `asyncio.Event`: once set, open event streams say so and end.
     """
     calls = BoundedCalls(answer_within)
     draining = asyncio.Event()
@@ -58,6 +60,7 @@ def create_app(
         responses=PROBLEM_RESPONSES,
     )
     app.state.draining = draining
+    app.state.keys = keys or KeyRing(store)
     if hosts is not None:
         app.add_middleware(HostGuard, hosts=hosts)
     app.add_middleware(Boundary)

@@ -4,33 +4,32 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
-from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from loguru import logger
 from starlette.responses import Response
 from starlette.types import Scope
 
 from agent_service.api.bounded_calls import BoundedCalls
-from agent_service.api.caller import caller_of
+from agent_service.api.caller import Submitter
 from agent_service.api.error_handlers import problem_of
 from agent_service.api.idempotency_key import HEADER, LONGEST_KEY, read_idempotency_key
 from agent_service.api.json_request import decode_json, read_body
 from agent_service.api.openapi_document import answers, batch_extra
-from agent_service.api.problems import problem_body, refuse
+from agent_service.api.problems import problem_body, refuse, retry_after_seconds
 from agent_service.api.submission_schema import LARGEST_BATCH
 from agent_service.domain.errors import (
     AgentServiceError,
     FieldProblem,
     InvalidSubmission,
+    LimitExceeded,
     StoreError,
     StoreUnavailable,
     WriteOutcomeUnknown,
 )
 from agent_service.domain.json_value import escape_pointer
 from agent_service.domain.planning import MAX_PROBLEMS
-from agent_service.domain.request import Caller
 from agent_service.request_service import RequestService
 from agent_service.request_writer import Accepted
 
@@ -57,7 +56,7 @@ def batch_routes(requests: RequestService, calls: BoundedCalls, *, max_body_byte
         },
         openapi_extra=batch_extra(),
     )
-    async def submit_requests(call: HttpRequest, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
+    async def submit_requests(call: HttpRequest, caller: Submitter) -> Response:
         """Take many requests; with an Idempotency-Key the batch can be sent any number of times."""
         key = _read_key(call)
         submissions, refused = _read_submissions(await read_body(call, max_bytes=max_body_bytes))
@@ -120,7 +119,8 @@ def _answer(results: Sequence[Result], scope: Scope) -> Response:
     """
     The results, in the order of the submissions.
 
-    Where nothing was taken and MongoDB is the reason, the whole call failed: that error is raised.
+    Where nothing was taken and MongoDB is the reason, or the limits of the organization for each of them, the
+    whole call failed: that error is raised.
     """
     accepted = [result for result in results if isinstance(result, Accepted)]
     troubles = [result for result in results if isinstance(result, StoreError)]
@@ -132,6 +132,11 @@ def _answer(results: Sequence[Result], scope: Scope) -> Response:
             "{} of {} requests of a batch were not confirmed: {}", len(troubles), len(results), worst
         )
     headers = {"Cache-Control": "no-store"}
+    limited = [result for result in results if isinstance(result, LimitExceeded)]
+    if limited:
+        if len(limited) == len(results):
+            raise limited[0]
+        headers["Retry-After"] = retry_after_seconds(limited[0].retry_after)
     if accepted and all(result.replayed for result in accepted):
         headers["Idempotency-Replayed"] = "true"
     return Response(

@@ -1,12 +1,25 @@
-"""On whose behalf a call comes: the one place that knows, so that API keys have where to go."""
+"""
+On whose behalf a call comes, and whether it may do what its route does.
+
+Every route says which scope it asks for, in the type of its caller: `caller: Reader`, `caller: Submitter`,
+`caller: Canceller` or `caller: Administrator`; or that it asks for none: `dependencies=[OPEN_TO_ALL]`.
+`create_app` refuses a route that says nothing.
+"""
 
 import re
+from collections.abc import AsyncGenerator
 from http import HTTPStatus
+from typing import Annotated
 
+from fastapi import Depends, Security
 from fastapi import Request as HttpRequest
+from fastapi.security import HTTPBearer
+from loguru import logger
 
+from agent_service.api.access import admit
 from agent_service.api.problems import refuse
-from agent_service.domain.request import DEFAULT_ORGANIZATION, Caller
+from agent_service.domain.api_key import Scope
+from agent_service.domain.request import Caller
 
 USER_ID = "X-User-Id"
 CORRELATION_ID = "X-Correlation-Id"
@@ -17,18 +30,57 @@ LONGEST_IDENTIFIER = 255
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-async def caller_of(call: HttpRequest) -> Caller:
-    """
-    The caller of an HTTP call; without keys every call is of the default organization.
+#: Only tells the OpenAPI document that a key is asked for, and how; it refuses nothing.
+_BEARER = HTTPBearer(
+    scheme_name="api_key",
+    bearerFormat="ask_live_ID_SECRET",
+    description="An API key, made with `agent-service keys create`.",
+    auto_error=False,
+)
 
-    Raises HttpProblem (400) for an id that is too long or not plain text.
-    """
-    return Caller(
-        organization_id=DEFAULT_ORGANIZATION,
-        user_id=_identifier(call, USER_ID),
-        correlation_id=_identifier(call, CORRELATION_ID),
-        traceparent=_traceparent(call),
-    )
+
+class CallerWith:
+    """A dependency that yields the caller of a call, once its key has been found to have a scope."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    async def __call__(
+        self, call: HttpRequest, _: Annotated[object, Security(_BEARER)]
+    ) -> AsyncGenerator[Caller, None]:
+        """
+        The caller; what is logged until the call is answered says who it was.
+
+        Raises HttpProblem (400) for an id that is too long or not plain text, and (401, 403) for a key that
+        opens nothing or not this.
+        """
+        access = await admit(call, self.scope)
+        caller = Caller(
+            organization_id=access.organization_id,
+            user_id=_identifier(call, USER_ID),
+            correlation_id=_identifier(call, CORRELATION_ID),
+            traceparent=_traceparent(call),
+        )
+        with logger.contextualize(**_log_fields(call, caller)):
+            yield caller
+
+
+def open_to_all() -> None:
+    """A dependency that says: this route is for everybody, without a key."""
+
+
+# FastAPI writes the scopes into the OpenAPI document.
+Submitter = Annotated[Caller, Security(CallerWith(Scope.SUBMIT), scopes=[Scope.SUBMIT.value])]
+Reader = Annotated[Caller, Security(CallerWith(Scope.READ), scopes=[Scope.READ.value])]
+Canceller = Annotated[Caller, Security(CallerWith(Scope.CANCEL), scopes=[Scope.CANCEL.value])]
+Administrator = Annotated[Caller, Security(CallerWith(Scope.ADMIN), scopes=[Scope.ADMIN.value])]
+OPEN_TO_ALL = Depends(open_to_all)
+
+
+def _log_fields(call: HttpRequest, caller: Caller) -> dict[str, str]:
+    fields = {"organization_id": caller.organization_id, "correlation_id": caller.correlation_id}
+    fields["request_id"] = call.path_params.get("request_id")
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _identifier(call: HttpRequest, name: str) -> str | None:

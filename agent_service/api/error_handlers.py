@@ -17,6 +17,7 @@ from agent_service.domain.errors import (
     FieldProblem,
     IdempotencyConflict,
     InvalidSubmission,
+    LimitExceeded,
     NotDurableYet,
     NothingToRetry,
     RequestAlreadyEnded,
@@ -51,6 +52,9 @@ def problem_of(error: Exception) -> Problem | None:
             return Problem(status=HTTPStatus.NOT_FOUND, code="request_not_found", detail=detail)
         case RequestAlreadyEnded() | RequestNotEnded() | NothingToRetry():
             return Problem(status=HTTPStatus.CONFLICT, code=_CONFLICTS[type(error)], detail=str(error))
+        case LimitExceeded():
+            status, code = HTTPStatus.TOO_MANY_REQUESTS, "limit_exceeded"
+            return Problem(status=status, code=code, detail=str(error), retry_after=error.retry_after)
         case InvalidCursor():
             return Problem(status=HTTPStatus.BAD_REQUEST, code="invalid_cursor", detail=str(error))
         case StoreError():

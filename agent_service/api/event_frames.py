@@ -12,6 +12,8 @@ OPENING = b"retry: 3000\n\n"
 PING = b": ping\n\n"
 #: The event that says: this process stops, connect again and go on where you are.
 DRAINING = "server.draining"
+#: The event that says: whoever reads this may not any more, because of a key that was revoked or has expired.
+UNAUTHORIZED = "server.unauthorized"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,12 @@ def draining_frame(request_id: str) -> bytes:
     """The last frame of a process that stops; it has no id, so the client's cursor stays where it is."""
     data = _line({"type": DRAINING, "request_id": request_id})
     return f"event: {DRAINING}\nretry: 1000\ndata: {data}\n\n".encode()
+
+
+def unauthorized_frame(request_id: str) -> bytes:
+    """The last frame for a reader whose key opens nothing any more; it has no id either."""
+    data = _line({"type": UNAUTHORIZED, "request_id": request_id})
+    return f"event: {UNAUTHORIZED}\ndata: {data}\n\n".encode()
 
 
 def _line(body: dict[str, object]) -> str:

@@ -5,19 +5,19 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from fastapi import Request as HttpRequest
 from starlette.responses import Response
 
+from agent_service.api.access import access_of
 from agent_service.api.bounded_calls import BoundedCalls
-from agent_service.api.caller import caller_of
+from agent_service.api.caller import Reader
 from agent_service.api.event_frames import EventBody
 from agent_service.api.event_stream import EventStream
 from agent_service.api.openapi_document import answers, last_event_id_extra
 from agent_service.api.problems import refuse
 from agent_service.domain.errors import RequestNotFound, StoreUnavailable
 from agent_service.domain.events import Cursor, InvalidCursor
-from agent_service.domain.request import Caller
 from agent_service.request_service import RequestService
 from agent_service.store import Store
 
@@ -52,7 +52,7 @@ def event_routes(
     async def stream_events(
         call: HttpRequest,
         request_id: str,
-        caller: Annotated[Caller, Depends(caller_of)],
+        caller: Reader,
         after: Annotated[str | None, Query(description="a cursor, like Last-Event-ID")] = None,
     ) -> Response:
         """Stream what happens to a request, from its beginning or after a cursor."""
@@ -73,7 +73,13 @@ def event_routes(
         if cursor.ended:
             return Response(status_code=HTTPStatus.NO_CONTENT)
         events = requests.events(request_id, organization_id=caller.organization_id, after=cursor)
-        return EventStream(events, request_id=request_id, draining=draining, ping_every=ping_every)
+        return EventStream(
+            events,
+            request_id=request_id,
+            draining=draining,
+            withdrawn=access_of(call).wait_until_withdrawn,
+            ping_every=ping_every,
+        )
 
     return router
 

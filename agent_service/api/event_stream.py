@@ -1,7 +1,7 @@
 """EventStream: the answer that goes on until the request has ended, the client is gone, or we stop."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +9,7 @@ from loguru import logger
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from agent_service.api.event_frames import OPENING, PING, draining_frame, event_frame
+from agent_service.api.event_frames import OPENING, PING, draining_frame, event_frame, unauthorized_frame
 from agent_service.domain.errors import AgentServiceError
 from agent_service.domain.events import Event
 
@@ -19,8 +19,17 @@ _SEND_LIMIT_SECONDS = 30
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
+async def _never() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
 class EventStream(Response):
-    """Sends the events of one request as they come; owns the iterator and closes it in every case."""
+    """
+    Sends the events of one request as they come; owns the iterator and closes it in every case.
+
+    It ends early, and says why, when this process stops or when `withdrawn` returns: then its reader may not
+    read any more.
+    """
 
     media_type = "text/event-stream"
 
@@ -30,6 +39,7 @@ class EventStream(Response):
         *,
         request_id: str,
         draining: asyncio.Event,
+        withdrawn: Callable[[], Awaitable[object]] = _never,
         ping_every: timedelta = PING_EVERY,
     ) -> None:
         # Not the base's own, which would declare a length.
@@ -39,12 +49,14 @@ class EventStream(Response):
         self._events = events
         self._request_id = request_id
         self._draining = draining
+        self._withdrawn = withdrawn
         self._ping_every = ping_every.total_seconds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the stream."""
         del scope
         stopping = asyncio.create_task(self._draining.wait())
+        refused = asyncio.ensure_future(self._withdrawn())
         gone = asyncio.create_task(_wait_until_gone(receive))
         upcoming = asyncio.create_task(self._next())
         try:
@@ -54,9 +66,14 @@ class EventStream(Response):
             await _send_body(send, OPENING)
             while True:
                 await asyncio.wait(
-                    {upcoming, stopping, gone}, timeout=self._ping_every, return_when="FIRST_COMPLETED"
+                    {upcoming, stopping, gone, refused},
+                    timeout=self._ping_every,
+                    return_when="FIRST_COMPLETED",
                 )
                 if gone.done():
+                    return
+                if refused.done():
+                    await _send_body(send, unauthorized_frame(self._request_id), last=True)
                     return
                 if stopping.done():
                     await _send_body(send, draining_frame(self._request_id), last=True)
@@ -73,7 +90,7 @@ class EventStream(Response):
         except TimeoutError:
             logger.info("a reader of the events of {} takes nothing and is dropped", self._request_id)
         finally:
-            await _stop(upcoming, stopping, gone)
+            await _stop(upcoming, stopping, gone, refused)
             if isinstance(self._events, AsyncGenerator):
                 await self._events.aclose()
 
@@ -86,7 +103,7 @@ class EventStream(Response):
             return None
 
 
-async def _stop(*tasks: asyncio.Task[Any]) -> None:
+async def _stop(*tasks: asyncio.Future[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
 from agent_service.api.bounded_calls import BoundedCalls
+from agent_service.api.caller import OPEN_TO_ALL
 from agent_service.api.openapi_document import answers
 from agent_service.api.problems import refuse
 from agent_service.domain.errors import StoreUnavailable
@@ -16,7 +17,7 @@ _NO_STORE = {"Cache-Control": "no-store"}
 
 def health_routes(store: Store, calls: BoundedCalls) -> APIRouter:
     """`GET /healthz` and `GET /readyz`."""
-    router = APIRouter(tags=["health"])
+    router = APIRouter(tags=["health"], dependencies=[OPEN_TO_ALL])
 
     @router.get(
         "/healthz",

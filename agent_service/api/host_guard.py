@@ -17,12 +17,13 @@ from agent_service.api.problems import Problem, problem_response
 _MISDIRECTED = Problem(
     status=HTTPStatus.MISDIRECTED_REQUEST,
     code="foreign_host",
-    detail="without API keys only this machine may ask, under the name localhost, 127.0.0.1 or [::1]",
+    detail="without API_KEYS_FILE or API_REQUIRE_KEYS only this machine may ask, under the name localhost,"
+    " 127.0.0.1 or [::1]",
 )
 _FOREIGN = Problem(
     status=HTTPStatus.FORBIDDEN,
     code="foreign_origin",
-    detail="without API keys no page of another site may ask",
+    detail="without API_KEYS_FILE or API_REQUIRE_KEYS no page of another site may ask",
 )
 
 

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
@@ -11,6 +11,7 @@ from agent_service.api import boundary, caller, idempotency_key
 from agent_service.api.event_frames import EventBody
 from agent_service.api.problems import PROBLEM_TYPE, ProblemBody
 from agent_service.api.request_answer import RequestAnswer
+from agent_service.api.route_scopes import check_scopes
 from agent_service.api.submission_schema import (
     BATCH_ANSWER_SCHEMA,
     BATCH_EXAMPLE,
@@ -37,10 +38,20 @@ PROBLEM_RESPONSES: Responses = {
         "content": _PROBLEM_CONTENT,
     }
 }
+#: What every operation that asks for a key may answer besides.
+_KEY_RESPONSES: Fragment = {
+    "401": {"description": "No API key, or one that opens nothing (any more).", "content": _PROBLEM_CONTENT},
+    "403": {"description": "The API key has not the scope that this needs.", "content": _PROBLEM_CONTENT},
+}
 
 
 class DocumentedApi(FastAPI):
-    """A FastAPI application whose document has the shared schemas in it."""
+    """A FastAPI application with the shared schemas in its document, and a scope for each of its routes."""
+
+    def include_router(self, router: APIRouter, *arguments: Any, **options: Any) -> None:
+        """Take in routes. Raises TypeError for one that does not say whom it is for."""
+        check_scopes(router.routes)
+        super().include_router(router, *arguments, **options)
 
     def openapi(self) -> Fragment:
         """The document, made once."""
@@ -50,6 +61,10 @@ class DocumentedApi(FastAPI):
             )
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas |= _schemas() | _WRITTEN
+            for path in document["paths"].values():
+                for operation in path.values():
+                    if "security" in operation:
+                        operation["responses"] |= _KEY_RESPONSES
             self.openapi_schema = document
         return self.openapi_schema
 

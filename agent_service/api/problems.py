@@ -65,13 +65,18 @@ def problem_response(problem: Problem, scope: Scope) -> Response:
     """The answer for a problem with the call of this scope; pure ASCII, whatever was sent to us."""
     headers = {"Cache-Control": "no-store", **problem.headers}
     if problem.retry_after is not None:
-        headers["Retry-After"] = str(max(1, round(problem.retry_after.total_seconds())))
+        headers["Retry-After"] = retry_after_seconds(problem.retry_after)
     return Response(
         json.dumps(problem_body(problem, scope), separators=(",", ":")).encode(),
         status_code=problem.status,
         headers=headers,
         media_type=PROBLEM_TYPE,
     )
+
+
+def retry_after_seconds(pause: timedelta) -> str:
+    """The value of Retry-After: whole seconds, one at least."""
+    return str(max(1, round(pause.total_seconds())))
 
 
 def problem_body(problem: Problem, scope: Scope) -> dict[str, object]:

@@ -2,14 +2,13 @@
 
 from http import HTTPStatus
 from itertools import islice
-from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from starlette.responses import Response
 
 from agent_service.api.bounded_calls import BoundedCalls
-from agent_service.api.caller import caller_of
+from agent_service.api.caller import Canceller, Reader, Submitter
 from agent_service.api.idempotency_key import read_idempotency_key
 from agent_service.api.json_request import read_json, read_optional_json
 from agent_service.api.openapi_document import answers, problem_answer, retry_extra, submission_extra
@@ -17,7 +16,6 @@ from agent_service.api.request_answer import RequestAnswer, request_answer, requ
 from agent_service.domain.errors import FieldProblem, InvalidSubmission, StoreUnavailable, WriteOutcomeUnknown
 from agent_service.domain.json_value import escape_pointer
 from agent_service.domain.planning import MAX_PROBLEMS
-from agent_service.domain.request import Caller
 from agent_service.request_service import RequestService, RequestView
 
 #: How long a client should wait before it asks how a request stands, in seconds.
@@ -36,7 +34,7 @@ def request_routes(requests: RequestService, calls: BoundedCalls, *, max_body_by
         responses=answers(HTTPStatus.ACCEPTED, "Taken, and stored durably.", RequestAnswer),
         openapi_extra=submission_extra(),
     )
-    async def submit_request(call: HttpRequest, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
+    async def submit_request(call: HttpRequest, caller: Submitter) -> Response:
         """Take a request; with an Idempotency-Key it can be sent any number of times and is taken once."""
         key = read_idempotency_key(call.headers)
         body = await read_json(call, max_bytes=max_body_bytes)
@@ -64,9 +62,7 @@ def request_routes(requests: RequestService, calls: BoundedCalls, *, max_body_by
         },
         openapi_extra=retry_extra(),
     )
-    async def retry_request(
-        request_id: str, call: HttpRequest, caller: Annotated[Caller, Depends(caller_of)]
-    ) -> Response:
+    async def retry_request(request_id: str, call: HttpRequest, caller: Submitter) -> Response:
         """Repeat an ended request as a new one: what completed is copied, the rest runs anew."""
         key = read_idempotency_key(call.headers)
         from_step = _from_step(await read_optional_json(call, max_bytes=max_body_bytes))
@@ -85,7 +81,7 @@ def request_routes(requests: RequestService, calls: BoundedCalls, *, max_body_by
             **problem_answer(HTTPStatus.CONFLICT, "It had ended before anybody asked to cancel it."),
         },
     )
-    async def cancel_request(request_id: str, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
+    async def cancel_request(request_id: str, caller: Canceller) -> Response:
         """Cancel a request at any moment; it can be repeated, and one that has ended by it is shown again."""
         late = WriteOutcomeUnknown("cancelling a request took longer than its caller can wait")
         view = await calls.run(requests.cancel(request_id, organization_id=caller.organization_id), late=late)
@@ -99,7 +95,7 @@ def request_routes(requests: RequestService, calls: BoundedCalls, *, max_body_by
         response_class=Response,
         responses=answers(HTTPStatus.OK, "How the request stands.", RequestAnswer),
     )
-    async def get_request(request_id: str, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
+    async def get_request(request_id: str, caller: Reader) -> Response:
         """Show a request and its steps, with what they have put out."""
         late = StoreUnavailable("reading a request took longer than its caller can wait")
         view = await calls.run(requests.get(request_id, organization_id=caller.organization_id), late=late)

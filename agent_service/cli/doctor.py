@@ -4,11 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
+from agent_service.api.listening import needs_keys
 from agent_service.cli.running_service import find_mongodb
+from agent_service.domain.api_key import ApiKey
 from agent_service.domain.errors import AgentServiceError, StoreError
+from agent_service.keys.key_file import KeyFile
 from agent_service.local.addresses import find_addresses
 from agent_service.settings import Settings, mask_uri
 from agent_service.store import Store
@@ -30,7 +33,7 @@ class Finding:
 
 
 async def examine(settings: Settings, *, fix: bool) -> AsyncIterator[Finding]:
-    """Look at MongoDB and at the base services; with `fix`, create the indexes that are missing."""
+    """Look at MongoDB, API keys and base services; with `fix`, create the indexes that are missing."""
     try:
         uri = find_mongodb(settings)
     except AgentServiceError as error:
@@ -72,6 +75,7 @@ async def _examine_mongodb(settings: Settings, uri: str, *, fix: bool) -> AsyncI
         )
     async for finding in _examine_indexes(settings, uri, fix=fix):
         yield finding
+    yield await _examine_keys(settings, uri)
 
 
 def _judge(facts: ServerFacts) -> list[Finding]:
@@ -120,6 +124,30 @@ async def _examine_indexes(settings: Settings, uri: str, *, fix: bool) -> AsyncI
             if fix
             else "run `agent-service doctor --fix`",
         )
+
+
+async def _examine_keys(settings: Settings, uri: str) -> Finding:
+    """How many API keys there are, and whether that fits what the API asks for."""
+    mongodb, path = settings.mongodb, settings.api.keys_file
+    kept: list[ApiKey] = []
+    try:
+        if path is not None:
+            kept += KeyFile(path).keys().values()
+        async with Store.connect(uri, database=mongodb.database, driver=mongodb.driver) as store:
+            kept += await store.keys.all()
+    except AgentServiceError as error:
+        return Finding(
+            text=f"the API keys cannot be seen to: {error}", remedy="mend what it names; then repeat this"
+        )
+    now = datetime.now(UTC)
+    active = sum(key.state(now) == "active" for key in kept)
+    if not kept and not needs_keys(settings.api):
+        served = "anyone who reaches it" if settings.api.allow_anonymous else "this machine"
+        return Finding(text=f"there are no API keys, and the API serves {served}")
+    return Finding(
+        text=f"the API asks for API keys, and {active} of {len(kept)} are active",
+        remedy=None if active else "make one with `agent-service keys create ORGANIZATION`",
+    )
 
 
 async def _examine_base_service(name: str, base_url: str) -> Finding:

@@ -15,8 +15,9 @@ from agent_service.client.pace import Pace
 from agent_service.client.request_event import RequestEvent
 from agent_service.domain.errors import BaseServiceRejected, BaseServiceUnavailable
 
-#: Sent by a server that stops: connect again and go on where you are.
-_DRAINING = "server.draining"
+#: What a server says of itself before it closes a stream: connect again and go on where you are. Whoever may
+#: not read any more is told so then.
+_OF_SERVER = "server."
 #: A stream that was open for so many seconds did work, whether or not anything happened to the request.
 _WORKED_SECONDS = 1.0
 
@@ -71,7 +72,7 @@ class _Follower:
                 self.at_end = True
                 return
             async for sent in httpx2.EventSource(answer, max_event_size=None):
-                if sent.event == _DRAINING:
+                if sent.event.startswith(_OF_SERVER):
                     return
                 # What has no data says how to go on reading; what has our cursor is what we have read.
                 if sent.data and sent.id != self._cursor:

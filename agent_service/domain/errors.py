@@ -11,6 +11,7 @@ Every error of agent_service, in one tree.
     ├── NothingToRetry               every step completed, and none was named
     ├── NotCompleted                 what was waited for has ended otherwise
     ├── StillRunning                 what was waited for has not ended in time
+    ├── LimitExceeded                the organization has or submits too much just now
     ├── UnstorableValue              MongoDB could not hold the value
     ├── LeaseLost                    the attempt belongs to another worker now
     ├── StoreError
@@ -101,6 +102,14 @@ class NotCompleted(AgentServiceError):
 
 class StillRunning(AgentServiceError, TimeoutError):
     """The request had not ended when the time to wait for it was over; it goes on, so wait again."""
+
+
+class LimitExceeded(AgentServiceError):
+    """The organization has as many open requests as it may, or submits too fast; wait for `retry_after`."""
+
+    def __init__(self, message: str, retry_after: timedelta) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
 
 
 class UnstorableValue(AgentServiceError):

@@ -6,13 +6,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
-from agent_service.settings.sections import ApiSettings, LogSettings, MongoSettings, Section, SmtpSettings
+from agent_service.settings.sections import (
+    ApiSettings,
+    LimitSettings,
+    LogSettings,
+    MongoSettings,
+    Section,
+    SmtpSettings,
+)
 from agent_service.settings.service import ServiceSettings
 from agent_service.settings.service_names import STANDARD_SERVICES, parse_service_names
 from agent_service.settings.sources import Origin
-from agent_service.settings.value_types import DAY, SECOND, HttpAddress, duration
+from agent_service.settings.value_types import DAY, SECOND, BearerToken, HttpAddress, duration
 from agent_service.settings.variable import API, CLIENT, DEV, EVERY_ROLE, Variable
 
 
@@ -41,6 +48,7 @@ class Settings(Section):
     #: By name: the standard services and the further ones, always with all their values.
     services: Mapping[str, ServiceSettings] = Field(default_factory=_standard_services)
     api: ApiSettings = ApiSettings()
+    limits: LimitSettings = LimitSettings()
     request_deadline: Annotated[
         timedelta,
         duration(),
@@ -84,11 +92,11 @@ class Settings(Section):
         ),
     ] = None
     agent_service_api_key: Annotated[
-        SecretStr | None,
+        BearerToken | None,
         Variable(
             name="AGENT_SERVICE_API_KEY",
             about="the API key that commands and clients send; unset: none",
-            must_be="text",
+            must_be="an API key, without spaces",
             read_by=CLIENT,
             visibility="secret",
         ),

@@ -71,6 +71,33 @@ class MongoSettings(Section):
     ] = None
 
 
+class LimitSettings(Section):
+    """What each organization may ask for."""
+
+    title: ClassVar[str] = "Limits of each organization"
+
+    max_open_requests: Annotated[
+        int | None,
+        Field(ge=1),
+        Variable(
+            name="ORGANIZATION_MAX_OPEN_REQUESTS",
+            about="requests of one organization that may be open at a time, over all processes; unset: any",
+            must_be="a whole number, 1 at least",
+            read_by=API,
+        ),
+    ] = None
+    submissions_per_minute: Annotated[
+        int | None,
+        Field(ge=1),
+        Variable(
+            name="ORGANIZATION_SUBMISSIONS_PER_MINUTE",
+            about="requests that one organization may submit in a minute, over all processes; unset: any",
+            must_be="a whole number, 1 at least",
+            read_by=API,
+        ),
+    ] = None
+
+
 class ApiSettings(Section):
     """How the HTTP API is served."""
 
@@ -92,13 +119,27 @@ class ApiSettings(Section):
     ] = 8000
     keys_file: Annotated[
         Path | None,
-        Variable(name="API_KEYS_FILE", about="file with the API keys", must_be="a path", read_by=API),
+        Variable(
+            name="API_KEYS_FILE",
+            about="file with API keys, besides those in MongoDB; without a key nobody is served then",
+            must_be="a path",
+            read_by=API,
+        ),
     ] = None
+    require_keys: Annotated[
+        bool,
+        Variable(
+            name="API_REQUIRE_KEYS",
+            about="serve nobody without an API key, even before the first key is made",
+            must_be="true or false",
+            read_by=API,
+        ),
+    ] = False
     allow_anonymous: Annotated[
         bool,
         Variable(
             name="API_ALLOW_ANONYMOUS",
-            about="serve beyond this machine without API keys",
+            about="serve beyond this machine without API keys, until the first key is made",
             must_be="true or false",
             read_by=API,
         ),

@@ -18,6 +18,7 @@ MongoDriver = Literal["pymongo", "motor"]
 Protocol = Literal["execute", "openai"]
 
 _DATABASE_NAME = re.compile(r"[^/\\. \"$*<>:|?\0]{1,63}")
+_VISIBLE = re.compile(r"[!-~]+")
 _MONGODB_SCHEMES = ("mongodb://", "mongodb+srv://")
 
 
@@ -57,6 +58,13 @@ def check_mongodb_uri(value: SecretStr) -> SecretStr:
     return value
 
 
+def check_header_value(value: SecretStr) -> SecretStr:
+    """The text as it is, if a header can carry it."""
+    if not _VISIBLE.fullmatch(value.get_secret_value()):
+        raise ValueError
+    return value
+
+
 def check_database_name(value: str) -> str:
     """The name, if MongoDB accepts it on every platform."""
     if not _DATABASE_NAME.fullmatch(value) or len(value.encode()) > 63:
@@ -74,6 +82,7 @@ def _lower(value: object) -> object:
 
 HttpAddress: TypeAlias = Annotated[str, AfterValidator(check_http_address)]
 MongoUri: TypeAlias = Annotated[SecretStr, AfterValidator(check_mongodb_uri)]
+BearerToken: TypeAlias = Annotated[SecretStr, AfterValidator(check_header_value)]
 HostName: TypeAlias = Annotated[str, Field(pattern=r"^[^\s/@]+$")]
 DatabaseName: TypeAlias = Annotated[str, AfterValidator(check_database_name)]
 UPPER_CASE = BeforeValidator(_upper)

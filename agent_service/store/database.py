@@ -26,11 +26,13 @@ from agent_service.store.driver import (
     seeds_of,
 )
 from agent_service.store.indexes import create_indexes, missing_indexes
+from agent_service.store.keys import KeyCollection
 from agent_service.store.leases import LeaseCollection
 from agent_service.store.leftovers import LeftoverCollection
 from agent_service.store.lookout import Look, Lookout
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
 from agent_service.store.outcomes import OutcomeCollection
+from agent_service.store.quotas import QuotaCollection
 from agent_service.store.requests import RequestCollection
 from agent_service.store.roster import Roster
 from agent_service.store.schedule import ScheduleCollection
@@ -83,6 +85,8 @@ class Store:
         self.dead_letters = DeadLetterCollection(self._database)
         self.workers = WorkerCollection(self._database)
         self.services = ServiceCollection(self._database)
+        self.keys = KeyCollection(self._database)
+        self.quotas = QuotaCollection(self._database)
         self.lookout = Lookout(self._database)
         self.roster = Roster()
 
@@ -164,11 +168,7 @@ class Store:
                 await self.prepare()
 
     async def measure_clock(self) -> None:
-        """
-        Compare our clock with the primary's, and notice when the primary is another one than before.
-
-        Raises `StoreUnavailable`.
-        """
+        """Compare our clock with the primary's, and notice another primary. Raises `StoreUnavailable`."""
         if is_mock(self._database):
             return
         self._loop = asyncio.get_running_loop()

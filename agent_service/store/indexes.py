@@ -144,7 +144,28 @@ INDEXES = (
         expires=True,
         serves="forgetting workers that fell silent long ago",
     ),
+    Index(
+        collection="keys",
+        name="organization",
+        keys=("organization_id", "_id"),
+        serves="listing API keys, all or those of one organization",
+    ),
 )
+
+#: Made only where the open requests of an organization are limited, and of no cost elsewhere.
+OPEN_REQUESTS = Index(
+    collection="requests",
+    name="open",
+    keys=("organization_id", "status"),
+    partial={"status": {"$in": ["accepted", "running"]}},
+    serves="counting the open requests of an organization",
+)
+
+
+async def create_index(database: Database, index: Index) -> None:
+    """Create one index, if it is not there. Raises what `create_indexes` does."""
+    with writing(_BUILD_LIMIT):
+        await database[index.collection].create_indexes([index.model(mock=is_mock(database))])
 
 
 async def create_indexes(database: Database) -> None:

@@ -5,6 +5,7 @@ Left out is only tini, which hands signals on.
 """
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -92,6 +93,13 @@ def healthcheck(container: str) -> list[str]:
     return words[1:]
 
 
+def first_command() -> list[str]:
+    """What the compose file says is to be run first; it ends with the file of API keys."""
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    [command] = re.findall(r"^#   (agent-service keys create .*)$", text, flags=re.MULTILINE)
+    return str(command).split()
+
+
 def compose_command(container: str) -> list[str]:
     return [*image_command(), *read_compose()["services"][container]["command"]]
 
@@ -142,7 +150,11 @@ def test_a_role_becomes_healthy_and_stops_cleanly_on_the_images_stop_signal(
         "MONGODB_DATABASE": f"image_{tmp_path.name}"[:63],
     }
     if container == "api":
-        values |= {"API_HOST": "127.0.0.1", "API_PORT": str(free_port())}
+        keys = tmp_path / "keys" / "api_keys.jsonl"
+        values |= {"API_HOST": "127.0.0.1", "API_PORT": str(free_port()), "API_KEYS_FILE": str(keys)}
+        made = run([*first_command()[:-1], str(keys)], {}, tmp_path)
+        assert made.returncode == 0, made.stderr
+        assert made.stdout.startswith("ask_live_")
     with started(compose_command(container), values, tmp_path) as process:
         wait_until_healthy(process, healthcheck(container), values, tmp_path)
         process.send_signal(signal.Signals[last_instruction("STOPSIGNAL")])

@@ -10,9 +10,11 @@ import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
 from agent_service.cli.doctor import Finding, _judge, examine
+from agent_service.keys.key_file import KeyFile
 from agent_service.settings import Settings, load_settings
 from agent_service.store import Store
 from agent_service.store.server_facts import ServerFacts
+from tests.support.api_keys import a_key, revoked_key
 from tests.support.commands import run_module
 
 FACTS = ServerFacts(
@@ -97,3 +99,28 @@ def test_what_is_wrong_with_a_server_comes_with_what_to_do(facts: ServerFacts, r
     (problem,) = [finding for finding in _judge(facts) if finding.remedy is not None]
     assert remedy in (problem.remedy or "")
     assert [finding for finding in _judge(FACTS) if finding.remedy is not None] == []
+
+
+async def test_doctor_counts_api_keys_and_shows_none(
+    store: Store, mongodb_uri: str, database_name: str, tmp_path: Path
+) -> None:
+    async def about_keys(**values: str) -> Finding:
+        wanted = settings(mongodb_uri, database_name, tmp_path, **values)
+        [finding] = [found async for found in examine(wanted, fix=False) if "API key" in found.text]
+        return finding
+
+    assert await about_keys() == Finding(text="there are no API keys, and the API serves this machine")
+    nobody = await about_keys(API_REQUIRE_KEYS="true")
+    assert "0 of 0 are active" in nobody.text
+    assert "keys create" in (nobody.remedy or "")
+    await revoked_key(store)
+    assert "0 of 1 are active" in (await about_keys()).text
+    key, _ = a_key()
+    KeyFile(tmp_path / "keys").add(key)
+    both = await about_keys(API_KEYS_FILE=str(tmp_path / "keys"))
+    assert both == Finding(text="the API asks for API keys, and 1 of 2 are active")
+    (tmp_path / "keys").write_text(f"{key.digest}", encoding="utf-8")
+    wrong = await about_keys(API_KEYS_FILE=str(tmp_path / "keys"))
+    assert "line 1 is no API key" in wrong.text
+    assert key.digest not in wrong.text
+    assert wrong.remedy is not None

@@ -1,19 +1,37 @@
+"""Who the caller of a call is, and what each line of the log says of it meanwhile."""
+
+from contextlib import aclosing
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from fastapi import Request as HttpRequest
+from loguru import logger
 
-from agent_service.api.caller import caller_of
+from agent_service.api.caller import CallerWith
 from agent_service.api.problems import HttpProblem
+from agent_service.domain.api_key import Scope
 from agent_service.domain.request import Caller
+from agent_service.keys.key_ring import KeyRing
+from agent_service.store import Store
+from tests.support.api import memory_store
+from tests.support.api_keys import bearing, stored_key
 
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
 
 
-def call(*headers: tuple[str, str | bytes]) -> HttpRequest:
+def call(*headers: tuple[str, str | bytes], store: Store | None = None, **path: str) -> HttpRequest:
     raw = [
         (name.lower().encode(), value if isinstance(value, bytes) else value.encode())
         for name, value in headers
     ]
-    return HttpRequest({"type": "http", "headers": raw})
+    app = SimpleNamespace(state=SimpleNamespace(keys=KeyRing(store or memory_store())))
+    return HttpRequest({"type": "http", "headers": raw, "app": app, "path_params": path})
+
+
+async def caller_of(call: HttpRequest) -> Caller:
+    async with aclosing(CallerWith(Scope.READ)(call, None)) as callers:
+        return await anext(callers)
 
 
 async def test_without_headers_the_caller_is_the_default_organization() -> None:
@@ -54,3 +72,26 @@ async def test_a_trace_that_cannot_be_read_is_left_out(value: str) -> None:
 
 async def test_no_header_chooses_the_organization() -> None:
     assert (await caller_of(call(("X-Organization-Id", "other")))).organization_id == "default"
+
+
+async def test_the_key_chooses_the_organization_and_nothing_else_does() -> None:
+    store = memory_store()
+    _, text = await stored_key(store, "acme")
+    headers = [*bearing(text).items(), ("X-Organization-Id", "other")]
+    assert (await caller_of(call(*headers, store=store))).organization_id == "acme"
+
+
+async def test_what_is_logged_during_a_call_says_whose_it_is() -> None:
+    store = memory_store()
+    _, text = await stored_key(store, "acme")
+    lines: list[dict[str, Any]] = []
+    sink = logger.add(lambda message: lines.append(dict(message.record["extra"])))
+    named = call(*bearing(text).items(), ("X-Correlation-Id", "c-1"), store=store, request_id="r-1")
+    try:
+        async with aclosing(CallerWith(Scope.READ)(named, None)) as callers:
+            async for _ in callers:
+                logger.info("during")
+        logger.info("afterwards")
+    finally:
+        logger.remove(sink)
+    assert lines[-2:] == [{"organization_id": "acme", "correlation_id": "c-1", "request_id": "r-1"}, {}]

@@ -4,7 +4,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_service.api.event_frames import draining_frame, event_frame
+from agent_service.api.event_frames import draining_frame, event_frame, unauthorized_frame
 from agent_service.api.request_answer import moment
 from agent_service.domain.events import Cursor, Event, EventType, Position
 from tests.support.contexts import AN_ERROR, NOW, SECOND
@@ -60,3 +60,10 @@ def test_the_last_frame_of_a_stopping_process_moves_no_cursor() -> None:
     assert lines[:2] == ["event: server.draining", "retry: 1000"]
     assert json.loads(lines[2].removeprefix("data: ")) == {"type": "server.draining", "request_id": "r"}
     assert lines[3:] == ["", ""]
+
+
+def test_the_last_frame_for_a_reader_without_a_valid_key_moves_no_cursor() -> None:
+    lines = unauthorized_frame("r").decode().split("\n")
+    assert lines[0] == "event: server.unauthorized"
+    assert json.loads(lines[1].removeprefix("data: ")) == {"type": "server.unauthorized", "request_id": "r"}
+    assert lines[2:] == ["", ""]

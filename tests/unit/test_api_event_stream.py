@@ -6,7 +6,7 @@ import pytest
 from starlette.types import Message
 
 from agent_service.api import event_stream
-from agent_service.api.event_frames import OPENING, PING, draining_frame, event_frame
+from agent_service.api.event_frames import OPENING, PING, draining_frame, event_frame, unauthorized_frame
 from agent_service.api.event_stream import EventStream
 from agent_service.domain.errors import RequestNotFound
 from agent_service.domain.events import Cursor, Event, EventType
@@ -23,6 +23,7 @@ class Wire:
         self.gone = asyncio.Event()
         self.draining = asyncio.Event()
         self.closed = asyncio.Event()
+        self.withdrawn = asyncio.Event()
         self.start: Message = {}
         self.bodies: asyncio.Queue[Message] = asyncio.Queue()
 
@@ -53,7 +54,13 @@ class Wire:
             self.closed.set()
 
     def serve(self, events: AsyncIterator[Event], *, ping_every: timedelta = LONG) -> asyncio.Task[None]:
-        stream = EventStream(events, request_id="r", draining=self.draining, ping_every=ping_every)
+        stream = EventStream(
+            events,
+            request_id="r",
+            draining=self.draining,
+            withdrawn=self.withdrawn.wait,
+            ping_every=ping_every,
+        )
         return asyncio.create_task(stream({"type": "http"}, self.receive, self.send))
 
 
@@ -83,6 +90,17 @@ async def test_a_stopping_process_says_so_and_ends_the_stream() -> None:
     await finished(serving)
     last = wire.bodies.get_nowait()
     assert (last["body"], last["more_body"]) == (draining_frame("r"), False)
+    assert wire.closed.is_set()
+
+
+async def test_a_reader_whose_key_is_withdrawn_is_told_so_and_the_stream_ends() -> None:
+    wire = Wire()
+    serving = wire.serve(wire.events(EVENT))
+    assert [await wire.next(), await wire.next()] == [OPENING, event_frame(EVENT)]
+    wire.withdrawn.set()
+    await finished(serving)
+    last = wire.bodies.get_nowait()
+    assert (last["body"], last["more_body"]) == (unauthorized_frame("r"), False)
     assert wire.closed.is_set()
 
 

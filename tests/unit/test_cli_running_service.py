@@ -4,10 +4,15 @@ import os
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
-from agent_service.cli.running_service import find_api, find_mongodb
+from agent_service.cli.running_service import find_api, find_mongodb, open_client
 from agent_service.domain.errors import ConfigurationError
 from agent_service.local.addresses import Addresses, published
+from agent_service.local.servers import serve
 from agent_service.settings import Settings, load_settings
 
 
@@ -37,3 +42,21 @@ def test_without_a_running_dev_the_variable_to_set_is_named(tmp_path: Path) -> N
         find_api(settings(tmp_path))
     with pytest.raises(ConfigurationError, match="MONGODB_URI"):
         find_mongodb(settings(tmp_path))
+
+
+async def test_commands_send_the_key_that_is_set(tmp_path: Path) -> None:
+    seen: list[str | None] = []
+
+    async def answer(request: Request) -> Response:
+        seen.append(request.headers.get("Authorization"))
+        return JSONResponse({"id": "r1"})
+
+    async with serve(Starlette(routes=[Route("/{path:path}", answer)])) as server:
+        for values in ({}, {"AGENT_SERVICE_API_KEY": "ask_live_1_2"}):
+            configured = settings(tmp_path, AGENT_SERVICE_URL=server.base_url, **values)
+            assert "ask_live_1_2" not in repr(configured)
+            async with open_client(configured) as client:
+                await client.get("r1")
+    assert seen == [None, "Bearer ask_live_1_2"]
+    with pytest.raises(ConfigurationError, match="AGENT_SERVICE_API_KEY"):
+        settings(tmp_path, AGENT_SERVICE_API_KEY="two words")

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from agent_service.client import AgentClient, pace
-from agent_service.domain.errors import BaseServiceUnavailable, RequestNotFound
+from agent_service.domain.errors import BaseServiceRejected, BaseServiceUnavailable, RequestNotFound
 from agent_service.local.servers import serve
 from tests.support.scripted_api import (
     DRAINING,
@@ -145,3 +145,21 @@ async def test_an_api_that_starts_anew_at_its_address_is_found_again() -> None:
     async with serve(scripted_app(BreakingApi([])), port=server.port), client:
         seen += [event.id async for event in events]
     assert seen == CURSORS
+
+
+async def test_the_key_goes_with_every_call_and_a_reader_whose_key_is_withdrawn_is_told() -> None:
+    sent: list[str | None] = []
+
+    def answer(request: Request) -> Response:
+        sent.append(request.headers.get("Authorization"))
+        if len(sent) == 1:
+            withdrawn = 'event: server.unauthorized\ndata: {"type": "server.unauthorized"}\n\n'
+            return streaming(STORY["@0"], withdrawn)
+        return JSONResponse({"code": "invalid_key", "detail": "not valid"}, status_code=401)
+
+    async with serve(scripted_app(answer)) as server, AgentClient(server.base_url, api_key="k") as client:
+        stream = client.stream("r1")
+        assert (await anext(stream)).type == "request.accepted"
+        with pytest.raises(BaseServiceRejected, match="invalid_key"):
+            await anext(stream)
+    assert sent == ["Bearer k"] * 2

@@ -121,6 +121,18 @@ def test_the_replica_set_has_one_name_everywhere_and_is_healthy_only_as_primary(
     assert uris == {f"mongodb://mongo:27017/?replicaSet={name}"}
 
 
+def test_the_api_asks_for_keys_of_a_file_in_a_folder_that_is_mounted() -> None:
+    settings = load(started_environment("api")).api
+    assert not settings.allow_anonymous
+    [volume] = read_compose()["services"]["api"]["volumes"]
+    assert volume["read_only"]
+    assert settings.keys_file is not None
+    assert settings.keys_file.parent == Path(volume["target"])
+    first_command = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    made = f"{volume['source'].removeprefix('./')}/{settings.keys_file.name}"
+    assert f"agent-service keys create my-organization --file {made}" in first_command
+
+
 @pytest.mark.parametrize("container", OWN_CONTAINERS)
 def test_a_container_waits_for_a_healthy_mongodb(container: str) -> None:
     depends_on = read_compose()["services"][container]["depends_on"]

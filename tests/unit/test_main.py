@@ -58,7 +58,8 @@ def test_every_name_in_the_table_of_parts_is_there() -> None:
     [
         ({}, "MONGODB_URI"),
         ({"MONGODB_URI": NOBODY, "API_HOST": "0.0.0.0"}, "API_ALLOW_ANONYMOUS"),
-        ({"MONGODB_URI": NOBODY, "API_KEYS_FILE": "keys.json"}, "API_KEYS_FILE"),
+        ({"MONGODB_URI": NOBODY, "API_KEYS_FILE": "no/such/file"}, "API_KEYS_FILE"),
+        ({"MONGODB_URI": NOBODY, "API_REQUIRE_KEYS": "1", "API_ALLOW_ANONYMOUS": "1"}, "leave one out"),
     ],
 )
 async def test_the_api_refuses_to_start_and_names_the_variable(environ: dict[str, str], named: str) -> None:
