@@ -27,6 +27,7 @@ from agent_service.store.driver import Session
 from agent_service.store.operations import CALLER_LIMIT, at_most
 from agent_service.store.sizes import check_request_size
 from agent_service.telemetry import fail_point
+from agent_service.telemetry.metrics import Counted
 
 #: How long a request may take where nothing else is configured.
 DEFAULT_DEADLINE = timedelta(days=1)
@@ -121,7 +122,7 @@ class RequestService:
         async def submit(submission: object, key: str | None) -> Accepted | AgentServiceError:
             try:
                 request = self._new_request(self._checked(submission), caller, key)
-                return await self._writer.submit(request, size=check_request_size(request))
+                return self._counted(await self._writer.submit(request, size=check_request_size(request)))
             except AgentServiceError as error:
                 return error
 
@@ -132,6 +133,13 @@ class RequestService:
                 # The first are on their way while the next are checked, and others have their turn.
                 await asyncio.sleep(0)
         return await asyncio.gather(*submitting)
+
+    def _counted(self, accepted: Accepted) -> Accepted:
+        """The answer, once a request that was stored by it is counted."""
+        if not accepted.replayed:
+            first = accepted.request.submission.steps[0]
+            self._store.counters.tally.of(first.service, first.queue).count(Counted.SUBMITTED)
+        return accepted
 
     def _checked(self, submission: object) -> Submission:
         if isinstance(submission, Submission):
@@ -146,8 +154,9 @@ class RequestService:
         request = self._new_request(submission, caller, idempotency_key)
         size = check_request_size(request)
         if session is None:
-            return await self._writer.submit(request, size=size)
+            return self._counted(await self._writer.submit(request, size=size))
         with at_most(CALLER_LIMIT):
+            # Whether the caller's transaction commits is not known here, so it is not counted.
             return await self._writer.submit_apart(request, session=session)
 
     async def retry(
@@ -190,7 +199,7 @@ class RequestService:
                 reused=choose_reused(original.submission.steps, completed, from_step),
             )
             check_request_size(request)
-            return await self._writer.submit_apart(request)
+            return self._counted(await self._writer.submit_apart(request))
 
     async def cancel(self, request_id: str, *, organization_id: str | None = None) -> RequestView:
         """
