@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Collection
 from datetime import timedelta
 
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from agent_service.api.batch_routes import batch_routes
 from agent_service.api.boundary import Boundary
@@ -48,6 +48,7 @@ def create_app(
     insights = Insights(store)
     # Of this application alone, so that several in one process do not meet.
     registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
     draining = asyncio.Event()
 
     @contextlib.asynccontextmanager

@@ -1,6 +1,6 @@
 """Insights: the fleet as operators see it, read from MongoDB; of all organizations together, never of one."""
 
-from agent_service.insights.fleet_health import FleetHealth, UnservedQueue
+from agent_service.insights.fleet_health import FleetHealth, UnservedQueue, living_workers
 from agent_service.insights.fleet_statistics import (
     EndedLately,
     FleetStatistics,
@@ -19,4 +19,5 @@ __all__ = [
     "QueueStatistics",
     "ServiceStatistics",
     "UnservedQueue",
+    "living_workers",
 ]
