@@ -37,6 +37,9 @@ class Counted(StrEnum):
     #: The rescuer took a context back from a worker that had fallen silent.
     RESCUED = "rescued"
 
+    # That of enumerations is written in Python, and takes longer than all else that counting does.
+    __hash__ = str.__hash__
+
 
 @dataclass(slots=True)
 class Histogram:
@@ -47,9 +50,9 @@ class Histogram:
 
     def observe(self, seconds: float) -> None:
         """Take one; what is below zero, as two clocks may have it, counts as zero."""
-        seconds = max(seconds, 0.0)
         self.counts[bisect_left(BOUNDS, seconds)] += 1
-        self.sum += seconds
+        if seconds > 0:
+            self.sum += seconds
 
     def add(self, other: "Histogram") -> None:
         """Take all that another one has."""
@@ -101,19 +104,21 @@ class Tally:
     """What was counted since the last `take`, by queue."""
 
     def __init__(self) -> None:
-        self._counts: dict[QueueName, WorkCounts] = {}
+        # By plain pairs, which are made sooner than names.
+        self._counts: dict[tuple[str, str], WorkCounts] = {}
 
     def of(self, service: str, queue: str) -> WorkCounts:
         """The counts of a queue, to be added to at once and not to be kept."""
-        counts = self._counts.get(name := QueueName(service, queue))
+        counts = self._counts.get((service, queue))
         if counts is None:
-            counts = self._counts[name] = WorkCounts()
+            counts = self._counts[service, queue] = WorkCounts()
         return counts
 
     def take(self) -> Iterator[tuple[QueueName, WorkCounts]]:
         """Take the counts of one queue after the other out of it, until nothing is left."""
         while self._counts:
-            yield self._counts.popitem()
+            (service, queue), counts = self._counts.popitem()
+            yield QueueName(service, queue), counts
 
     def put_back(self, name: QueueName, counts: WorkCounts) -> None:
         """What was taken could not be told."""
