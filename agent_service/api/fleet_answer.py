@@ -86,7 +86,7 @@ class QueueStatisticsAnswer:
     One queue of a service; `pending` can be claimed now.
 
     `queue_wait_seconds` (from when a context first could be claimed to when it was) and `duration_seconds`
-    (of the attempt that completed it) are of the last `sampled` contexts, 200 at most, that completed within
+    (of the attempt that completed it) are of the last `sampled` contexts, 100 at most, that completed within
     the longest window. `attempts` counts all that ever ended, by outcome.
     """
 

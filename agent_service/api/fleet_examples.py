@@ -51,7 +51,7 @@ STATISTICS: JsonObject = {
                         {"window_seconds": 300.0, "completed": 260, "failed": 1, "cancelled": 0},
                         {"window_seconds": 900.0, "completed": 811, "failed": 4, "cancelled": 2},
                     ],
-                    "sampled": 200,
+                    "sampled": 100,
                     "queue_wait_seconds": {"p50": 0.8, "p95": 11.9},
                     "duration_seconds": {"p50": 9.7, "p95": 24.1},
                     "attempts": {"completed": 90112, "retrying": 1302, "failed": 77},

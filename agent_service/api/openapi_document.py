@@ -36,6 +36,8 @@ _WRITTEN = {"Submission": SUBMISSION_SCHEMA, "Batch": BATCH_SCHEMA, "BatchAnswer
 Fragment = dict[str, Any]
 Responses = dict[int | str, Fragment]
 
+#: What every answer carries.
+_HEADERS = {boundary.HEADER: {"description": "names the call in the log", "schema": {"type": "string"}}}
 _PROBLEM_CONTENT = {PROBLEM_TYPE: {"schema": {"$ref": _REFERENCE.format(model=ProblemBody.__name__)}}}
 #: Every operation may answer with a problem; the statuses are told apart by `code`.
 PROBLEM_RESPONSES: Responses = {
@@ -72,9 +74,8 @@ def answers(
     """What a route answers when all goes well; `body` is one of the shared schemas, or any object."""
     model = body.__name__ if isinstance(body, type) else body
     schema = {"type": "object"} if model is None else {"$ref": _REFERENCE.format(model=model)}
-    headers = {boundary.HEADER: {"description": "names the call in the log", "schema": {"type": "string"}}}
     content: Fragment = {"schema": schema} | ({} if example is None else {"example": example})
-    return {int(status): {"description": description, "headers": headers, "content": {media_type: content}}}
+    return {int(status): {"description": description, "headers": _HEADERS, "content": {media_type: content}}}
 
 
 def text_answer(status: HTTPStatus, description: str) -> Responses:
@@ -82,6 +83,7 @@ def text_answer(status: HTTPStatus, description: str) -> Responses:
     return {
         int(status): {
             "description": description,
+            "headers": _HEADERS,
             "content": {"text/plain": {"schema": {"type": "string"}}},
         }
     }

@@ -16,7 +16,7 @@ from agent_service.telemetry.metrics import QueueName, WorkCounts
 #: What ended is told for the last minute, the last five and the last fifteen.
 WINDOWS = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15))
 #: Latencies are those of so many contexts that completed last, none longer ago than the longest window.
-SAMPLE = 200
+SAMPLE = 100
 #: More queues than these are not counted.
 MOST_QUEUES = 200
 _WAITING = (ContextStatus.PENDING, ContextStatus.SCHEDULED, ContextStatus.BLOCKED, ContextStatus.RUNNING)
