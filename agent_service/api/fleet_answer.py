@@ -105,9 +105,10 @@ class QueueStatisticsAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceStatisticsAnswer:
-    """One service, what keeps it from being called, and its queues."""
+    """One service, whether it may be called now and what speaks against it, and its queues."""
 
     service: str
+    may_be_called: bool
     breaker: BreakerState
     holds: tuple[HoldAnswer, ...]
     queues: tuple[QueueStatisticsAnswer, ...]
@@ -173,6 +174,7 @@ def statistics_answer(statistics: FleetStatistics) -> FleetStatisticsAnswer:
 def _service(service: ServiceStatistics) -> ServiceStatisticsAnswer:
     return ServiceStatisticsAnswer(
         service=service.service,
+        may_be_called=service.may_be_called,
         breaker=service.breaker.state,
         holds=tuple(_hold(hold) for hold in service.holds),
         queues=tuple(_queue(queue) for queue in service.queues),

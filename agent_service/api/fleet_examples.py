@@ -29,6 +29,7 @@ STATISTICS: JsonObject = {
     "services": [
         {
             "service": "generation",
+            "may_be_called": False,
             "breaker": "closed",
             "holds": [
                 {

@@ -56,14 +56,16 @@ class FleetMetrics(Collector):
 
 def _of_queues(statistics: FleetStatistics) -> Iterator[Metric]:
     contexts = _gauge("queue_contexts", "Contexts that have not ended, by status.", *_QUEUE, "status")
-    ready = _gauge("queue_ready", "Contexts that a worker would take now: none while a hold is on.", *_QUEUE)
+    ready = _gauge(
+        "queue_ready", "Contexts that a worker would take now: none while a service is held.", *_QUEUE
+    )
     age = _gauge("queue_oldest_age_seconds", "How long the oldest pending context has waited.", *_QUEUE)
     for service in statistics.services:
         for queue in service.queues:
             name = [service.service, queue.queue]
             for status in ("pending", "scheduled", "blocked", "running"):
                 contexts.add_metric([*name, status], getattr(queue, status))
-            ready.add_metric(name, 0 if service.holds else queue.pending)
+            ready.add_metric(name, queue.pending if service.may_be_called else 0)
             oldest = queue.oldest_pending
             age.add_metric(name, 0.0 if oldest is None else oldest.total_seconds())
     yield from (contexts, ready, age)

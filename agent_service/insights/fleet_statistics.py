@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from agent_service.domain.context import AttemptOutcome, ContextStatus
-from agent_service.domain.service_state import Breaker, Hold, ServiceState, breaker_at, holds_of
+from agent_service.domain.service_state import Breaker, Hold, ServiceState, breaker_at, holds_of, permission
 from agent_service.insights.fleet_health import living_workers
 from agent_service.store import Store
 from agent_service.store.workers import SignOfLife
@@ -67,9 +67,14 @@ class QueueStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceStatistics:
-    """One service: its queues, and what keeps it from being called."""
+    """
+    One service: its queues, and what keeps it from being called.
+
+    A breaker whose time has passed is still open, and the service may be called all the same, by a probe.
+    """
 
     service: str
+    may_be_called: bool
     holds: tuple[Hold, ...]
     breaker: Breaker
     queues: tuple[QueueStatistics, ...]
@@ -156,6 +161,7 @@ async def _ended_lately(store: Store, name: QueueName, now: datetime) -> tuple[E
 def _service(state: ServiceState, queues: Sequence[QueueStatistics], now: datetime) -> ServiceStatistics:
     return ServiceStatistics(
         service=state.service,
+        may_be_called=permission(state, now, concurrency=1).limit > 0,
         holds=tuple(sorted(holds_of(state, now), key=lambda hold: hold.name)),
         breaker=breaker_at(state, now),
         queues=tuple(queues),

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from agent_service.domain.context import AttemptOutcome, ContextStatus
-from agent_service.domain.service_state import BreakerState, Hold
+from agent_service.domain.service_state import Breaker, BreakerState, Hold
 from agent_service.insights import fleet_statistics
 from agent_service.insights.fleet_statistics import EndedLately, Latency, latency_of, read_statistics
 from agent_service.store import Store
@@ -78,10 +78,21 @@ async def test_holds_the_breaker_and_the_workers_are_told(store: Store) -> None:
     statistics = await read_statistics(store)
     analysis, generation = statistics.services
     assert [hold.name for hold in generation.holds] == ["paused"]
+    assert (generation.may_be_called, analysis.may_be_called) == (False, True)
     assert (generation.breaker.state, generation.queues) == (BreakerState.CLOSED, ())
     # Whoever waits for work has a queue, also where there was none yet.
     assert [queue.queue for queue in analysis.queues] == ["default", "fast"]
     assert [worker.id for worker in statistics.workers] == [sign.id]
+
+
+async def test_a_service_may_be_called_as_soon_as_a_probe_may_try_it(store: Store) -> None:
+    now = store.clock.now()
+    for service, until in (("generation", now + timedelta(hours=1)), ("analysis", now - SECOND)):
+        opened = Breaker(state=BreakerState.OPEN, since=now - 9 * SECOND, until=until, opened=1)
+        assert await store.services.move(await store.services.read(service), opened)
+    analysis, generation = (await read_statistics(store)).services
+    assert (analysis.breaker.state, analysis.may_be_called) == (BreakerState.OPEN, True)
+    assert (generation.breaker.state, generation.may_be_called) == (BreakerState.OPEN, False)
 
 
 async def test_attempts_are_those_that_the_whole_fleet_has_told(store: Store) -> None:

@@ -71,13 +71,16 @@ def test_health_tells_who_lives_and_what_is_unserved() -> None:
 
 def test_statistics_are_told_in_seconds_and_moments() -> None:
     hold = Hold(name="paused", reason="new model", since=NOW, until=None)
-    service = ServiceStatistics(service="generation", holds=(hold,), breaker=Breaker(), queues=(QUEUE,))
+    service = ServiceStatistics(
+        service="generation", may_be_called=False, holds=(hold,), breaker=Breaker(), queues=(QUEUE,)
+    )
     statistics = FleetStatistics(at=NOW, services=(service,), workers=(WORKER,), counters={})
     answer = json.loads(statistics_answer(statistics).to_json())
     assert answer["at"] == shown(NOW)
     assert answer["services"] == [
         {
             "service": "generation",
+            "may_be_called": False,
             "breaker": "closed",
             "holds": [{"name": "paused", "reason": "new model", "since": shown(NOW), "until": None}],
             "queues": [

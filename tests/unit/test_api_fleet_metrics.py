@@ -28,7 +28,9 @@ QUEUE = QueueStatistics(
     duration=None,
     attempts={},
 )
-SERVICE = ServiceStatistics(service="generation", holds=(), breaker=Breaker(), queues=(QUEUE,))
+SERVICE = ServiceStatistics(
+    service="generation", may_be_called=True, holds=(), breaker=Breaker(), queues=(QUEUE,)
+)
 WORKER = SignOfLife(
     id="w",
     service="generation",
@@ -106,7 +108,7 @@ def test_each_number_has_its_series(name: str, labels: dict[str, str], value: fl
 
 def test_nothing_is_ready_while_a_service_is_held() -> None:
     hold = Hold(name="paused", reason="new model", since=NOW, until=None)
-    opened = replace(SERVICE, holds=(hold,), breaker=Breaker(state=BreakerState.OPEN))
+    opened = replace(SERVICE, may_be_called=False, holds=(hold,), breaker=Breaker(state=BreakerState.OPEN))
     held = replace(STATISTICS, services=(opened,))
     assert value_of(held, "queue_ready", **DEFAULT) == 0
     assert value_of(held, "queue_contexts", **DEFAULT, status="pending") == 1
