@@ -29,6 +29,7 @@ from agent_service.store.driver import Session
 from agent_service.store.operations import CALLER_LIMIT, at_most
 from agent_service.store.sizes import check_request_size
 from agent_service.telemetry import fail_point
+from agent_service.telemetry.metrics import Counted
 
 #: How long a request may take where nothing else is configured.
 DEFAULT_DEADLINE = timedelta(days=1)
@@ -140,6 +141,13 @@ class RequestService:
                 await asyncio.sleep(0)
         return await asyncio.gather(*submitting)
 
+    def _counted(self, accepted: Accepted) -> Accepted:
+        """The answer, once a request that was stored by it is counted."""
+        if not accepted.replayed:
+            first = accepted.request.submission.steps[0]
+            self._store.counters.tally.of(first.service, first.queue).count(Counted.SUBMITTED)
+        return accepted
+
     def _checked(self, submission: object) -> Submission:
         if isinstance(submission, Submission):
             return submission
@@ -155,6 +163,7 @@ class RequestService:
             return await self._write(request)
         check_request_size(request)
         with at_most(CALLER_LIMIT):
+            # Whether the caller's transaction commits is not known here, so it is not counted.
             return await self._writer.submit_apart(request, session=session)
 
     async def _write(self, request: Request, *, apart: bool = False) -> Accepted:
@@ -164,7 +173,7 @@ class RequestService:
         def write() -> Awaitable[Accepted]:
             return self._writer.submit_apart(request) if apart else self._writer.submit(request, size=size)
 
-        return await (write() if self._limits is None else self._limits.submit(request, write))
+        return self._counted(await (write() if self._limits is None else self._limits.submit(request, write)))
 
     async def retry(
         self,

@@ -36,6 +36,7 @@ from agent_service.store.lookout import EVERY_NEED, Look, Need
 from agent_service.store.paging import Page
 from agent_service.telemetry import fail_point
 from agent_service.telemetry.log_fields import log_fields
+from agent_service.telemetry.metrics import Counted
 
 #: How long whoever wrote an end, or inserted a request, has to finish the job before somebody else does.
 GRACE = timedelta(seconds=5)
@@ -174,6 +175,7 @@ class Rescuer:
         fail_point.reach("reclaim.before")
         if await self._contexts.take_back(context, transition):
             fail_point.reach("reclaim.taken")
+            self._store.counters.tally.of(context.service, context.queue).count(Counted.RESCUED)
             logger.bind(**log_fields(context)).warning(
                 "attempt {} lost its lease; the context is {}", context.attempt, transition.status
             )

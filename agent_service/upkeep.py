@@ -12,6 +12,7 @@ from agent_service.context_manager import DEFAULT_RETENTION, ContextManager
 from agent_service.rescuer import Rescuer
 from agent_service.scheduler import Scheduler
 from agent_service.store import Store
+from agent_service.tally_writer import TallyWriter
 from agent_service.telemetry.loop_lag import LoopLag
 
 #: How long whoever stops waits for last writes.
@@ -20,7 +21,8 @@ LAST_WRITES = timedelta(seconds=10)
 
 class Upkeep:
     """
-    The rescuer, the scheduler and the look at the event loop of one process; the last to stop it ends it.
+    The rescuer, the scheduler, the tally writer and the look at the event loop of one process; the last to
+    stop it ends it.
 
     `Upkeep.of(store)` is the one instance of a store, so that three workers in a process share it.
     """
@@ -31,6 +33,7 @@ class Upkeep:
         self._store = store
         self._rescuer = Rescuer(store, ContextManager(store, retention=retention), lease=lease)
         self._scheduler = Scheduler(store)
+        self._tally_writer = TallyWriter(store)
         #: How late the event loop of this process is.
         self.lag = LoopLag()
         self._users = 0
@@ -58,6 +61,7 @@ class Upkeep:
             self._tasks = [
                 asyncio.create_task(self._rescuer.run(self._stopping), name="rescuer"),
                 asyncio.create_task(self._scheduler.run(self._stopping), name="scheduler"),
+                asyncio.create_task(self._tally_writer.run(self._stopping), name="tally writer"),
                 asyncio.create_task(self.lag.run(self._stopping), name="loop lag"),
             ]
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Collection
 from datetime import timedelta
 
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from agent_service.api.batch_routes import batch_routes
 from agent_service.api.boundary import Boundary
@@ -13,10 +14,14 @@ from agent_service.api.bounded_calls import ANSWER_WITHIN, BoundedCalls
 from agent_service.api.error_handlers import install_error_handlers
 from agent_service.api.event_routes import event_routes
 from agent_service.api.event_stream import PING_EVERY
+from agent_service.api.fleet_routes import fleet_routes
 from agent_service.api.health_routes import health_routes
 from agent_service.api.host_guard import HostGuard
+from agent_service.api.http_metrics import HttpMetrics
+from agent_service.api.metrics_routes import metrics_routes
 from agent_service.api.openapi_document import PROBLEM_RESPONSES, DocumentedApi
 from agent_service.api.request_routes import request_routes
+from agent_service.insights import Insights
 from agent_service.keys.key_ring import KeyRing
 from agent_service.request_service import RequestService
 from agent_service.store import Store
@@ -42,6 +47,10 @@ def create_app(
     which it answers. `app.state.draining` is an `asyncio.Event`: once set, open event streams say so and end.
     """
     calls = BoundedCalls(answer_within)
+    insights = Insights(store)
+    # Of this application alone, so that several in one process do not meet.
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
     draining = asyncio.Event()
 
     @contextlib.asynccontextmanager
@@ -64,9 +73,13 @@ def create_app(
     if hosts is not None:
         app.add_middleware(HostGuard, hosts=hosts)
     app.add_middleware(Boundary)
+    # Around the boundary, which answers what nobody foresaw.
+    app.add_middleware(HttpMetrics(registry).around)
     install_error_handlers(app)
     app.include_router(request_routes(requests, calls, max_body_bytes=max_body_bytes))
     app.include_router(batch_routes(requests, calls, max_body_bytes=max_body_bytes))
     app.include_router(event_routes(store, requests, calls, draining=draining, ping_every=ping_every))
     app.include_router(health_routes(store, calls))
+    app.include_router(fleet_routes(insights, calls))
+    app.include_router(metrics_routes(insights, calls, registry))
     return app

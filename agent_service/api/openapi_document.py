@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from agent_service.api import boundary, caller, idempotency_key
 from agent_service.api.event_frames import EventBody
+from agent_service.api.fleet_answer import FleetHealthAnswer, FleetStatisticsAnswer
 from agent_service.api.problems import PROBLEM_TYPE, ProblemBody
 from agent_service.api.request_answer import RequestAnswer
 from agent_service.api.route_scopes import check_scopes
@@ -22,7 +23,13 @@ from agent_service.api.submission_schema import (
 from agent_service.domain.json_value import JsonObject
 
 _REFERENCE = "#/components/schemas/{model}"
-_BODIES: tuple[type, ...] = (EventBody, ProblemBody, RequestAnswer)
+_BODIES: tuple[type, ...] = (
+    EventBody,
+    FleetHealthAnswer,
+    FleetStatisticsAnswer,
+    ProblemBody,
+    RequestAnswer,
+)
 #: Schemas that no class has.
 _WRITTEN = {"Submission": SUBMISSION_SCHEMA, "Batch": BATCH_SCHEMA, "BatchAnswer": BATCH_ANSWER_SCHEMA}
 
@@ -30,6 +37,8 @@ _WRITTEN = {"Submission": SUBMISSION_SCHEMA, "Batch": BATCH_SCHEMA, "BatchAnswer
 Fragment = dict[str, Any]
 Responses = dict[int | str, Fragment]
 
+#: What every answer carries.
+_HEADERS = {boundary.HEADER: {"description": "names the call in the log", "schema": {"type": "string"}}}
 _PROBLEM_CONTENT = {PROBLEM_TYPE: {"schema": {"$ref": _REFERENCE.format(model=ProblemBody.__name__)}}}
 #: Every operation may answer with a problem; the statuses are told apart by `code`.
 PROBLEM_RESPONSES: Responses = {
@@ -75,16 +84,22 @@ def answers(
     body: type | str | None = None,
     *,
     media_type: str = "application/json",
+    example: JsonObject | None = None,
 ) -> Responses:
     """What a route answers when all goes well; `body` is one of the shared schemas, or any object."""
     model = body.__name__ if isinstance(body, type) else body
     schema = {"type": "object"} if model is None else {"$ref": _REFERENCE.format(model=model)}
-    headers = {boundary.HEADER: {"description": "names the call in the log", "schema": {"type": "string"}}}
+    content: Fragment = {"schema": schema} | ({} if example is None else {"example": example})
+    return {int(status): {"description": description, "headers": _HEADERS, "content": {media_type: content}}}
+
+
+def text_answer(status: HTTPStatus, description: str) -> Responses:
+    """What a route answers in plain text."""
     return {
         int(status): {
             "description": description,
-            "headers": headers,
-            "content": {media_type: {"schema": schema}},
+            "headers": _HEADERS,
+            "content": {"text/plain": {"schema": {"type": "string"}}},
         }
     }
 

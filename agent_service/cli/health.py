@@ -8,6 +8,7 @@ from agent_service.api.listening import address_of
 from agent_service.cli.running_service import find_mongodb
 from agent_service.client import AgentClient
 from agent_service.domain.errors import AgentServiceError
+from agent_service.insights import living_workers
 from agent_service.local.addresses import find_addresses
 from agent_service.settings import Settings
 from agent_service.store import Store
@@ -47,7 +48,7 @@ async def worker_health(settings: Settings) -> Health:
         mongodb = settings.mongodb
         async with Store.connect(uri, database=mongodb.database, driver=mongodb.driver) as store:
             await store.measure_clock()
-            workers = await store.workers.seen_since(store.clock.now() - SILENT_AFTER)
+            workers = await living_workers(store)
     except AgentServiceError as error:
         return Health(problem=f"no worker of this machine can be seen: {error}")
     lags = [worker.loop_lag for worker in workers if worker.host == host]

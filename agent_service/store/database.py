@@ -15,6 +15,7 @@ from agent_service.store.cancellation import CancellationCollection
 from agent_service.store.chunks import ChunkCollection
 from agent_service.store.claims import ClaimCollection
 from agent_service.store.contexts import ContextCollection
+from agent_service.store.counters import CounterCollection
 from agent_service.store.dead_letters import DeadLetterCollection
 from agent_service.store.doorbell import Doorbell
 from agent_service.store.driver import (
@@ -38,6 +39,7 @@ from agent_service.store.roster import Roster
 from agent_service.store.schedule import ScheduleCollection
 from agent_service.store.services import ServiceCollection
 from agent_service.store.settlement import SettlementCollection
+from agent_service.store.statistics import StatisticsCollection
 from agent_service.store.unbroken_calls import UnbrokenCalls
 from agent_service.store.workers import WorkerCollection
 
@@ -84,6 +86,8 @@ class Store:
         self.chunks = ChunkCollection(self._database)
         self.dead_letters = DeadLetterCollection(self._database)
         self.workers = WorkerCollection(self._database)
+        self.statistics = StatisticsCollection(self._database)
+        self.counters = CounterCollection(self._database)
         self.services = ServiceCollection(self._database)
         self.keys = KeyCollection(self._database)
         self.quotas = QuotaCollection(self._database)
@@ -267,8 +271,7 @@ class Store:
     async def close(self) -> None:
         """Stop listening, and close the connections if this store made them."""
         await self.doorbell.close()
-        unfinished = [task for task in (self._preparing, self._measuring) if task is not None]
-        if unfinished:
+        if unfinished := [task for task in (self._preparing, self._measuring) if task is not None]:
             # Building an index may take half an hour, and goes on in the server without us.
             _, late = await asyncio.wait(unfinished, timeout=_CLOSE_WITHIN.total_seconds())
             for task in late:

@@ -82,6 +82,13 @@ INDEXES = (
     ),
     Index(
         collection="contexts",
+        name="standing",
+        # First what no other query names: the planner then weighs this index for none of them.
+        keys=("schema", "service", "queue", "status", "finished_at", "run_at"),
+        serves="statistics: how many contexts of a queue stand where, since when, and what ended lately",
+    ),
+    Index(
+        collection="contexts",
         name="expiry",
         keys=("expires_at",),
         expires=True,
@@ -142,7 +149,7 @@ INDEXES = (
         name="expiry",
         keys=("expires_at",),
         expires=True,
-        serves="forgetting workers that fell silent long ago",
+        serves="forgetting workers that fell silent long ago; which have been seen lately",
     ),
     Index(
         collection="keys",

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from agent_service.store.documents import SCHEMA
-from agent_service.store.driver import Database, durable
+from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
+from agent_service.store.paging import decode_all
 from agent_service.store.roster import Colleague
 
 #: A worker that has been silent for this long counts as gone: three of its signs of life.
@@ -27,6 +28,8 @@ class SignOfLife:
     running: int
     #: The longest time in the last minute that the event loop of its process stood still.
     loop_lag: timedelta = timedelta(0)
+    #: The version of agent_service that it runs; empty where it did not say.
+    version: str = ""
     started_at: datetime
     seen_at: datetime
 
@@ -52,6 +55,7 @@ class WorkerCollection:
                         "concurrency": sign.concurrency,
                         "running": sign.running,
                         "loop_lag": sign.loop_lag.total_seconds(),
+                        "version": sign.version,
                         "started_at": sign.started_at,
                         "seen_at": sign.seen_at,
                         "expires_at": sign.seen_at + FORGOTTEN_AFTER,
@@ -75,19 +79,22 @@ class WorkerCollection:
     async def seen_since(self, since: datetime) -> list[SignOfLife]:
         """The workers that gave a sign of life since then. Raises `StoreUnavailable`."""
         with reading(CALLER_LIMIT):
-            found = self._workers.find({"seen_at": {"$gte": since}})
-            return [
-                SignOfLife(
-                    id=document["_id"],
-                    service=document["service"],
-                    queues=tuple(document["queues"]),
-                    host=document["host"],
-                    pid=document["pid"],
-                    concurrency=document["concurrency"],
-                    running=document["running"],
-                    loop_lag=timedelta(seconds=document.get("loop_lag", 0)),
-                    started_at=document["started_at"],
-                    seen_at=document["seen_at"],
-                )
-                async for document in found
-            ]
+            # An index has the date at which it is forgotten.
+            found = self._workers.find({"expires_at": {"$gte": since + FORGOTTEN_AFTER}})
+            return decode_all(await found.to_list(None), _sign_of)
+
+
+def _sign_of(document: Document) -> SignOfLife:
+    return SignOfLife(
+        id=document["_id"],
+        service=document["service"],
+        queues=tuple(document["queues"]),
+        host=document["host"],
+        pid=document["pid"],
+        concurrency=document["concurrency"],
+        running=document["running"],
+        loop_lag=timedelta(seconds=document.get("loop_lag", 0)),
+        version=document.get("version", ""),
+        started_at=document["started_at"],
+        seen_at=document["seen_at"],
+    )

@@ -14,6 +14,7 @@ from agent_service.domain.context import Context, Lease
 from agent_service.domain.errors import StoreUnavailable
 from agent_service.store.claims import Claim
 from agent_service.telemetry import fail_point
+from agent_service.telemetry.metrics import Counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,15 @@ class Claimer:
             # Whatever went wrong after it was sent, the claim may have been applied.
             self._unknown.append(lease)
             raise
+        self._count(contexts)
         return Claimed(contexts=contexts, lease_ends=lease_ends)
+
+    def _count(self, contexts: Sequence[Context]) -> None:
+        tally = self._contexts.store.counters.tally
+        for context in contexts:
+            tally.of(context.service, context.queue).count(Counted.CLAIMED)
+        for first in contexts[:1]:
+            tally.of(first.service, first.queue).count(Counted.CLAIM)
 
     async def hand_back(self, contexts: Sequence[Context]) -> None:
         """

@@ -115,6 +115,7 @@ class Execution:
             transition = await self._perform()
         except LeaseLost:
             await self._chunks.abandon()
+            self._outcomes.lost(self.context)
             self._log.warning("the lease was lost; the attempt is dropped")
             return
         finally:

@@ -8,12 +8,13 @@ from datetime import timedelta
 from loguru import logger
 
 from agent_service.context_manager import ContextManager
-from agent_service.domain.context import ContextError
+from agent_service.domain.context import Context, ContextError
 from agent_service.domain.errors import AgentServiceError, StoreError, StoreUnavailable, UnstorableValue
 from agent_service.domain.transitions import failed
 from agent_service.settler import WrittenEnd
 from agent_service.store.outcomes import Outcome
 from agent_service.telemetry import fail_point
+from agent_service.telemetry.metrics import Counted, WorkCounts
 from agent_service.workers.batches import Batches
 
 #: Outcomes in one bulk, and ends that are settled together, at most.
@@ -62,6 +63,10 @@ class OutcomeWriter:
         unwritten = _Unwritten(outcome, asyncio.get_running_loop().create_future())
         self._outcomes.put(unwritten)
         return await asyncio.shield(unwritten.written)
+
+    def lost(self, context: Context) -> None:
+        """Count an attempt whose end is not written, because its lease was lost."""
+        self._counts(context).count(Counted.LEASE_LOST)
 
     async def run(self) -> None:
         """Write and settle until `stop`, then what is left."""
@@ -117,8 +122,26 @@ class OutcomeWriter:
                 return batch
             return self._without_output(batch[0], refused=isinstance(error, UnstorableValue))
         for item in batch:
-            self._acknowledge(item, applied=item.outcome.context.id not in lost)
+            applied = item.outcome.context.id not in lost
+            self._acknowledge(item, applied=applied)
+            if applied:
+                self._count(item.outcome)
+            else:
+                self.lost(item.outcome.context)
         return []
+
+    def _count(self, outcome: Outcome) -> None:
+        context, transition = outcome.context, outcome.transition
+        started = context.started_at or transition.at
+        self._counts(context).ended(
+            transition.outcome,
+            # It could be claimed from its `run_at` on.
+            waited=(started - context.run_at).total_seconds(),
+            took=(transition.at - started).total_seconds(),
+        )
+
+    def _counts(self, context: Context) -> WorkCounts:
+        return self._contexts.store.counters.tally.of(context.service, context.queue)
 
     async def _write_apart(self, batch: list[_Unwritten]) -> list[_Unwritten]:
         """

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from importlib.metadata import PackageNotFoundError, version
 
 from loguru import logger
 
@@ -15,6 +16,14 @@ from agent_service.store.workers import SignOfLife
 
 #: The time between two signs; three times this without one, and the worker counts as gone.
 EVERY = timedelta(seconds=15)
+
+
+def _own_version() -> str:
+    try:
+        return version("agent-service")
+    except PackageNotFoundError:
+        # Run from a folder that nobody installed.
+        return ""
 
 
 class LifeSigns:
@@ -38,6 +47,7 @@ class LifeSigns:
         self._concurrency = concurrency
         self._running = running
         self._loop_lag = loop_lag
+        self._version = _own_version()
         self._started_at = store.clock.now()
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -76,6 +86,7 @@ class LifeSigns:
                     concurrency=self._concurrency,
                     running=self._running(),
                     loop_lag=self._loop_lag(),
+                    version=self._version,
                     started_at=self._started_at,
                     seen_at=self._store.clock.now(),
                 )

@@ -10,16 +10,16 @@ from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from agent_service.domain.context import Context
-from agent_service.domain.errors import StoreError
 from agent_service.domain.request import RequestStatus
 from agent_service.domain.settling import Consequences
 from agent_service.domain.stop import CANCELLED, DEADLINE
 from agent_service.domain.transitions import lease_lost, released
 from agent_service.store import Store
 from agent_service.store.dead_letters import FailedRequest
-from agent_service.store.indexes import INDEXES, create_indexes, missing_indexes
+from agent_service.store.indexes import INDEXES
 from agent_service.store.outcomes import Outcome
-from tests.support.contexts import AN_ERROR, NOW, SECOND, a_claim, a_context, a_request, a_step
+from agent_service.telemetry.metrics import QueueName
+from tests.support.contexts import AN_ERROR, NOW, SECOND, a_claim, a_context
 from tests.support.explained_commands import CommandRecorder, Document, Plan, explain
 from tests.support.haystack import LEASE, NEEDLES, needle_contexts, needle_id, prepare, restore_needles
 
@@ -185,6 +185,11 @@ QUERIES = [
         lambda s: s.leftovers.let_expire("events", [ENDED, needle_id("overdue")], NOW),
         ("_id_", 2),
     ),
+    query(
+        "what completed last",
+        lambda s: s.statistics.latest(QueueName("generation", "default"), since=NOW - SECOND, limit=4),
+        ("standing", 4),
+    ),
     query("chunks", lambda s: s.chunks.read(ENDED_CONTEXT, 1, after=3), ("_id_", 7)),
 ]
 
@@ -256,43 +261,3 @@ async def test_what_has_expired_is_removed_at_its_date(
         expiry = (await raw[collection].index_information())["expiry"]
         assert expiry["key"] == [("expires_at", 1)]
         assert expiry["expireAfterSeconds"] == 0
-
-
-async def test_each_index_is_missing_until_it_is_created(raw: AsyncDatabase[Document]) -> None:
-    assert await missing_indexes(raw) == INDEXES
-    await create_indexes(raw)
-    await create_indexes(raw)
-    assert await missing_indexes(raw) == ()
-    await raw.client.drop_database(raw.name)
-
-
-@pytest.mark.parametrize(
-    "different",
-    [
-        {"keys": ["service", "queue", "_id"], "partialFilterExpression": {"status": "pending"}},
-        {"keys": ["service", "queue", "priority", "rank", "_id"]},
-        {
-            "keys": ["service", "queue", "priority", "rank", "_id"],
-            "partialFilterExpression": {"status": "running"},
-        },
-    ],
-)
-async def test_an_index_of_the_same_name_that_is_different_is_told_and_not_waited_for(
-    store: Store, raw: AsyncDatabase[Document], different: Document
-) -> None:
-    await raw["contexts"].drop_index("claim")
-    options = {key: value for key, value in different.items() if key != "keys"}
-    await raw["contexts"].create_index([(key, 1) for key in different["keys"]], name="claim", **options)
-    assert [index.name for index in await missing_indexes(raw)] == ["claim"]
-    with pytest.raises(StoreError, match="refused"):
-        await create_indexes(raw)
-
-
-async def test_documents_that_a_unique_index_forbids_are_told(
-    store: Store, raw: AsyncDatabase[Document]
-) -> None:
-    await raw["requests"].drop_index("idempotency")
-    for _ in range(2):
-        assert await store.requests.insert(a_request(a_step("draft"), idempotency_key="twice"))
-    with pytest.raises(StoreError, match="requests"):
-        await create_indexes(raw)

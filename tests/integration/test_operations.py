@@ -28,16 +28,18 @@ from agent_service.domain.transitions import released
 from agent_service.store import Store
 from agent_service.store.operations import is_duplicate, reading, writing
 from agent_service.store.outcomes import Outcome
+from agent_service.telemetry.metrics import QueueName
 from tests.support.contexts import AN_ERROR, NOW, SECOND, a_claim, a_context, a_lease, a_request
 from tests.support.explained_commands import Document
 from tests.support.fail_points import fragile_store
 
 RUNNING = a_context(status=ContextStatus.RUNNING, lease=a_lease(), attempt=1, tries=1)
 RELEASED = released(at=NOW)
+QUEUE = QueueName("generation", "default")
 CHUNK = Chunk(context_id="r.draft", attempt=1, seq=1, delta="text", at=NOW)
 FOLLOWS = Consequences(releases=(), cancellations={"draft": AN_ERROR})
 EVERY_COMMAND = ("find", "insert", "update", "findAndModify", "delete", "aggregate", "hello",
-                 "createIndexes", "listIndexes")  # fmt: skip
+                 "createIndexes", "listIndexes", "distinct")  # fmt: skip
 
 READS: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "claims.find_claimed": lambda s: s.claims.find_claimed(a_lease()),
@@ -58,6 +60,11 @@ READS: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "contexts.outputs": lambda s: s.contexts.outputs("r", ["draft"]),
     "chunks.read": lambda s: s.chunks.read("r.draft", 1, after=0),
     "workers.seen_since": lambda s: s.workers.seen_since(NOW),
+    "statistics.queues": lambda s: s.statistics.queues(),
+    "statistics.count": lambda s: s.statistics.count(QUEUE, ContextStatus.PENDING),
+    "statistics.pending_since": lambda s: s.statistics.pending_since(QUEUE),
+    "statistics.latest": lambda s: s.statistics.latest(QUEUE, since=NOW, limit=1),
+    "counters.all": lambda s: s.counters.all(),
     "measure_clock": lambda s: s.measure_clock(),
     "problems": lambda s: s.problems(),
 }

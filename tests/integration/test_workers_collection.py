@@ -8,7 +8,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from agent_service.store import Store
 from agent_service.store.workers import FORGOTTEN_AFTER, SignOfLife
 from tests.support.contexts import NOW, SECOND
-from tests.support.explained_commands import Document
+from tests.support.explained_commands import CommandRecorder, Document, explain
 
 SIGN = SignOfLife(
     id="worker-1",
@@ -19,6 +19,7 @@ SIGN = SignOfLife(
     concurrency=10,
     running=3,
     loop_lag=timedelta(seconds=0.25),
+    version="1.2.3",
     started_at=NOW - SECOND,
     seen_at=NOW,
 )
@@ -49,3 +50,25 @@ async def test_a_worker_that_falls_silent_is_removed_by_the_server(
         document = await raw["workers"].find_one({"_id": SIGN.id})
         assert document is not None
         assert document["expires_at"] == seen_at + FORGOTTEN_AFTER
+
+
+async def test_who_was_seen_lately_is_found_by_an_index_among_those_that_fell_silent(
+    recorded_store: Store, raw: AsyncDatabase[Document], recorder: CommandRecorder
+) -> None:
+    for number in range(50):
+        silent = replace(SIGN, id=f"silent-{number}", seen_at=NOW - timedelta(hours=1))
+        await recorded_store.workers.report(silent)
+    await recorded_store.workers.report(SIGN)
+    assert await recorded_store.workers.seen_since(NOW - SECOND) == [SIGN]
+    (command,) = recorder.named("find")
+    (plan,) = await explain(raw, command)
+    assert (plan.indexes, plan.keys, plan.documents) == (frozenset({"expiry"}), 1, 1)
+
+
+async def test_one_that_was_written_by_hand_hides_no_other(
+    any_store: Store, raw: AsyncDatabase[Document], warnings: list[str]
+) -> None:
+    await any_store.workers.report(SIGN)
+    await raw["workers"].insert_one({"_id": "odd", "expires_at": NOW + FORGOTTEN_AFTER})
+    assert await any_store.workers.seen_since(NOW) == [SIGN]
+    assert any("odd" in line for line in warnings)
