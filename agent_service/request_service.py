@@ -3,23 +3,30 @@
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from agent_service.context_manager import DEFAULT_RETENTION, ContextManager
-from agent_service.domain.context import Context, ContextStatus
+from agent_service.domain.context import ContextStatus
 from agent_service.domain.errors import (
     AgentServiceError,
     RequestAlreadyEnded,
     RequestNotEnded,
-    RequestNotFound,
 )
 from agent_service.domain.events import Cursor, Event
-from agent_service.domain.request import Caller, Request, RequestStatus, Submission, new_request_id
+from agent_service.domain.listing import USUALLY_LISTED, RequestFilter
+from agent_service.domain.request import (
+    DEFAULT_ORGANIZATION,
+    Caller,
+    Request,
+    RequestStatus,
+    Submission,
+    new_request_id,
+)
 from agent_service.domain.retrying import choose_reused, retry_fingerprint
 from agent_service.domain.stop import CANCELLED
 from agent_service.domain.submission import fingerprint, parse_submission
-from agent_service.event_reader import EventReader, in_order
+from agent_service.event_reader import EventReader
+from agent_service.request_reader import RequestPage, RequestReader, RequestView
 from agent_service.request_writer import Accepted, RequestWriter
 from agent_service.settings import load_settings
 from agent_service.store import Store
@@ -30,24 +37,14 @@ from agent_service.telemetry import fail_point
 
 #: How long a request may take where nothing else is configured.
 DEFAULT_DEADLINE = timedelta(days=1)
+#: How long somebody waits for an end who does not say how long.
+LONGEST_WAIT = timedelta(minutes=1)
 #: Submissions of one caller that are checked in one go.
 _AT_ONCE = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestView:
-    """A request and its contexts in the order of its steps; contexts not inserted yet are missing."""
-
-    request: Request
-    contexts: tuple[Context, ...]
-
-    @property
-    def status(self) -> RequestStatus:
-        """The status as a client sees it: running as soon as any step has begun."""
-        status = self.request.status
-        if status is RequestStatus.ACCEPTED and any(context.attempt for context in self.contexts):
-            return RequestStatus.RUNNING
-        return status
+#: What became of each of many submissions.
+Results = list[Accepted | AgentServiceError]
 
 
 class RequestService:
@@ -75,6 +72,7 @@ class RequestService:
         self._deadline = deadline
         self._contexts = ContextManager(store, retention=retention)
         self._writer = RequestWriter(store, self._contexts)
+        self._reader = RequestReader(store)
         self._events = EventReader(store)
 
     async def submit(
@@ -102,7 +100,7 @@ class RequestService:
         *,
         caller: Caller | None = None,
         idempotency_keys: Sequence[str | None] | None = None,
-    ) -> list[Accepted | AgentServiceError]:
+    ) -> Results:
         """
         Take many requests at once, each by itself: for each, in the same order, the answer or its error.
 
@@ -113,9 +111,7 @@ class RequestService:
         pairs = list(zip(submissions, keys, strict=True))
         return await self._store.calls.run(self._submit_many(pairs, caller or Caller()))
 
-    async def _submit_many(
-        self, pairs: Sequence[tuple[object, str | None]], caller: Caller
-    ) -> list[Accepted | AgentServiceError]:
+    async def _submit_many(self, pairs: Sequence[tuple[object, str | None]], caller: Caller) -> Results:
         await self._store.prepare_within(CALLER_LIMIT)
 
         async def submit(submission: object, key: str | None) -> Accepted | AgentServiceError:
@@ -174,7 +170,7 @@ class RequestService:
     ) -> Accepted:
         await self._store.prepare_within(CALLER_LIMIT)
         with at_most(CALLER_LIMIT):
-            original = await self._request(request_id, organization_id)
+            original = await self._reader.find(request_id, organization_id)
             if not original.status.ended:
                 raise RequestNotEnded(
                     f"the request is {original.status}; wait for its end, or cancel it, and retry it then"
@@ -209,7 +205,7 @@ class RequestService:
             if asked is not None:
                 fail_point.reach("cancel.requested")
                 await self._contexts.stop(asked.id, asked.step_names, CANCELLED)
-            view = await self._get(request_id, organization_id)
+            view = await self._reader.get(request_id, organization_id)
         # Who repeats a cancellation because its answer was lost is answered as if it had not been.
         if asked is None and not view.request.cancel_requested:
             raise RequestAlreadyEnded(f"the request has ended: it is {view.status}")
@@ -221,13 +217,36 @@ class RequestService:
 
         Raises `RequestNotFound`, also for a request of another organization, or `StoreUnavailable`.
         """
-        return await self._store.calls.run(self._get(request_id, organization_id))
+        return await self._store.calls.run(self._reader.get(request_id, organization_id))
 
-    async def _get(self, request_id: str, organization_id: str | None) -> RequestView:
-        with at_most(CALLER_LIMIT):
-            request = await self._request(request_id, organization_id)
-            contexts = await self._store.contexts.of_request(request.id)
-        return RequestView(request=request, contexts=in_order(request, contexts))
+    async def wait(
+        self, request_id: str, *, organization_id: str | None = None, limit: timedelta = LONGEST_WAIT
+    ) -> bool:
+        """
+        Wait until a request has ended, at most this long; says whether it has. `get` tells how.
+
+        Raises `RequestNotFound`; while MongoDB does not answer it goes on waiting.
+        """
+        return await self._reader.wait(request_id, organization_id, limit)
+
+    async def list(
+        self,
+        where: RequestFilter | None = None,
+        *,
+        organization_id: str = DEFAULT_ORGANIZATION,
+        after: str | None = None,
+        limit: int = USUALLY_LISTED,
+    ) -> RequestPage:
+        """
+        A page of the requests of an organization that match, newest first; `after` is the `next` of another.
+
+        At most `limit` of them, 1 to 200; fewer do not mean that it was the last page. Raises
+        `InvalidListCursor` or `StoreUnavailable`.
+        """
+        # Without its index a list would look at everything.
+        await self._store.prepare_within(CALLER_LIMIT)
+        listing = self._reader.list(organization_id, where or RequestFilter(), after=after, limit=limit)
+        return await self._store.calls.run(listing)
 
     def events(
         self, request_id: str, *, organization_id: str | None = None, after: Cursor | None = None
@@ -239,12 +258,6 @@ class RequestService:
         `StoreUnavailable` if MongoDB does not answer at the beginning.
         """
         return self._events.read(request_id, organization_id=organization_id, after=after)
-
-    async def _request(self, request_id: str, organization_id: str | None) -> Request:
-        request = await self._store.requests.get(request_id, organization_id=organization_id)
-        if request is None:
-            raise RequestNotFound(request_id)
-        return request
 
     def _new_request(
         self,

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from fastapi import FastAPI
 
+from agent_service.api.action_routes import action_routes
 from agent_service.api.batch_routes import batch_routes
 from agent_service.api.boundary import Boundary
 from agent_service.api.bounded_calls import ANSWER_WITHIN, BoundedCalls
@@ -15,8 +16,10 @@ from agent_service.api.event_routes import event_routes
 from agent_service.api.event_stream import PING_EVERY
 from agent_service.api.health_routes import health_routes
 from agent_service.api.host_guard import HostGuard
+from agent_service.api.list_routes import list_routes
 from agent_service.api.openapi_document import PROBLEM_RESPONSES, DocumentedApi
 from agent_service.api.request_routes import request_routes
+from agent_service.api.waiting import Waiting
 from agent_service.request_service import RequestService
 from agent_service.store import Store
 
@@ -37,10 +40,11 @@ def create_app(
     The API over a store and the service that works on it; the caller opens and closes both.
 
     `hosts`, if given, are the only names under which it answers. `app.state.draining` is an
-    `asyncio.Event`: once set, open event streams say so and end.
+    `asyncio.Event`: once set, open event streams say so and end, and who waits is answered.
     """
     calls = BoundedCalls(answer_within)
     draining = asyncio.Event()
+    waiting = Waiting(requests, calls, draining=draining)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -62,7 +66,9 @@ def create_app(
         app.add_middleware(HostGuard, hosts=hosts)
     app.add_middleware(Boundary)
     install_error_handlers(app)
-    app.include_router(request_routes(requests, calls, max_body_bytes=max_body_bytes))
+    app.include_router(request_routes(requests, calls, waiting, max_body_bytes=max_body_bytes))
+    app.include_router(list_routes(requests, calls))
+    app.include_router(action_routes(requests, calls, waiting, max_body_bytes=max_body_bytes))
     app.include_router(batch_routes(requests, calls, max_body_bytes=max_body_bytes))
     app.include_router(event_routes(store, requests, calls, draining=draining, ping_every=ping_every))
     app.include_router(health_routes(store, calls))

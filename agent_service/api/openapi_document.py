@@ -7,8 +7,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from agent_service.api import boundary, caller, idempotency_key
+from agent_service.api import boundary, caller, conditional, idempotency_key, preferences
 from agent_service.api.event_frames import EventBody
+from agent_service.api.list_answer import ListAnswer
 from agent_service.api.problems import PROBLEM_TYPE, ProblemBody
 from agent_service.api.request_answer import RequestAnswer
 from agent_service.api.submission_schema import (
@@ -21,7 +22,7 @@ from agent_service.api.submission_schema import (
 from agent_service.domain.json_value import JsonObject
 
 _REFERENCE = "#/components/schemas/{model}"
-_BODIES: tuple[type, ...] = (EventBody, ProblemBody, RequestAnswer)
+_BODIES: tuple[type, ...] = (EventBody, ListAnswer, ProblemBody, RequestAnswer)
 #: Schemas that no class has.
 _WRITTEN = {"Submission": SUBMISSION_SCHEMA, "Batch": BATCH_SCHEMA, "BatchAnswer": BATCH_ANSWER_SCHEMA}
 
@@ -60,6 +61,7 @@ def answers(
     body: type | str | None = None,
     *,
     media_type: str = "application/json",
+    example: JsonObject | None = None,
 ) -> Responses:
     """What a route answers when all goes well; `body` is one of the shared schemas, or any object."""
     model = body.__name__ if isinstance(body, type) else body
@@ -69,7 +71,9 @@ def answers(
         int(status): {
             "description": description,
             "headers": headers,
-            "content": {media_type: {"schema": schema}},
+            "content": {
+                media_type: {"schema": schema} if example is None else {"schema": schema, "example": example}
+            },
         }
     }
 
@@ -82,7 +86,9 @@ def problem_answer(status: HTTPStatus, description: str) -> Responses:
 def submission_extra() -> Fragment:
     """The body and the headers of a submission, which are read without FastAPI."""
     key = "1 to 255 visible ASCII characters, quoted or bare"
-    return _submitting("Submission", SUBMISSION_EXAMPLE, key)
+    extra = _submitting("Submission", SUBMISSION_EXAMPLE, key)
+    extra["parameters"].append(_prefer())
+    return extra
 
 
 def batch_extra() -> Fragment:
@@ -121,6 +127,7 @@ def retry_extra() -> Fragment:
     return {
         "parameters": [
             _header(idempotency_key.HEADER, "1 to 255 visible ASCII characters, quoted or bare"),
+            _prefer(),
             _header(boundary.HEADER, "names the call in our log; one is made if it is left out"),
         ],
         "requestBody": {
@@ -139,9 +146,26 @@ def retry_extra() -> Fragment:
     }
 
 
+def waiting_extra() -> Fragment:
+    """The header of a call that may wait for the end of a request."""
+    return {"parameters": [_prefer()]}
+
+
+def showing_extra() -> Fragment:
+    """The headers of a call that is shown a request."""
+    known = "entity tags of what the caller has; if it stands so, 304 without a body"
+    return {"parameters": [_prefer(), _header(conditional.HEADER, known)]}
+
+
 def last_event_id_extra() -> Fragment:
     """The header with which a reader of events goes on."""
     return {"parameters": [_header("Last-Event-ID", "the `id` of the last event that was seen")]}
+
+
+def _prefer() -> Fragment:
+    longest = int(preferences.LONGEST_WAIT.total_seconds())
+    about = f"`wait=N`: answer when the request has ended, at the latest in N seconds, {longest} at most"
+    return {**_header(preferences.HEADER, about), "example": "wait=10"}
 
 
 def _header(name: str, description: str) -> Fragment:

@@ -31,6 +31,7 @@ from agent_service.store.leftovers import LeftoverCollection
 from agent_service.store.lookout import Look, Lookout
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
 from agent_service.store.outcomes import OutcomeCollection
+from agent_service.store.request_list import RequestListCollection
 from agent_service.store.requests import RequestCollection
 from agent_service.store.roster import Roster
 from agent_service.store.schedule import ScheduleCollection
@@ -71,6 +72,7 @@ class Store:
         self._primary_changed: float | None = None
         self.doorbell = Doorbell(self._database)
         self.requests = RequestCollection(self._database)
+        self.request_list = RequestListCollection(self._database)
         self.contexts = ContextCollection(self._database)
         self.claims = ClaimCollection(self._database)
         self.leases = LeaseCollection(self._database)

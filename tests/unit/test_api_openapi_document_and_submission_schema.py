@@ -26,7 +26,7 @@ async def test_the_document_is_valid_and_names_every_operation() -> None:
         for operation in path.values()
     }
     of_requests = {"submit_request", "get_request", "cancel_request", "retry_request", "stream_events"}
-    assert set(operations) == of_requests | {"submit_requests", "healthz", "readyz"}
+    assert set(operations) == of_requests | {"list_requests", "submit_requests", "healthz", "readyz"}
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}
     assert all(operation["responses"]["default"]["content"] == problem for operation in operations.values())
     assert "HTTPValidationError" not in document["components"]["schemas"]
