@@ -12,7 +12,13 @@ from agent_service.api.bounded_calls import BoundedCalls
 from agent_service.api.caller import caller_of
 from agent_service.api.idempotency_key import read_idempotency_key
 from agent_service.api.json_request import read_optional_json
-from agent_service.api.openapi_document import answers, problem_answer, retry_extra, waiting_extra
+from agent_service.api.openapi_document import (
+    answers,
+    made_request,
+    problem_answer,
+    retry_extra,
+    waiting_extra,
+)
 from agent_service.api.request_answer import RequestAnswer
 from agent_service.api.request_responses import cancelled, taken
 from agent_service.api.waiting import Waiting
@@ -36,8 +42,8 @@ def action_routes(
         status_code=HTTPStatus.ACCEPTED,
         response_class=Response,
         responses={
-            **answers(HTTPStatus.OK, "The new request, which has ended within the wait.", RequestAnswer),
-            **answers(HTTPStatus.ACCEPTED, "The new request, stored durably.", RequestAnswer),
+            **made_request(HTTPStatus.OK, "The new request, which has ended within the wait."),
+            **made_request(HTTPStatus.ACCEPTED, "The new request, stored durably."),
             **problem_answer(HTTPStatus.CONFLICT, "It has not ended, or there is nothing to repeat."),
         },
         openapi_extra=retry_extra(),

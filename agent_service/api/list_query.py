@@ -178,12 +178,11 @@ def list_extra() -> dict[str, Any]:
     limit = {"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": USUALLY_LISTED}
     statuses = {"type": "array", "items": {"type": "string", "enum": list(_STATUSES)}, "uniqueItems": True}
     service = {"type": "string", "pattern": f"^{STEP_NAME.pattern}$"}
+    cursor = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
     return {
         "parameters": [
             _parameter("limit", limit, "requests on a page"),
-            _parameter(
-                "after", {"type": "string"}, "the `next` of another page, with the filter of that page"
-            ),
+            _parameter("after", cursor, "`next` of another page, with its filter"),
             _parameter("status", statuses, "one of these; can be repeated"),
             _parameter("service", service, "a step of it is of this service"),
             _parameter("created_after", moment, "taken later than this"),

@@ -20,6 +20,7 @@ from agent_service.api.submission_schema import (
     SUBMISSION_SCHEMA,
 )
 from agent_service.domain.json_value import JsonObject
+from agent_service.domain.request import STEP_NAME
 
 _REFERENCE = "#/components/schemas/{model}"
 _BODIES: tuple[type, ...] = (EventBody, ListAnswer, ProblemBody, RequestAnswer)
@@ -78,6 +79,18 @@ def answers(
     }
 
 
+def made_request(status: HTTPStatus, description: str) -> Responses:
+    """The answer to whoever made a request, with what can be done to it then."""
+    responses = answers(status, description, RequestAnswer)
+    location = {"description": "where the request is found", "schema": {"type": "string"}}
+    responses[int(status)]["headers"]["Location"] = location
+    responses[int(status)]["links"] = {
+        operation_id: {"operationId": operation_id, "parameters": {"request_id": "$response.body#/id"}}
+        for operation_id in ("get_request", "stream_events", "cancel_request", "retry_request")
+    }
+    return responses
+
+
 def problem_answer(status: HTTPStatus, description: str) -> Responses:
     """A problem that is a regular answer of a route."""
     return {int(status): {"description": description, "content": _PROBLEM_CONTENT}}
@@ -85,25 +98,21 @@ def problem_answer(status: HTTPStatus, description: str) -> Responses:
 
 def submission_extra() -> Fragment:
     """The body and the headers of a submission, which are read without FastAPI."""
-    key = "1 to 255 visible ASCII characters, quoted or bare"
-    extra = _submitting("Submission", SUBMISSION_EXAMPLE, key)
+    extra = _submitting("Submission", SUBMISSION_EXAMPLE, _idempotency_key())
     extra["parameters"].append(_prefer())
     return extra
 
 
 def batch_extra() -> Fragment:
     """The body and the headers of a batch, which are read without FastAPI."""
-    key = (
-        "1 to 251 visible ASCII characters, quoted or bare; submission number i, from 0, has the key KEY/i,"
-        " so a batch that is sent again unchanged takes nothing twice"
-    )
-    return _submitting("Batch", BATCH_EXAMPLE, key)
+    about = "submission number i, from 0, has the key KEY/i, so an unchanged batch takes nothing twice"
+    return _submitting("Batch", BATCH_EXAMPLE, _idempotency_key(idempotency_key.LONGEST_OF_BATCH, about))
 
 
-def _submitting(model: str, example: JsonObject, key: str) -> Fragment:
+def _submitting(model: str, example: JsonObject, key: Fragment) -> Fragment:
     return {
         "parameters": [
-            _header(idempotency_key.HEADER, key),
+            key,
             _header(caller.USER_ID, "handed on to base services"),
             _header(caller.CORRELATION_ID, "handed on to base services"),
             _header(caller.TRACEPARENT, "W3C Trace Context, handed on to base services"),
@@ -123,10 +132,11 @@ def _submitting(model: str, example: JsonObject, key: str) -> Fragment:
 
 def retry_extra() -> Fragment:
     """The body, which may be left out, and the headers of a retry, which are read without FastAPI."""
-    from_step = {"type": "string", "description": "run this step and all that waits for it anew too"}
+    about = "run this step and all that waits for it anew too"
+    from_step = {"type": "string", "pattern": f"^{STEP_NAME.pattern}$", "description": about}
     return {
         "parameters": [
-            _header(idempotency_key.HEADER, "1 to 255 visible ASCII characters, quoted or bare"),
+            _idempotency_key(),
             _prefer(),
             _header(boundary.HEADER, "names the call in our log; one is made if it is left out"),
         ],
@@ -160,6 +170,13 @@ def showing_extra() -> Fragment:
 def last_event_id_extra() -> Fragment:
     """The header with which a reader of events goes on."""
     return {"parameters": [_header("Last-Event-ID", "the `id` of the last event that was seen")]}
+
+
+def _idempotency_key(longest: int = idempotency_key.LONGEST_KEY, about: str = "") -> Fragment:
+    described = f"1 to {longest} visible ASCII characters, quoted or bare"
+    header = _header(idempotency_key.HEADER, f"{described}; {about}" if about else described)
+    header["schema"]["pattern"] = idempotency_key.pattern(longest)
+    return header
 
 
 def _prefer() -> Fragment:

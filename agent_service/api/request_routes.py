@@ -11,7 +11,7 @@ from agent_service.api.bounded_calls import BoundedCalls
 from agent_service.api.caller import caller_of
 from agent_service.api.idempotency_key import read_idempotency_key
 from agent_service.api.json_request import read_json
-from agent_service.api.openapi_document import answers, showing_extra, submission_extra
+from agent_service.api.openapi_document import answers, made_request, showing_extra, submission_extra
 from agent_service.api.request_answer import RequestAnswer
 from agent_service.api.request_responses import shown, taken
 from agent_service.api.waiting import Waiting
@@ -33,8 +33,8 @@ def request_routes(
         status_code=HTTPStatus.ACCEPTED,
         response_class=Response,
         responses={
-            **answers(HTTPStatus.OK, "Taken, and ended within the wait.", RequestAnswer),
-            **answers(HTTPStatus.ACCEPTED, "Taken, and stored durably.", RequestAnswer),
+            **made_request(HTTPStatus.OK, "Taken, and ended within the wait."),
+            **made_request(HTTPStatus.ACCEPTED, "Taken, and stored durably."),
         },
         openapi_extra=submission_extra(),
     )
