@@ -13,9 +13,10 @@ from agent_service.api.caller import caller_of
 from agent_service.api.idempotency_key import read_idempotency_key
 from agent_service.api.json_request import read_optional_json
 from agent_service.api.openapi_document import (
+    NOT_FOUND,
     answers,
     made_request,
-    problem_answer,
+    refusals,
     retry_extra,
     waiting_extra,
 )
@@ -44,7 +45,11 @@ def action_routes(
         responses={
             **made_request(HTTPStatus.OK, "The new request, which has ended within the wait."),
             **made_request(HTTPStatus.ACCEPTED, "The new request, stored durably."),
-            **problem_answer(HTTPStatus.CONFLICT, "It has not ended, or there is nothing to repeat."),
+            **refusals(
+                not_found=NOT_FOUND,
+                conflict="It has not ended, or there is nothing to repeat.",
+                unprocessable_entity="There is no such step, or its Idempotency-Key was used otherwise.",
+            ),
         },
         openapi_extra=retry_extra(),
     )
@@ -67,7 +72,7 @@ def action_routes(
         responses={
             **answers(HTTPStatus.OK, "Nothing of it runs any more: the request has ended.", RequestAnswer),
             **answers(HTTPStatus.ACCEPTED, "What runs is stopped; the request ends then.", RequestAnswer),
-            **problem_answer(HTTPStatus.CONFLICT, "It had ended before anybody asked to cancel it."),
+            **refusals(not_found=NOT_FOUND, conflict="It had ended before anybody asked to cancel it."),
         },
         openapi_extra=waiting_extra(),
     )

@@ -11,7 +11,7 @@ from agent_service.api.bounded_calls import BoundedCalls
 from agent_service.api.caller import caller_of
 from agent_service.api.list_answer import LIST_EXAMPLE, ListAnswer, list_answer
 from agent_service.api.list_query import list_extra, read_list_query
-from agent_service.api.openapi_document import answers, problem_answer
+from agent_service.api.openapi_document import answers, refusals
 from agent_service.domain.errors import StoreUnavailable
 from agent_service.domain.request import Caller
 from agent_service.request_service import RequestService
@@ -29,8 +29,10 @@ def list_routes(requests: RequestService, calls: BoundedCalls) -> APIRouter:
         response_class=Response,
         responses={
             **answers(HTTPStatus.OK, "A page of requests, newest first.", ListAnswer, example=LIST_EXAMPLE),
-            **problem_answer(HTTPStatus.BAD_REQUEST, "The cursor is not one of this list."),
-            **problem_answer(HTTPStatus.UNPROCESSABLE_ENTITY, "A parameter is wrong, or there is no such."),
+            **refusals(
+                bad_request="The cursor is not one of this list.",
+                unprocessable_entity="A parameter is wrong, or there is no such.",
+            ),
         },
         openapi_extra=list_extra(),
     )

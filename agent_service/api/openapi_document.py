@@ -31,6 +31,8 @@ _WRITTEN = {"Submission": SUBMISSION_SCHEMA, "Batch": BATCH_SCHEMA, "BatchAnswer
 Fragment = dict[str, Any]
 Responses = dict[int | str, Fragment]
 
+#: Of every route about one request.
+NOT_FOUND = "There is no such request of this organization."
 _PROBLEM_CONTENT = {PROBLEM_TYPE: {"schema": {"$ref": _REFERENCE.format(model=ProblemBody.__name__)}}}
 #: Every operation may answer with a problem; the statuses are told apart by `code`.
 PROBLEM_RESPONSES: Responses = {
@@ -91,9 +93,12 @@ def made_request(status: HTTPStatus, description: str) -> Responses:
     return responses
 
 
-def problem_answer(status: HTTPStatus, description: str) -> Responses:
-    """A problem that is a regular answer of a route."""
-    return {int(status): {"description": description, "content": _PROBLEM_CONTENT}}
+def refusals(**described: str) -> Responses:
+    """The problems that are regular answers of a route, by the names of their statuses."""
+    return {
+        int(HTTPStatus[name.upper()]): {"description": description, "content": _PROBLEM_CONTENT}
+        for name, description in described.items()
+    }
 
 
 def submission_extra() -> Fragment:
@@ -110,11 +115,12 @@ def batch_extra() -> Fragment:
 
 
 def _submitting(model: str, example: JsonObject, key: Fragment) -> Fragment:
+    identifier = {"maxLength": caller.LONGEST_IDENTIFIER}
     return {
         "parameters": [
             key,
-            _header(caller.USER_ID, "handed on to base services"),
-            _header(caller.CORRELATION_ID, "handed on to base services"),
+            _header(caller.USER_ID, "handed on to base services", **identifier),
+            _header(caller.CORRELATION_ID, "handed on to base services", **identifier),
             _header(caller.TRACEPARENT, "W3C Trace Context, handed on to base services"),
             _header(boundary.HEADER, "names the call in our log; one is made if it is left out"),
         ],
@@ -174,9 +180,11 @@ def last_event_id_extra() -> Fragment:
 
 def _idempotency_key(longest: int = idempotency_key.LONGEST_KEY, about: str = "") -> Fragment:
     described = f"1 to {longest} visible ASCII characters, quoted or bare"
-    header = _header(idempotency_key.HEADER, f"{described}; {about}" if about else described)
-    header["schema"]["pattern"] = idempotency_key.pattern(longest)
-    return header
+    return _header(
+        idempotency_key.HEADER,
+        f"{described}; {about}" if about else described,
+        pattern=idempotency_key.pattern(longest),
+    )
 
 
 def _prefer() -> Fragment:
@@ -185,8 +193,13 @@ def _prefer() -> Fragment:
     return {**_header(preferences.HEADER, about), "example": "wait=10"}
 
 
-def _header(name: str, description: str) -> Fragment:
-    return {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
+def _header(name: str, description: str, **schema: object) -> Fragment:
+    return {
+        "name": name,
+        "in": "header",
+        "description": description,
+        "schema": {"type": "string", **schema},
+    }
 
 
 def _schemas() -> Fragment:

@@ -11,7 +11,14 @@ from agent_service.api.bounded_calls import BoundedCalls
 from agent_service.api.caller import caller_of
 from agent_service.api.idempotency_key import read_idempotency_key
 from agent_service.api.json_request import read_json
-from agent_service.api.openapi_document import answers, made_request, showing_extra, submission_extra
+from agent_service.api.openapi_document import (
+    NOT_FOUND,
+    answers,
+    made_request,
+    refusals,
+    showing_extra,
+    submission_extra,
+)
 from agent_service.api.request_answer import RequestAnswer
 from agent_service.api.request_responses import shown, taken
 from agent_service.api.waiting import Waiting
@@ -35,6 +42,11 @@ def request_routes(
         responses={
             **made_request(HTTPStatus.OK, "Taken, and ended within the wait."),
             **made_request(HTTPStatus.ACCEPTED, "Taken, and stored durably."),
+            **refusals(
+                unprocessable_entity="It can never run, or its Idempotency-Key was used with another body.",
+                service_unavailable="It is not known to be stored, or its original is not yet; sent again"
+                " with the same Idempotency-Key it is stored once.",
+            ),
         },
         openapi_extra=submission_extra(),
     )
@@ -62,6 +74,7 @@ def request_routes(
         response_class=Response,
         responses={
             **answers(HTTPStatus.OK, "How the request stands.", RequestAnswer),
+            **refusals(not_found=NOT_FOUND),
             304: {"description": "It stands as in the representation that If-None-Match names."},
         },
         openapi_extra=showing_extra(),

@@ -32,10 +32,12 @@ async def listed(store: Store, where: RequestFilter, *, looks: int = 100, limit:
     return [request.id for request in found.requests]
 
 
-async def test_the_newest_come_first_and_none_of_others(store: Store) -> None:
-    first, second = await insert(store, stored(), stored())
-    await insert(store, stored(caller=Caller(organization_id="theirs")))
-    assert await listed(store, RequestFilter()) == [second, first]
+async def test_the_newest_come_first_and_none_of_others(any_store: Store) -> None:
+    first, second = await insert(any_store, stored(), stored({"a": "b"}))
+    await insert(any_store, stored(caller=Caller(organization_id="theirs")))
+    assert await listed(any_store, RequestFilter()) == [second, first]
+    assert await listed(any_store, RequestFilter(metadata={"a": "b"}), looks=1) == [second]
+    assert await any_store.request_list.find_begun([f"{first}.draft"]) == frozenset()
 
 
 @pytest.mark.parametrize(
