@@ -101,9 +101,12 @@ class EventReader:
         return request
 
 
-async def wait_for_news(store: Store, bell: Bell, limit: timedelta = timedelta.max) -> None:
+async def wait_for_news(
+    store: Store, bell: Bell, *, look_after: timedelta = _LOOK_AFTER, limit: timedelta = timedelta.max
+) -> None:
     """Wait for a ring, at most until it is time to look by oneself: without a doorbell, soon."""
-    look_after = _LOOK_AFTER if store.doorbell.available else _LOOK_AFTER_WITHOUT_BELL
+    if not store.doorbell.available:
+        look_after = _LOOK_AFTER_WITHOUT_BELL
     await bell.wait(min(look_after * random.uniform(0.8, 1.2), limit))
 
 

@@ -16,6 +16,8 @@ from agent_service.store.operations import CALLER_LIMIT, at_most
 
 #: Requests that one page looks at where no index knows which match; then it ends, short, with a cursor.
 MOST_LOOKS = 2_000
+#: Who waits for an end looks by itself so rarely: there may be a thousand of them, and each end rings.
+_LOOK_AFTER = timedelta(seconds=20)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +89,7 @@ class RequestReader:
                 left = timedelta(seconds=ends - time.monotonic())
                 if left <= timedelta(0):
                     return False
-                await wait_for_news(self._store, bell, left)
+                await wait_for_news(self._store, bell, look_after=_LOOK_AFTER, limit=left)
 
     async def _has_ended(self, request_id: str, organization_id: str | None) -> bool:
         try:

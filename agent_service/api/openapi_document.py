@@ -139,7 +139,7 @@ def _submitting(model: str, example: JsonObject, key: Fragment) -> Fragment:
 def retry_extra() -> Fragment:
     """The body, which may be left out, and the headers of a retry, which are read without FastAPI."""
     about = "run this step and all that waits for it anew too"
-    from_step = {"type": "string", "pattern": f"^{STEP_NAME.pattern}$", "description": about}
+    from_step = {"type": ["string", "null"], "pattern": f"^{STEP_NAME.pattern}$", "description": about}
     return {
         "parameters": [
             _idempotency_key(),

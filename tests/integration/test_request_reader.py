@@ -140,7 +140,7 @@ async def test_who_waits_is_woken_by_the_end_and_by_nothing_before(
 async def test_with_change_streams_nobody_asks_before_there_are_news(
     service: RequestService, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent_service.event_reader._LOOK_AFTER", LONG)
+    monkeypatch.setattr("agent_service.request_reader._LOOK_AFTER", LONG)
     request_id, other = await submit(service), await submit(service, wanted=False)
     looks = 0
     status = store.requests.status
