@@ -10,7 +10,7 @@ from starlette.types import Receive
 
 from agent_service.api.bounded_calls import BoundedCalls
 from agent_service.api.preferences import applied_wait, read_wait
-from agent_service.domain.errors import AgentServiceError, StoreError, StoreUnavailable
+from agent_service.domain.errors import AgentServiceError, RequestNotFound, StoreError, StoreUnavailable
 from agent_service.domain.request import Caller
 from agent_service.request_reader import RequestView
 from agent_service.request_service import RequestService
@@ -55,16 +55,16 @@ class Waiting:
         preferred = read_wait(call.headers)
         if preferred is None:
             return Waited(view=view, preferred=False, headers={})
-        if not view.status.ended:
-            if not await self._wait(call, view.request.id, caller.organization_id, preferred):
-                return Waited(view=view, preferred=True, headers={})
-            view = await self._look_again(view, caller)
-        return Waited(view=view, preferred=True, headers=applied_wait(preferred))
+        if view.status.ended:
+            return Waited(view=view, preferred=True, headers=applied_wait(preferred))
+        if self._draining.is_set() or self._waiting >= self._most:
+            return Waited(view=view, preferred=True, headers={})
+        is_over = await self._wait(call, view.request.id, caller.organization_id, preferred)
+        view = await self._look_again(view, caller)
+        return Waited(view=view, preferred=True, headers=applied_wait(preferred) if is_over else {})
 
     async def _wait(self, call: HttpRequest, request_id: str, organization_id: str, limit: timedelta) -> bool:
-        """Whether it was waited to the end, of the request or of the time."""
-        if self._draining.is_set() or self._waiting >= self._most:
-            return False
+        """Whether it is over with the request or with the time; no, where we stop."""
         self._waiting += 1
         waiting = asyncio.create_task(
             self._requests.wait(request_id, organization_id=organization_id, limit=limit)
@@ -87,7 +87,7 @@ class Waiting:
         reading = self._requests.get(view.request.id, organization_id=caller.organization_id)
         try:
             return await self._calls.run(reading, late=late)
-        except StoreError:
+        except (StoreError, RequestNotFound):
             return view
 
 
