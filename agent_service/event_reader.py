@@ -20,7 +20,7 @@ from agent_service.domain.request import Request
 from agent_service.store import Store
 from agent_service.store.doorbell import Bell, Topic
 
-#: How long a reader of events waits for a ring before it looks by itself, with and without change streams.
+#: How long a reader waits for a ring before it looks by itself, with and without change streams.
 _LOOK_AFTER = timedelta(seconds=5)
 _LOOK_AFTER_WITHOUT_BELL = timedelta(milliseconds=250)
 
@@ -50,7 +50,7 @@ class EventReader:
                 try:
                     request, fresh = await self._store.calls.run(self._unseen(request_id, cursor))
                 except StoreUnavailable:
-                    await self._pause(bell)
+                    await wait_for_news(self._store, bell)
                     continue
                 for event in fresh:
                     cursor = event.cursor
@@ -62,7 +62,7 @@ class EventReader:
                 ):
                     yield request_ended(request, cursor)
                     return
-                await self._pause(bell)
+                await wait_for_news(self._store, bell)
 
     async def _unseen(self, request_id: str, cursor: Cursor) -> tuple[Request, list[Event]]:
         """The request, read before its steps, and what a reader at `cursor` has not seen of it."""
@@ -94,16 +94,20 @@ class EventReader:
                 return chunks
             after = page[-1].seq
 
-    async def _pause(self, bell: Bell) -> None:
-        """Wait for news, or look by itself after a while; without a doorbell, soon."""
-        limit = _LOOK_AFTER if self._store.doorbell.available else _LOOK_AFTER_WITHOUT_BELL
-        await bell.wait(limit * random.uniform(0.8, 1.2))
-
     async def _request(self, request_id: str, organization_id: str | None) -> Request:
         request = await self._store.requests.get(request_id, organization_id=organization_id)
         if request is None:
             raise RequestNotFound(request_id)
         return request
+
+
+async def wait_for_news(
+    store: Store, bell: Bell, *, look_after: timedelta = _LOOK_AFTER, limit: timedelta = timedelta.max
+) -> None:
+    """Wait for a ring, at most until it is time to look by oneself: without a doorbell, soon."""
+    if not store.doorbell.available:
+        look_after = _LOOK_AFTER_WITHOUT_BELL
+    await bell.wait(min(look_after * random.uniform(0.8, 1.2), limit))
 
 
 def in_order(request: Request, contexts: Sequence[Context]) -> tuple[Context, ...]:

@@ -1,57 +1,39 @@
 """RequestService: how a request comes in, and how its state and events are read."""
 
 import asyncio
-import dataclasses
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 
 from agent_service.context_manager import DEFAULT_RETENTION, ContextManager
-from agent_service.domain.context import Context, ContextStatus
-from agent_service.domain.errors import (
-    AgentServiceError,
-    RequestAlreadyEnded,
-    RequestNotEnded,
-    RequestNotFound,
-)
+from agent_service.domain.context import ContextStatus
+from agent_service.domain.errors import AgentServiceError, RequestAlreadyEnded, RequestNotEnded
 from agent_service.domain.events import Cursor, Event
+from agent_service.domain.listing import USUALLY_LISTED, RequestFilter
 from agent_service.domain.quota import Quota
-from agent_service.domain.request import Caller, Request, RequestStatus, Submission, new_request_id
+from agent_service.domain.request import DEFAULT_ORGANIZATION, Caller, Submission
 from agent_service.domain.retrying import choose_reused, retry_fingerprint
 from agent_service.domain.stop import CANCELLED
-from agent_service.domain.submission import fingerprint, parse_submission
-from agent_service.event_reader import EventReader, in_order
-from agent_service.organization_limits import OrganizationLimits
-from agent_service.request_writer import Accepted, RequestWriter
+from agent_service.domain.submission import parse_submission
+from agent_service.event_reader import EventReader
+from agent_service.request_intake import RequestIntake
+from agent_service.request_reader import RequestPage, RequestReader, RequestView
+from agent_service.request_writer import Accepted
 from agent_service.settings import load_settings
 from agent_service.store import Store
 from agent_service.store.driver import Session
 from agent_service.store.operations import CALLER_LIMIT, at_most
-from agent_service.store.sizes import check_request_size
 from agent_service.telemetry import fail_point
-from agent_service.telemetry.metrics import Counted
 
 #: How long a request may take where nothing else is configured.
 DEFAULT_DEADLINE = timedelta(days=1)
+#: How long somebody waits for an end who does not say how long.
+LONGEST_WAIT = timedelta(minutes=1)
 #: Submissions of one caller that are checked in one go.
 _AT_ONCE = 100
 _NO_QUOTA = Quota()
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestView:
-    """A request and its contexts in the order of its steps; contexts not inserted yet are missing."""
-
-    request: Request
-    contexts: tuple[Context, ...]
-
-    @property
-    def status(self) -> RequestStatus:
-        """The status as a client sees it: running as soon as any step has begun."""
-        status = self.request.status
-        if status is RequestStatus.ACCEPTED and any(context.attempt for context in self.contexts):
-            return RequestStatus.RUNNING
-        return status
+#: What became of each of many submissions.
+Results = list[Accepted | AgentServiceError]
 
 
 class RequestService:
@@ -80,8 +62,10 @@ class RequestService:
         self._max_attempts = dict(max_attempts)
         self._deadline = deadline
         self._contexts = ContextManager(store, retention=retention)
-        self._writer = RequestWriter(store, self._contexts)
-        self._limits = OrganizationLimits(store, quota) if quota.limits_anything else None
+        self._intake = RequestIntake(
+            store, self._contexts, max_attempts=self._max_attempts, deadline=deadline, quota=quota
+        )
+        self._reader = RequestReader(store)
         self._events = EventReader(store)
 
     async def submit(
@@ -110,7 +94,7 @@ class RequestService:
         *,
         caller: Caller | None = None,
         idempotency_keys: Sequence[str | None] | None = None,
-    ) -> list[Accepted | AgentServiceError]:
+    ) -> Results:
         """
         Take many requests at once, each by itself: for each, in the same order, the answer or its error.
 
@@ -121,15 +105,12 @@ class RequestService:
         pairs = list(zip(submissions, keys, strict=True))
         return await self._store.calls.run(self._submit_many(pairs, caller or Caller()))
 
-    async def _submit_many(
-        self, pairs: Sequence[tuple[object, str | None]], caller: Caller
-    ) -> list[Accepted | AgentServiceError]:
+    async def _submit_many(self, pairs: Sequence[tuple[object, str | None]], caller: Caller) -> Results:
         await self._store.prepare_within(CALLER_LIMIT)
 
         async def submit(submission: object, key: str | None) -> Accepted | AgentServiceError:
             try:
-                request = self._new_request(self._checked(submission), caller, key)
-                return await self._write(request)
+                return await self._intake.take(self._intake.make(self._checked(submission), caller, key))
             except AgentServiceError as error:
                 return error
 
@@ -141,13 +122,6 @@ class RequestService:
                 await asyncio.sleep(0)
         return await asyncio.gather(*submitting)
 
-    def _counted(self, accepted: Accepted) -> Accepted:
-        """The answer, once a request that was stored by it is counted."""
-        if not accepted.replayed:
-            first = accepted.request.submission.steps[0]
-            self._store.counters.tally.of(first.service, first.queue).count(Counted.SUBMITTED)
-        return accepted
-
     def _checked(self, submission: object) -> Submission:
         if isinstance(submission, Submission):
             return submission
@@ -158,22 +132,10 @@ class RequestService:
     ) -> Accepted:
         # Without the unique index two requests could have the same idempotency key.
         await self._store.prepare_within(CALLER_LIMIT)
-        request = self._new_request(submission, caller, idempotency_key)
+        request = self._intake.make(submission, caller, idempotency_key)
         if session is None:
-            return await self._write(request)
-        check_request_size(request)
-        with at_most(CALLER_LIMIT):
-            # Whether the caller's transaction commits is not known here, so it is not counted.
-            return await self._writer.submit_apart(request, session=session)
-
-    async def _write(self, request: Request, *, apart: bool = False) -> Accepted:
-        """Store a request, alone or with others, if its organization may have another one."""
-        size = check_request_size(request)
-
-        def write() -> Awaitable[Accepted]:
-            return self._writer.submit_apart(request) if apart else self._writer.submit(request, size=size)
-
-        return self._counted(await (write() if self._limits is None else self._limits.submit(request, write)))
+            return await self._intake.take(request)
+        return await self._intake.take_in_transaction(request, session)
 
     async def retry(
         self,
@@ -199,14 +161,14 @@ class RequestService:
     ) -> Accepted:
         await self._store.prepare_within(CALLER_LIMIT)
         with at_most(CALLER_LIMIT):
-            original = await self._request(request_id, organization_id)
+            original = await self._reader.find(request_id, organization_id)
             if not original.status.ended:
                 raise RequestNotEnded(
                     f"the request is {original.status}; wait for its end, or cancel it, and retry it then"
                 )
             contexts = await self._store.contexts.progress_of_request(original.id)
             completed = {c.step for c in contexts if c.status is ContextStatus.COMPLETED}
-            request = self._new_request(
+            request = self._intake.make(
                 original.submission,
                 original.caller,
                 key,
@@ -214,7 +176,7 @@ class RequestService:
                 retry_of=original.id,
                 reused=choose_reused(original.submission.steps, completed, from_step),
             )
-            return await self._write(request, apart=True)
+            return await self._intake.take(request, apart=True)
 
     async def cancel(self, request_id: str, *, organization_id: str | None = None) -> RequestView:
         """
@@ -233,7 +195,7 @@ class RequestService:
             if asked is not None:
                 fail_point.reach("cancel.requested")
                 await self._contexts.stop(asked.id, asked.step_names, CANCELLED)
-            view = await self._get(request_id, organization_id)
+            view = await self._reader.get(request_id, organization_id)
         # Who repeats a cancellation because its answer was lost is answered as if it had not been.
         if asked is None and not view.request.cancel_requested:
             raise RequestAlreadyEnded(f"the request has ended: it is {view.status}")
@@ -245,13 +207,36 @@ class RequestService:
 
         Raises `RequestNotFound`, also for a request of another organization, or `StoreUnavailable`.
         """
-        return await self._store.calls.run(self._get(request_id, organization_id))
+        return await self._store.calls.run(self._reader.get(request_id, organization_id))
 
-    async def _get(self, request_id: str, organization_id: str | None) -> RequestView:
-        with at_most(CALLER_LIMIT):
-            request = await self._request(request_id, organization_id)
-            contexts = await self._store.contexts.of_request(request.id)
-        return RequestView(request=request, contexts=in_order(request, contexts))
+    async def wait(
+        self, request_id: str, *, organization_id: str | None = None, limit: timedelta = LONGEST_WAIT
+    ) -> bool:
+        """
+        Wait until a request has ended, at most this long; says whether it has. `get` tells how.
+
+        Raises `RequestNotFound`; while MongoDB does not answer it goes on waiting.
+        """
+        return await self._reader.wait(request_id, organization_id, limit)
+
+    async def list(
+        self,
+        where: RequestFilter | None = None,
+        *,
+        organization_id: str = DEFAULT_ORGANIZATION,
+        after: str | None = None,
+        limit: int = USUALLY_LISTED,
+    ) -> RequestPage:
+        """
+        A page of the requests of an organization that match, newest first; `after` is the `next` of another.
+
+        At most `limit` of them, 1 to 200; fewer do not mean that it was the last page. Raises
+        `InvalidListCursor` or `StoreUnavailable`.
+        """
+        # Without its index a list would look at everything.
+        await self._store.prepare_within(CALLER_LIMIT)
+        listing = self._reader.list(organization_id, where or RequestFilter(), after=after, limit=limit)
+        return await self._store.calls.run(listing)
 
     def events(
         self, request_id: str, *, organization_id: str | None = None, after: Cursor | None = None
@@ -263,39 +248,3 @@ class RequestService:
         `StoreUnavailable` if MongoDB does not answer at the beginning.
         """
         return self._events.read(request_id, organization_id=organization_id, after=after)
-
-    async def _request(self, request_id: str, organization_id: str | None) -> Request:
-        request = await self._store.requests.get(request_id, organization_id=organization_id)
-        if request is None:
-            raise RequestNotFound(request_id)
-        return request
-
-    def _new_request(
-        self,
-        submission: Submission,
-        caller: Caller,
-        idempotency_key: str | None,
-        *,
-        retried: str | None = None,
-        retry_of: str | None = None,
-        reused: tuple[str, ...] = (),
-    ) -> Request:
-        now = self._contexts.now()
-        steps = tuple(
-            # A step that is repeated may be of a service that is not configured here.
-            dataclasses.replace(step, max_attempts=self._max_attempts.get(step.service, step.max_attempts))
-            for step in submission.steps
-        )
-        return Request(
-            id=new_request_id(),
-            caller=caller,
-            submission=dataclasses.replace(submission, steps=steps),
-            status=RequestStatus.ACCEPTED,
-            planned=False,
-            created_at=now,
-            deadline_at=now + (submission.deadline or self._deadline),
-            idempotency_key=idempotency_key,
-            fingerprint=retried or fingerprint(submission),
-            retry_of=retry_of,
-            reused=reused,
-        )

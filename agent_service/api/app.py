@@ -8,6 +8,7 @@ from datetime import timedelta
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from agent_service.api.action_routes import action_routes
 from agent_service.api.batch_routes import batch_routes
 from agent_service.api.boundary import Boundary
 from agent_service.api.bounded_calls import ANSWER_WITHIN, BoundedCalls
@@ -18,9 +19,11 @@ from agent_service.api.fleet_routes import fleet_routes
 from agent_service.api.health_routes import health_routes
 from agent_service.api.host_guard import HostGuard
 from agent_service.api.http_metrics import HttpMetrics
+from agent_service.api.list_routes import list_routes
 from agent_service.api.metrics_routes import metrics_routes
 from agent_service.api.openapi_document import PROBLEM_RESPONSES, DocumentedApi
 from agent_service.api.request_routes import request_routes
+from agent_service.api.waiting import Waiting
 from agent_service.insights import Insights
 from agent_service.keys.key_ring import KeyRing
 from agent_service.request_service import RequestService
@@ -44,7 +47,8 @@ def create_app(
     The API over a store and the service that works on it; the caller opens and closes both.
 
     `keys` are those that open it; left out, those in the store. `hosts`, if given, are the only names under
-    which it answers. `app.state.draining` is an `asyncio.Event`: once set, open event streams say so and end.
+    which it answers. `app.state.draining` is an `asyncio.Event`: once set, open event streams say so and
+    end, and who waits is answered.
     """
     calls = BoundedCalls(answer_within)
     insights = Insights(store)
@@ -52,6 +56,7 @@ def create_app(
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     draining = asyncio.Event()
+    waiting = Waiting(requests, calls, draining=draining)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -76,7 +81,9 @@ def create_app(
     # Around the boundary, which answers what nobody foresaw.
     app.add_middleware(HttpMetrics(registry).around)
     install_error_handlers(app)
-    app.include_router(request_routes(requests, calls, max_body_bytes=max_body_bytes))
+    app.include_router(request_routes(requests, calls, waiting, max_body_bytes=max_body_bytes))
+    app.include_router(list_routes(requests, calls))
+    app.include_router(action_routes(requests, calls, waiting, max_body_bytes=max_body_bytes))
     app.include_router(batch_routes(requests, calls, max_body_bytes=max_body_bytes))
     app.include_router(event_routes(store, requests, calls, draining=draining, ping_every=ping_every))
     app.include_router(health_routes(store, calls))

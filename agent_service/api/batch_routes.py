@@ -14,7 +14,7 @@ from starlette.types import Scope
 from agent_service.api.bounded_calls import BoundedCalls
 from agent_service.api.caller import Submitter
 from agent_service.api.error_handlers import problem_of
-from agent_service.api.idempotency_key import HEADER, LONGEST_KEY, read_idempotency_key
+from agent_service.api.idempotency_key import HEADER, LONGEST_OF_BATCH, read_idempotency_key
 from agent_service.api.json_request import decode_json, read_body
 from agent_service.api.openapi_document import answers, batch_extra
 from agent_service.api.problems import problem_body, refuse, retry_after_seconds
@@ -35,8 +35,6 @@ from agent_service.request_writer import Accepted
 
 #: A place in one of the submissions, as a JSON Pointer from the root of the body.
 _PLACE = re.compile(r"/requests/(?P<index>[0-9]+)(?P<pointer>/.*)", re.DOTALL)
-#: What is put behind the key of a batch: a slash and the number of the submission.
-_LONGEST_ENDING = len(f"/{LARGEST_BATCH - 1}")
 
 Result = Accepted | AgentServiceError
 
@@ -75,8 +73,8 @@ def batch_routes(requests: RequestService, calls: BoundedCalls, *, max_body_byte
 
 def _read_key(call: HttpRequest) -> str | None:
     key = read_idempotency_key(call.headers)
-    if key is not None and len(key) + _LONGEST_ENDING > LONGEST_KEY:
-        detail = f"the {HEADER} of a batch must have at most {LONGEST_KEY - _LONGEST_ENDING} characters"
+    if key is not None and len(key) > LONGEST_OF_BATCH:
+        detail = f"the {HEADER} of a batch must have at most {LONGEST_OF_BATCH} characters"
         raise refuse(HTTPStatus.BAD_REQUEST, "invalid_idempotency_key", detail)
     return key
 

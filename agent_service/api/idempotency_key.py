@@ -6,9 +6,12 @@ from http import HTTPStatus
 from starlette.datastructures import Headers
 
 from agent_service.api.problems import refuse
+from agent_service.api.submission_schema import LARGEST_BATCH
 
 HEADER = "Idempotency-Key"
 LONGEST_KEY = 255
+#: What is put behind the key of a batch is a slash and the number of a submission.
+LONGEST_OF_BATCH = LONGEST_KEY - len(f"/{LARGEST_BATCH - 1}")
 #: A string of RFC 8941: backslash escapes itself and the quote, and nothing else.
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 _KEY = re.compile(rf"[!-~]{{1,{LONGEST_KEY}}}")
@@ -34,3 +37,9 @@ def read_idempotency_key(headers: Headers) -> str | None:
         'bare or as a string in double quotes, such as "order-4711"'
     )
     raise refuse(HTTPStatus.BAD_REQUEST, "invalid_idempotency_key", detail)
+
+
+def pattern(longest: int) -> str:
+    """What a key of at most so many characters looks like, bare or quoted, for the document."""
+    quoted = r'(?:[!#-\[\]-~]|\\["\\])'
+    return f'^(?:[!#-~][!-~]{{0,{longest - 1}}}|"{quoted}{{1,{longest}}}")$'

@@ -7,9 +7,10 @@ from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from agent_service.api import boundary, caller, idempotency_key
+from agent_service.api import boundary, caller, conditional, idempotency_key, preferences
 from agent_service.api.event_frames import EventBody
 from agent_service.api.fleet_answer import FleetHealthAnswer, FleetStatisticsAnswer
+from agent_service.api.list_answer import ListAnswer
 from agent_service.api.problems import PROBLEM_TYPE, ProblemBody
 from agent_service.api.request_answer import RequestAnswer
 from agent_service.api.route_scopes import check_scopes
@@ -21,12 +22,14 @@ from agent_service.api.submission_schema import (
     SUBMISSION_SCHEMA,
 )
 from agent_service.domain.json_value import JsonObject
+from agent_service.domain.request import STEP_NAME
 
 _REFERENCE = "#/components/schemas/{model}"
 _BODIES: tuple[type, ...] = (
     EventBody,
     FleetHealthAnswer,
     FleetStatisticsAnswer,
+    ListAnswer,
     ProblemBody,
     RequestAnswer,
 )
@@ -39,6 +42,8 @@ Responses = dict[int | str, Fragment]
 
 #: What every answer carries.
 _HEADERS = {boundary.HEADER: {"description": "names the call in the log", "schema": {"type": "string"}}}
+#: Of every route about one request.
+NOT_FOUND = "There is no such request of this organization."
 _PROBLEM_CONTENT = {PROBLEM_TYPE: {"schema": {"$ref": _REFERENCE.format(model=ProblemBody.__name__)}}}
 #: Every operation may answer with a problem; the statuses are told apart by `code`.
 PROBLEM_RESPONSES: Responses = {
@@ -90,7 +95,9 @@ def answers(
     model = body.__name__ if isinstance(body, type) else body
     schema = {"type": "object"} if model is None else {"$ref": _REFERENCE.format(model=model)}
     content: Fragment = {"schema": schema} | ({} if example is None else {"example": example})
-    return {int(status): {"description": description, "headers": _HEADERS, "content": {media_type: content}}}
+    return {
+        int(status): {"description": description, "headers": dict(_HEADERS), "content": {media_type: content}}
+    }
 
 
 def text_answer(status: HTTPStatus, description: str) -> Responses:
@@ -104,32 +111,46 @@ def text_answer(status: HTTPStatus, description: str) -> Responses:
     }
 
 
-def problem_answer(status: HTTPStatus, description: str) -> Responses:
-    """A problem that is a regular answer of a route."""
-    return {int(status): {"description": description, "content": _PROBLEM_CONTENT}}
+def made_request(status: HTTPStatus, description: str) -> Responses:
+    """The answer to whoever made a request, with what can be done to it then."""
+    responses = answers(status, description, RequestAnswer)
+    location = {"description": "where the request is found", "schema": {"type": "string"}}
+    responses[int(status)]["headers"]["Location"] = location
+    responses[int(status)]["links"] = {
+        operation_id: {"operationId": operation_id, "parameters": {"request_id": "$response.body#/id"}}
+        for operation_id in ("get_request", "stream_events", "cancel_request", "retry_request")
+    }
+    return responses
+
+
+def refusals(**described: str) -> Responses:
+    """The problems that are regular answers of a route, by the names of their statuses."""
+    return {
+        int(HTTPStatus[name.upper()]): {"description": description, "content": _PROBLEM_CONTENT}
+        for name, description in described.items()
+    }
 
 
 def submission_extra() -> Fragment:
     """The body and the headers of a submission, which are read without FastAPI."""
-    key = "1 to 255 visible ASCII characters, quoted or bare"
-    return _submitting("Submission", SUBMISSION_EXAMPLE, key)
+    extra = _submitting("Submission", SUBMISSION_EXAMPLE, _idempotency_key())
+    extra["parameters"].append(_prefer())
+    return extra
 
 
 def batch_extra() -> Fragment:
     """The body and the headers of a batch, which are read without FastAPI."""
-    key = (
-        "1 to 251 visible ASCII characters, quoted or bare; submission number i, from 0, has the key KEY/i,"
-        " so a batch that is sent again unchanged takes nothing twice"
-    )
-    return _submitting("Batch", BATCH_EXAMPLE, key)
+    about = "submission number i, from 0, has the key KEY/i, so an unchanged batch takes nothing twice"
+    return _submitting("Batch", BATCH_EXAMPLE, _idempotency_key(idempotency_key.LONGEST_OF_BATCH, about))
 
 
-def _submitting(model: str, example: JsonObject, key: str) -> Fragment:
+def _submitting(model: str, example: JsonObject, key: Fragment) -> Fragment:
+    identifier = {"maxLength": caller.LONGEST_IDENTIFIER}
     return {
         "parameters": [
-            _header(idempotency_key.HEADER, key),
-            _header(caller.USER_ID, "handed on to base services"),
-            _header(caller.CORRELATION_ID, "handed on to base services"),
+            key,
+            _header(caller.USER_ID, "handed on to base services", **identifier),
+            _header(caller.CORRELATION_ID, "handed on to base services", **identifier),
             _header(caller.TRACEPARENT, "W3C Trace Context, handed on to base services"),
             _header(boundary.HEADER, "names the call in our log; one is made if it is left out"),
         ],
@@ -147,10 +168,12 @@ def _submitting(model: str, example: JsonObject, key: str) -> Fragment:
 
 def retry_extra() -> Fragment:
     """The body, which may be left out, and the headers of a retry, which are read without FastAPI."""
-    from_step = {"type": "string", "description": "run this step and all that waits for it anew too"}
+    about = "run this step and all that waits for it anew too"
+    from_step = {"type": ["string", "null"], "pattern": f"^{STEP_NAME.pattern}$", "description": about}
     return {
         "parameters": [
-            _header(idempotency_key.HEADER, "1 to 255 visible ASCII characters, quoted or bare"),
+            _idempotency_key(),
+            _prefer(),
             _header(boundary.HEADER, "names the call in our log; one is made if it is left out"),
         ],
         "requestBody": {
@@ -169,13 +192,44 @@ def retry_extra() -> Fragment:
     }
 
 
+def waiting_extra() -> Fragment:
+    """The header of a call that may wait for the end of a request."""
+    return {"parameters": [_prefer()]}
+
+
+def showing_extra() -> Fragment:
+    """The headers of a call that is shown a request."""
+    known = "entity tags of what the caller has; if it stands so, 304 without a body"
+    return {"parameters": [_prefer(), _header(conditional.HEADER, known)]}
+
+
 def last_event_id_extra() -> Fragment:
     """The header with which a reader of events goes on."""
     return {"parameters": [_header("Last-Event-ID", "the `id` of the last event that was seen")]}
 
 
-def _header(name: str, description: str) -> Fragment:
-    return {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
+def _idempotency_key(longest: int = idempotency_key.LONGEST_KEY, about: str = "") -> Fragment:
+    described = f"1 to {longest} visible ASCII characters, quoted or bare"
+    return _header(
+        idempotency_key.HEADER,
+        f"{described}; {about}" if about else described,
+        pattern=idempotency_key.pattern(longest),
+    )
+
+
+def _prefer() -> Fragment:
+    longest = int(preferences.LONGEST_WAIT.total_seconds())
+    about = f"`wait=N`: answer when the request has ended, at the latest in N seconds, {longest} at most"
+    return {**_header(preferences.HEADER, about), "example": "wait=10"}
+
+
+def _header(name: str, description: str, **schema: object) -> Fragment:
+    return {
+        "name": name,
+        "in": "header",
+        "description": description,
+        "schema": {"type": "string", **schema},
+    }
 
 
 def _schemas() -> Fragment:

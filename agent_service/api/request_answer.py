@@ -9,7 +9,7 @@ from pydantic import WithJsonSchema
 
 from agent_service.domain.context import AttemptOutcome, AttemptRecord, Context, ContextError, ContextStatus
 from agent_service.domain.request import Request, RequestStatus, Step
-from agent_service.request_service import RequestView
+from agent_service.request_reader import RequestView
 
 #: A moment in UTC to the millisecond, which is what MongoDB keeps: 2026-01-31T12:00:00.000Z.
 Moment = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
@@ -100,14 +100,19 @@ def request_answer(view: RequestView) -> RequestAnswer:
         retry_of=request.retry_of,
         created_at=moment(request.created_at),
         deadline_at=moment(request.deadline_at),
-        finished_at=_moment_or_none(request.finished_at),
-        links={"self": request_path(request.id), "events": f"{request_path(request.id)}/events"},
+        finished_at=moment_or_none(request.finished_at),
+        links=request_links(request.id),
     )
 
 
 def request_path(request_id: str) -> str:
     """Where a request is found."""
     return f"/v1/requests/{request_id}"
+
+
+def request_links(request_id: str) -> dict[str, str]:
+    """Where a request and what belongs to it is found."""
+    return {"self": request_path(request_id), "events": f"{request_path(request_id)}/events"}
 
 
 def error_answer(error: ContextError | None) -> ErrorAnswer | None:
@@ -120,6 +125,11 @@ def error_answer(error: ContextError | None) -> ErrorAnswer | None:
 def moment(at: datetime) -> str:
     """RFC 3339 in UTC, in milliseconds."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def moment_or_none(at: datetime | None) -> str | None:
+    """Like `moment`, where there may be none."""
+    return None if at is None else moment(at)
 
 
 def _step(request: Request, step: Step, context: Context | None) -> StepAnswer:
@@ -151,8 +161,8 @@ def _step(request: Request, step: Step, context: Context | None) -> StepAnswer:
         usage=context.usage,
         attempts=tuple(_attempt(record) for record in context.history),
         created_at=moment(context.created_at),
-        started_at=_moment_or_none(context.started_at),
-        finished_at=_moment_or_none(context.finished_at),
+        started_at=moment_or_none(context.started_at),
+        finished_at=moment_or_none(context.finished_at),
     )
 
 
@@ -163,9 +173,5 @@ def _attempt(record: AttemptRecord) -> AttemptAnswer:
         ended_at=moment(record.ended_at),
         outcome=record.outcome,
         error=error_answer(record.error),
-        run_at=_moment_or_none(record.run_at),
+        run_at=moment_or_none(record.run_at),
     )
-
-
-def _moment_or_none(at: datetime | None) -> str | None:
-    return None if at is None else moment(at)

@@ -7,7 +7,11 @@ from agent_service.domain.submission import LOWEST_PRIORITY, QUEUE_NAME
 _INPUT: JsonObject = {
     "description": "what the service works on: any JSON value; text in it may hold {{ path.to.value }}"
 }
-_SERVICE: JsonObject = {"type": "string", "description": "the name of a service that this deployment has"}
+_SERVICE: JsonObject = {
+    "type": "string",
+    "pattern": f"^{STEP_NAME.pattern}$",
+    "description": "the name of a service that this deployment has",
+}
 _QUEUE: JsonObject = {"type": "string", "pattern": f"^{QUEUE_NAME.pattern}$", "default": DEFAULT_QUEUE}
 _NAME: JsonObject = {"type": "string", "pattern": f"^{STEP_NAME.pattern}$"}
 _AFTER: JsonObject = {"type": "array", "items": _NAME, "description": "the steps that it waits for"}

@@ -11,12 +11,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from agent_service.domain.clock import ServerClock
 from agent_service.domain.errors import StoreError, StoreUnavailable, WriteOutcomeUnknown
-from agent_service.store.cancellation import CancellationCollection
-from agent_service.store.chunks import ChunkCollection
-from agent_service.store.claims import ClaimCollection
-from agent_service.store.contexts import ContextCollection
-from agent_service.store.counters import CounterCollection
-from agent_service.store.dead_letters import DeadLetterCollection
+from agent_service.store.collections import Collections
 from agent_service.store.doorbell import Doorbell
 from agent_service.store.driver import (
     checked_database,
@@ -27,21 +22,10 @@ from agent_service.store.driver import (
     seeds_of,
 )
 from agent_service.store.indexes import create_indexes, missing_indexes
-from agent_service.store.keys import KeyCollection
-from agent_service.store.leases import LeaseCollection
-from agent_service.store.leftovers import LeftoverCollection
 from agent_service.store.lookout import Look, Lookout
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
-from agent_service.store.outcomes import OutcomeCollection
-from agent_service.store.quotas import QuotaCollection
-from agent_service.store.requests import RequestCollection
 from agent_service.store.roster import Roster
-from agent_service.store.schedule import ScheduleCollection
-from agent_service.store.services import ServiceCollection
-from agent_service.store.settlement import SettlementCollection
-from agent_service.store.statistics import StatisticsCollection
 from agent_service.store.unbroken_calls import UnbrokenCalls
-from agent_service.store.workers import WorkerCollection
 
 #: How long a store that is closed waits for being prepared.
 _CLOSE_WITHIN = timedelta(seconds=5)
@@ -49,7 +33,7 @@ _CLOSE_WITHIN = timedelta(seconds=5)
 _CLOCK_AGE = timedelta(seconds=60)
 
 
-class Store:
+class Store(Collections):
     """
     A MongoDB database with everything of agent_service in it.
 
@@ -59,6 +43,7 @@ class Store:
 
     def __init__(self, database: object) -> None:
         self._database = checked_database(database)
+        super().__init__(self._database)
         self._owns_client = False
         self._preparing: asyncio.Task[None] | None = None
         self._measured = self._measured_wall = 0.0
@@ -74,23 +59,6 @@ class Store:
         #: When (monotonic seconds) this process first saw its present primary.
         self._primary_changed: float | None = None
         self.doorbell = Doorbell(self._database)
-        self.requests = RequestCollection(self._database)
-        self.contexts = ContextCollection(self._database)
-        self.claims = ClaimCollection(self._database)
-        self.leases = LeaseCollection(self._database)
-        self.outcomes = OutcomeCollection(self._database)
-        self.settlement = SettlementCollection(self._database)
-        self.cancellation = CancellationCollection(self._database)
-        self.leftovers = LeftoverCollection(self._database)
-        self.schedule = ScheduleCollection(self._database)
-        self.chunks = ChunkCollection(self._database)
-        self.dead_letters = DeadLetterCollection(self._database)
-        self.workers = WorkerCollection(self._database)
-        self.statistics = StatisticsCollection(self._database)
-        self.counters = CounterCollection(self._database)
-        self.services = ServiceCollection(self._database)
-        self.keys = KeyCollection(self._database)
-        self.quotas = QuotaCollection(self._database)
         self.lookout = Lookout(self._database)
         self.roster = Roster()
 

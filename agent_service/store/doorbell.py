@@ -7,9 +7,11 @@ rings every bell once, so that everybody takes one full look. Everybody who wait
 
 import asyncio
 import contextlib
+import itertools
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import TypeVar
 
@@ -35,6 +37,9 @@ _CONNECTS_WITHIN = timedelta(seconds=5)
 #: $changeStream is only supported on replica sets.
 _NO_CHANGE_STREAMS = 40573
 
+#: Here one process may have a bell for each of a thousand keys; bells of other topics are few.
+_ABOUT_REQUESTS = frozenset({Topic.PROGRESS, Topic.STATUS})
+
 AnyBell = TypeVar("AnyBell", bound=Bell)
 
 
@@ -44,6 +49,8 @@ class Doorbell:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._bells: set[Bell] = set()
+        #: The same by their keys: of a thousand who wait for one request each, news concern one.
+        self._by_key: defaultdict[str | None, set[Bell]] = defaultdict(set)
         self._watching: frozenset[Topic] = frozenset()
         self._task: asyncio.Task[None] | None = None
         #: Cancelled ones that still close their stream.
@@ -70,11 +77,15 @@ class Doorbell:
     def hold(self, bell: AnyBell) -> Iterator[AnyBell]:
         """Have this bell hear the news within the block."""
         self._bells.add(bell)
+        self._by_key[bell.key].add(bell)
         self._watch()
         try:
             yield bell
         finally:
             self._bells.discard(bell)
+            self._by_key[bell.key].discard(bell)
+            if not self._by_key[bell.key]:
+                del self._by_key[bell.key]
             bell.silence()
 
     async def opened(self, limit: timedelta) -> bool:
@@ -89,7 +100,10 @@ class Doorbell:
     def ring(self, topic: Topic, key: str | None = None, news: Ring | None = None) -> None:
         """Ring the bells of a topic that are about `key`, or about everything; `news` tells more of it."""
         told = news or Ring(topic=topic, key=key)
-        for bell in self._bells:
+        concerned: list[Iterable[Bell]] = [self._bells]
+        if told.topic in _ABOUT_REQUESTS and told.key is not None:
+            concerned = [self._by_key.get(told.key, ()), self._by_key.get(None, ())]
+        for bell in itertools.chain(*concerned):
             bell.hear(told)
 
     async def close(self) -> None:

@@ -23,6 +23,8 @@ class Topic(Enum):
     SCHEDULE = auto()
     #: Something happened to a request: a state changed, a chunk was stored. The key is the request's id.
     PROGRESS = auto()
+    #: The status of a request changed, and nothing else of it; the key is the request's id.
+    STATUS = auto()
     #: A hold or the breaker of a base service changed; the key is the service.
     SERVICES = auto()
     #: Whoever works on a context is to stop; the key is the context's id.
@@ -75,6 +77,8 @@ def rings_of(change: Document) -> Iterator[Ring]:
         yield Ring(topic=Topic.SERVICES, key=document_id)
         return
     yield Ring(topic=Topic.PROGRESS, key=document_id.split(":")[0].split(".")[0])
+    if collection == "requests":
+        yield Ring(topic=Topic.STATUS, key=document_id)
     if collection != "contexts":
         return
     document = change.get("fullDocument") or {}
@@ -103,7 +107,9 @@ _STATUSES = {Topic.WORK: ContextStatus.PENDING.value, Topic.SCHEDULE: ContextSta
 
 def _collections(topics: frozenset[Topic]) -> set[str]:
     """Where something happens that these topics are about."""
-    names = {"contexts"} if topics - {Topic.SERVICES} else set()
+    names = {"contexts"} if topics - {Topic.SERVICES, Topic.STATUS} else set()
+    if Topic.STATUS in topics:
+        names.add("requests")
     if Topic.PROGRESS in topics:
         names |= {"events", "requests"}
     if Topic.SERVICES in topics:
@@ -121,6 +127,8 @@ def _conditions(topics: frozenset[Topic]) -> Iterator[Document]:
         yield {f"{_UPDATED}.status": {"$exists": True}}
     elif statuses:
         yield {f"{_UPDATED}.status": {"$in": statuses}}
+    if Topic.STATUS in topics and Topic.PROGRESS not in topics:
+        yield {"ns.coll": "requests", f"{_UPDATED}.status": {"$exists": True}}
     if Topic.TAKEN in topics:
         # Only who had nothing to do says so: what is claimed under load concerns nobody else.
         yield {f"{_UPDATED}.lease.lone": True}

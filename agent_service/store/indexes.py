@@ -132,6 +132,20 @@ INDEXES = (
     ),
     Index(
         collection="requests",
+        name="list",
+        keys=("organization_id", "status", "_id"),
+        serves="lists: the newest requests of an organization, of some statuses or of all, merged",
+    ),
+    Index(
+        collection="requests",
+        name="correlation",
+        keys=("organization_id", "correlation_id", "_id"),
+        # Who names no correlation id pays nothing for it.
+        partial={"correlation_id": {"$gt": ""}},
+        serves="lists: the newest requests with a correlation id",
+    ),
+    Index(
+        collection="requests",
         name="expiry",
         keys=("expires_at",),
         expires=True,

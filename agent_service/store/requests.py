@@ -76,6 +76,12 @@ class RequestCollection:
             )
         return None if document is None else request_of(document)
 
+    async def status(self, request_id: str, *, organization_id: str | None = None) -> RequestStatus | None:
+        """The stored status of a request; None if it is not there. Raises `StoreUnavailable`."""
+        with reading(CALLER_LIMIT):
+            document = await self._committed.find_one(owned(request_id, organization_id), {"status": 1})
+        return None if document is None else RequestStatus(document["status"])
+
     async def by_idempotency_key(
         self, organization_id: str, key: str, *, session: Session | None = None
     ) -> Request | None:

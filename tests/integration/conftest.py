@@ -1,16 +1,19 @@
 """Fixtures of the tests on a real MongoDB: each driver, the commands of a store, and what stands on one."""
 
 import socket
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, MongoClient
 
 from agent_service.context_manager import ContextManager
 from agent_service.request_service import RequestService
 from agent_service.rescuer import Rescuer
 from agent_service.store import Store
-from tests.support.explained_commands import CommandRecorder, Document
+from tests.support.explained_commands import CommandRecorder, Document, Plan, Watch, explain
+from tests.support.haystack import prepare, restore_needles
 from tests.support.rescuers import a_rescuer
 
 
@@ -69,3 +72,29 @@ async def recorded_store(
         recorder.sent.clear()
         yield connected
         await connected.drop()
+
+
+@pytest.fixture(scope="module")
+def haystack(mongodb_uri: str) -> Iterator[str]:
+    """The name of a database with thousands of documents that no query of these tests is about."""
+    name = f"haystack_{uuid.uuid4().hex}"
+    with MongoClient[Document](mongodb_uri) as client:
+        prepare(client, name)
+        yield name
+        client.drop_database(name)
+
+
+@pytest.fixture
+def watch(mongodb_uri: str, haystack: str, recorder: CommandRecorder) -> Watch:
+    """Runs something on the haystack, and explains every statement that it sent, on what it found there."""
+
+    async def run_and_explain(run: Callable[[Store], Awaitable[Any]]) -> list[Plan]:
+        async with AsyncMongoClient[Document](mongodb_uri, event_listeners=[recorder]) as client:
+            await run(Store(client[haystack]))
+        with MongoClient[Document](mongodb_uri) as client_for_needles:
+            restore_needles(client_for_needles[haystack])
+        async with AsyncMongoClient[Document](mongodb_uri) as explaining:
+            commands = [command for name, command in recorder.sent if name != "endSessions"]
+            return [plan for command in commands for plan in await explain(explaining[haystack], command)]
+
+    return run_and_explain

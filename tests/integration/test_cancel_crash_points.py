@@ -10,7 +10,8 @@ import pytest
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context
 from agent_service.domain.stop import STOPS, stopped
-from agent_service.request_service import RequestService, RequestView
+from agent_service.request_reader import RequestView
+from agent_service.request_service import RequestService
 from agent_service.store import Store
 from agent_service.store.outcomes import Outcome
 from tests.support.change_history import change_history

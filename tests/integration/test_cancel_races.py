@@ -16,7 +16,8 @@ from agent_service.domain.request import RequestStatus
 from agent_service.domain.settling import RequestPlan, end_of_request
 from agent_service.domain.stop import STOPS, stopped
 from agent_service.domain.transitions import Transition, released, retry_at
-from agent_service.request_service import RequestService, RequestView
+from agent_service.request_reader import RequestView
+from agent_service.request_service import RequestService
 from agent_service.store import Store
 from agent_service.store.outcomes import Outcome
 from tests.support.change_history import change_history

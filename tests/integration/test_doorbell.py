@@ -90,6 +90,16 @@ async def test_progress_rings_for_its_request_and_for_no_other(any_store: Store)
         assert not await bell.wait(NOW_OR_NEVER)
 
 
+async def test_the_status_of_a_request_rings_for_it_and_for_whoever_listens_to_all(store: Store) -> None:
+    about = [(Topic.STATUS, key) for key in ("r", "other", None)] + [(Topic.PROGRESS, "r")]
+    async with listening(store, *about) as (own, other, every, progress):
+        store.doorbell.ring(Topic.STATUS, "r")
+        assert [bell.rung for bell in (own, other, every, progress)] == [True, False, True, False]
+        store.doorbell.ring(Topic.STATUS)
+        assert [bell.rung for bell in (own, other, every, progress)] == [True, True, True, False]
+    store.doorbell.ring(Topic.STATUS, "r")
+
+
 async def test_whoever_comes_with_another_topic_takes_nothing_from_those_who_wait(any_store: Store) -> None:
     with any_store.doorbell.listen(Topic.WORK, "generation") as first:
         # The stream is opened anew for the second topic while somebody waits for the first to be open.

@@ -1,15 +1,14 @@
 """Every query that the store runs looks at exactly what it is about: the real commands, explained."""
 
-import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from agent_service.domain.context import Context
+from agent_service.domain.listing import RequestFilter
 from agent_service.domain.request import RequestStatus
 from agent_service.domain.settling import Consequences
 from agent_service.domain.stop import CANCELLED, DEADLINE
@@ -20,14 +19,22 @@ from agent_service.store.indexes import INDEXES
 from agent_service.store.outcomes import Outcome
 from agent_service.telemetry.metrics import QueueName
 from tests.support.contexts import AN_ERROR, NOW, SECOND, a_claim, a_context
-from tests.support.explained_commands import CommandRecorder, Document, Plan, explain
-from tests.support.haystack import LEASE, NEEDLES, needle_contexts, needle_id, prepare, restore_needles
+from tests.support.explained_commands import Document, Watch
+from tests.support.haystack import (
+    CORRELATION_ID,
+    LEASE,
+    NEEDLES,
+    needle_contexts,
+    needle_id,
+)
 
 ENDED = needle_id("ended")
 ENDS = needle_contexts("ended")
 ENDED_CONTEXT = f"{ENDED}.draft"
 RUNNING: Context = replace(a_context(request_id=needle_id("running")), lease=LEASE, attempt=1, tries=1)
 FAILED = FailedRequest(id=ENDED, organization_id="default", step_names=("draft", "check", "note"))
+FAILED_ONES = RequestFilter(statuses=frozenset({RequestStatus.FAILED}))
+RELATED = RequestFilter(correlation_id=CORRELATION_ID)
 RELEASED = released(at=NOW)
 LEASE_LOST = lease_lost(at=NOW, run_at=NOW, tries=1, max_attempts=5)
 FOLLOWS = Consequences(releases=(("draft", "check"),), cancellations={"note": AN_ERROR})
@@ -190,37 +197,20 @@ QUERIES = [
         lambda s: s.statistics.latest(QueueName("generation", "default"), since=NOW - SECOND, limit=4),
         ("standing", 4),
     ),
+    query(
+        "the newest requests of one status",
+        lambda s: s.request_list.read("default", FAILED_ONES, before=None, down_to=None, limit=3),
+        ("list", 4),
+    ),
+    query(
+        "the newest requests with a correlation id",
+        lambda s: s.request_list.read("default", RELATED, before=None, down_to=None, limit=9),
+        ("correlation", ALL),
+    ),
+    query("the status of a request", lambda s: s.requests.status(ENDED), ("_id_", 1)),
+    query("what has begun", lambda s: s.request_list.find_begun(ENDS), ("_id_", ALL)),
     query("chunks", lambda s: s.chunks.read(ENDED_CONTEXT, 1, after=3), ("_id_", 7)),
 ]
-
-
-@pytest.fixture(scope="module")
-def haystack(mongodb_uri: str) -> Iterator[str]:
-    """The name of a database with thousands of documents that no query of these tests is about."""
-    name = f"haystack_{uuid.uuid4().hex}"
-    with MongoClient[Document](mongodb_uri) as client:
-        prepare(client, name)
-        yield name
-        client.drop_database(name)
-
-
-Watch = Callable[[Callable[[Store], Awaitable[Any]]], Awaitable[list[Plan]]]
-
-
-@pytest.fixture
-def watch(mongodb_uri: str, haystack: str, recorder: CommandRecorder) -> Watch:
-    """Runs something on the haystack, and explains every statement that it sent, on what it found there."""
-
-    async def run_and_explain(run: Callable[[Store], Awaitable[Any]]) -> list[Plan]:
-        async with AsyncMongoClient[Document](mongodb_uri, event_listeners=[recorder]) as client:
-            await run(Store(client[haystack]))
-        with MongoClient[Document](mongodb_uri) as client_for_needles:
-            restore_needles(client_for_needles[haystack])
-        async with AsyncMongoClient[Document](mongodb_uri) as explaining:
-            commands = [command for name, command in recorder.sent if name != "endSessions"]
-            return [plan for command in commands for plan in await explain(explaining[haystack], command)]
-
-    return run_and_explain
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.name)

@@ -10,7 +10,8 @@ from pymongo import AsyncMongoClient
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import ContextStatus
 from agent_service.domain.request import RequestStatus
-from agent_service.request_service import RequestService, RequestView
+from agent_service.request_reader import RequestView
+from agent_service.request_service import RequestService
 from agent_service.store import Store
 from tests.support.crashing import Crash, crash_at_write
 from tests.support.hand_worker import work_off

@@ -1,11 +1,13 @@
 """The commands that a client really sends, and what the server says of how it runs them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
+
+from agent_service.store import Store
 
 Document = dict[str, Any]
 
@@ -51,6 +53,10 @@ class Plan:
     indexes: frozenset[str]
     keys: int
     documents: int
+
+
+#: Runs something on a store, and explains every statement that was sent for it.
+Watch = Callable[[Callable[[Store], Awaitable[Any]]], Awaitable[list[Plan]]]
 
 
 async def explain(database: AsyncDatabase[Document], command: Document) -> list[Plan]:

@@ -21,6 +21,9 @@ COLLECTIONS = ("contexts", "requests", "events")
 LEASE = Lease(token="needle-token", worker="worker", expires_at=NOW - SECOND)
 LATER = NOW + timedelta(hours=1)
 
+#: Of some requests in every organization.
+CORRELATION_ID = "correlation"
+
 #: How many there are of each kind.
 EACH = 400
 NEEDLES = 6
@@ -58,6 +61,7 @@ def restore_needles(database: Database[Document]) -> None:
             replace(
                 a_request(a_step("draft"), a_step("check", "draft"), a_step("note", "draft")),
                 id=needle_id(kind, number),
+                caller=Caller(correlation_id=CORRELATION_ID if kind == "failed" else None),
                 idempotency_key=f"key-{kind}-{number}",
                 created_at=NOW - SECOND,
                 planned=kind != "unplanned",
@@ -123,7 +127,10 @@ def _hay() -> tuple[list[Document], list[Document], list[Document]]:
                 request_document(
                     a_request(
                         id=request_id,
-                        caller=Caller(organization_id=f"organization-{number % 5}"),
+                        caller=Caller(
+                            organization_id=f"organization-{number % 5}",
+                            correlation_id=CORRELATION_ID if number % 2 else None,
+                        ),
                         planned=number % 3 > 0,
                         created_at=LATER,
                         deadline_at=LATER + timedelta(days=1),

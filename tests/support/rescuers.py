@@ -6,7 +6,8 @@ from datetime import timedelta
 
 from agent_service.context_manager import ContextManager
 from agent_service.domain.retry_policy import RetryPolicy
-from agent_service.request_service import RequestService, RequestView
+from agent_service.request_reader import RequestView
+from agent_service.request_service import RequestService
 from agent_service.rescuer import Rescuer
 from agent_service.store import Store
 from tests.support.worker_tools import AT_ONCE, Raw

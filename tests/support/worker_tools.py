@@ -15,7 +15,8 @@ from agent_service.domain.context import Context, ContextError, Lease
 from agent_service.domain.events import Chunk
 from agent_service.domain.request import Caller
 from agent_service.domain.retry_policy import RetryPolicy
-from agent_service.request_service import RequestService, RequestView
+from agent_service.request_reader import RequestView
+from agent_service.request_service import RequestService
 from agent_service.store import Store
 from agent_service.store.claims import Claim
 from agent_service.store.doorbell import Topic

@@ -1,7 +1,9 @@
+import re
+
 import pytest
 from starlette.datastructures import Headers
 
-from agent_service.api.idempotency_key import read_idempotency_key
+from agent_service.api.idempotency_key import HEADER, LONGEST_KEY, pattern, read_idempotency_key
 from agent_service.api.problems import HttpProblem
 
 
@@ -41,3 +43,21 @@ def test_anything_else_is_refused(sent: str) -> None:
 def test_two_keys_are_refused() -> None:
     with pytest.raises(HttpProblem):
         read_idempotency_key(headers("a", "a"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["k", "order-4711", '"order-4711"', r'"a\"b\\"', "a" * 255, f'"{"a" * 255}"', 'a"b', "~", "\\"],
+)
+def test_what_the_document_says_of_a_key_is_taken(text: str) -> None:
+    assert re.search(pattern(LONGEST_KEY), text)
+    assert read_idempotency_key(Headers({HEADER: text}))
+
+
+@pytest.mark.parametrize(
+    "text", ["", '"', '""', '"a', r'"a\b"', "a b", '"a b"', "a" * 256, f'"{"a" * 256}"', "ä"]
+)
+def test_what_the_document_does_not_say_of_a_key_is_refused(text: str) -> None:
+    assert not re.search(pattern(LONGEST_KEY), text)
+    with pytest.raises(HttpProblem):
+        read_idempotency_key(Headers(raw=[(HEADER.lower().encode(), text.encode("latin-1"))]))

@@ -27,7 +27,8 @@ async def test_the_document_is_valid_and_names_every_operation() -> None:
     }
     of_requests = {"submit_request", "get_request", "cancel_request", "retry_request", "stream_events"}
     of_the_fleet = {"fleet_health", "fleet_statistics", "metrics"}
-    assert set(operations) == of_requests | of_the_fleet | {"submit_requests", "healthz", "readyz"}
+    others = {"list_requests", "submit_requests", "healthz", "readyz"}
+    assert set(operations) == of_requests | of_the_fleet | others
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}
     assert all(operation["responses"]["default"]["content"] == problem for operation in operations.values())
     assert "HTTPValidationError" not in document["components"]["schemas"]

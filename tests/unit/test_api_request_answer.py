@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from agent_service.api.request_answer import RequestAnswer, moment, request_answer
 from agent_service.domain.context import AttemptOutcome, AttemptRecord, ContextError, ContextStatus
 from agent_service.domain.request import RequestStatus, Step
-from agent_service.request_service import RequestView
+from agent_service.request_reader import RequestView
 from tests.support.contexts import NOW, SECOND, a_context, a_request
 
 DRAFT = Step(name="draft", service="generation", input="secret input")

@@ -28,7 +28,10 @@ def work(**known: Any) -> Ring:
     ("what", "rung"),
     [
         (change("services", "generation"), [Ring(topic=Topic.SERVICES, key="generation")]),
-        (change("requests", "r", **updated(status="failed")), [progress()]),
+        (
+            change("requests", "r", **updated(status="failed")),
+            [progress(), Ring(topic=Topic.STATUS, key="r")],
+        ),
         (change("events", "r.draft:1:1"), [progress()]),
         (
             change("contexts", "r.draft", **updated(cancel_requested=True)),
@@ -70,14 +73,23 @@ def test_a_change_rings_for_what_it_is_about(what: dict[str, Any], rung: list[Ri
 
 @pytest.mark.parametrize("topic", list(Topic))
 def test_each_topic_adds_conditions_of_its_own_to_the_filter(topic: Topic) -> None:
+    # The progress of requests includes their statuses.
+    others = frozenset(Topic) - ({Topic.PROGRESS} if topic is Topic.STATUS else {Topic.STATUS})
     alone, without, together = (
         pipeline_for(topics)[0]["$match"]
-        for topics in (frozenset({topic}), frozenset(Topic) - {topic}, frozenset(Topic))
+        for topics in (frozenset({topic}), others - {topic}, others | {topic})
     )
     assert alone["$or"]
     assert alone["ns.coll"]["$in"]
     assert together != without
     assert set(alone["ns.coll"]["$in"]) <= set(together["ns.coll"]["$in"])
+
+
+def test_who_waits_for_the_end_of_a_request_is_told_of_no_step() -> None:
+    match = pipeline_for(frozenset({Topic.STATUS}))[0]["$match"]
+    assert match["ns.coll"] == {"$in": ["requests"]}
+    [condition] = match["$or"]
+    assert condition == {"ns.coll": "requests", "updateDescription.updatedFields.status": {"$exists": True}}
 
 
 def test_who_waits_for_work_is_told_of_contexts_alone_and_of_none_that_ends() -> None:

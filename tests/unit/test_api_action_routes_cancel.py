@@ -95,7 +95,7 @@ async def test_the_document_tells_every_answer(api: httpx2.AsyncClient) -> None:
     document = (await api.get("/openapi.json")).json()
     operation = document["paths"]["/v1/requests/{request_id}/cancel"]["post"]
     assert operation["operationId"] == "cancel_request"
-    assert set(operation["responses"]) == {"200", "202", "401", "403", "409", "default"}
+    assert set(operation["responses"]) == {"200", "202", "401", "403", "404", "409", "default"}
     for status, kind in (("200", "RequestAnswer"), ("202", "RequestAnswer"), ("409", "ProblemBody")):
         [content] = operation["responses"][status]["content"].values()
         assert content["schema"] == {"$ref": f"#/components/schemas/{kind}"}
