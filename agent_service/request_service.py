@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -15,7 +15,14 @@ from agent_service.domain.errors import (
     RequestNotFound,
 )
 from agent_service.domain.events import Cursor, Event
-from agent_service.domain.request import Caller, Request, RequestStatus, Submission, new_request_id
+from agent_service.domain.request import (
+    Caller,
+    Request,
+    RequestStatus,
+    Submission,
+    context_id,
+    new_request_id,
+)
 from agent_service.domain.retrying import choose_reused, retry_fingerprint
 from agent_service.domain.stop import CANCELLED
 from agent_service.domain.submission import fingerprint, parse_submission
@@ -75,7 +82,8 @@ class RequestService:
         self._deadline = deadline
         self._contexts = ContextManager(store, retention=retention)
         self._writer = RequestWriter(store, self._contexts)
-        self._events = EventReader(store)
+        #: Reads events also in batches and in pages.
+        self.event_reader = EventReader(store)
 
     async def submit(
         self,
@@ -179,7 +187,9 @@ class RequestService:
                 raise RequestNotEnded(
                     f"the request is {original.status}; wait for its end, or cancel it, and retry it then"
                 )
-            contexts = await self._store.contexts.progress_of_request(original.id)
+            contexts = await self._store.contexts.progress(
+                [context_id(original.id, name) for name in original.step_names]
+            )
             completed = {c.step for c in contexts if c.status is ContextStatus.COMPLETED}
             request = self._new_request(
                 original.submission,
@@ -231,14 +241,14 @@ class RequestService:
 
     def events(
         self, request_id: str, *, organization_id: str | None = None, after: Cursor | None = None
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """
         What happens to a request, from its beginning or after a cursor, until it has ended.
 
-        While MongoDB does not answer the stream is silent and goes on later. Raises `RequestNotFound`, or
-        `StoreUnavailable` if MongoDB does not answer at the beginning.
+        While MongoDB does not answer the stream is silent and goes on later. Raises `RequestNotFound`,
+        `InvalidCursor`, or `StoreUnavailable` if MongoDB does not answer at the beginning.
         """
-        return self._events.read(request_id, organization_id=organization_id, after=after)
+        return self.event_reader.read(request_id, organization_id=organization_id, after=after)
 
     async def _request(self, request_id: str, organization_id: str | None) -> Request:
         request = await self._store.requests.get(request_id, organization_id=organization_id)

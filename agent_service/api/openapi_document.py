@@ -1,5 +1,6 @@
 """The OpenAPI document: what the routes say of themselves, and the schemas that all of them share."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -8,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from agent_service.api import boundary, caller, idempotency_key
-from agent_service.api.event_frames import EventBody
+from agent_service.api.event_frames import EventBody, EventPageAnswer
 from agent_service.api.problems import PROBLEM_TYPE, ProblemBody
 from agent_service.api.request_answer import RequestAnswer
 from agent_service.api.submission_schema import (
@@ -21,7 +22,7 @@ from agent_service.api.submission_schema import (
 from agent_service.domain.json_value import JsonObject
 
 _REFERENCE = "#/components/schemas/{model}"
-_BODIES: tuple[type, ...] = (EventBody, ProblemBody, RequestAnswer)
+_BODIES: tuple[type, ...] = (EventBody, EventPageAnswer, ProblemBody, RequestAnswer)
 #: Schemas that no class has.
 _WRITTEN = {"Submission": SUBMISSION_SCHEMA, "Batch": BATCH_SCHEMA, "BatchAnswer": BATCH_ANSWER_SCHEMA}
 
@@ -57,21 +58,27 @@ class DocumentedApi(FastAPI):
 def answers(
     status: HTTPStatus,
     description: str,
-    body: type | str | None = None,
-    *,
-    media_type: str = "application/json",
+    body: type | str | Mapping[str, type] | None = None,
 ) -> Responses:
-    """What a route answers when all goes well; `body` is one of the shared schemas, or any object."""
-    model = body.__name__ if isinstance(body, type) else body
-    schema = {"type": "object"} if model is None else {"$ref": _REFERENCE.format(model=model)}
+    """
+    What a route answers when all goes well.
+
+    `body` is one of the shared schemas, any object, or one schema for each media type; JSON if it names none.
+    """
+    bodies = body if isinstance(body, Mapping) else {"application/json": body}
     headers = {boundary.HEADER: {"description": "names the call in the log", "schema": {"type": "string"}}}
     return {
         int(status): {
             "description": description,
             "headers": headers,
-            "content": {media_type: {"schema": schema}},
+            "content": {media_type: {"schema": _schema(each)} for media_type, each in bodies.items()},
         }
     }
+
+
+def _schema(body: type | str | None) -> Fragment:
+    model = body.__name__ if isinstance(body, type) else body
+    return {"type": "object"} if model is None else {"$ref": _REFERENCE.format(model=model)}
 
 
 def problem_answer(status: HTTPStatus, description: str) -> Responses:

@@ -47,7 +47,7 @@ async def writer_of(
 
 
 async def stored(store: Store, context_id: str) -> list[tuple[int, str]]:
-    return [(chunk.seq, chunk.delta) for chunk in await store.chunks.read(context_id, 1, after=0)]
+    return [(chunk.seq, chunk.delta) for chunk in (await store.chunks.read(context_id, 1, after=0)).chunks]
 
 
 async def test_what_arrives_together_is_stored_as_one_piece(store: Store) -> None:

@@ -47,7 +47,7 @@ async def test_a_client_of_the_callers_own_completes_a_streamed_call_and_stays_o
         assert not client.is_closed
     context = by_step(view)["draft"]
     assert context.status is ContextStatus.COMPLETED
-    chunks = await store.chunks.read(context.id, context.attempt, after=0)
+    chunks = (await store.chunks.read(context.id, context.attempt, after=0)).chunks
     assert "".join(chunk.delta for chunk in chunks) == TEXT
     assert context.history[-1].chunks == len(chunks)
     assert "python-httpx" not in stub.calls[0].headers["user-agent"]

@@ -78,8 +78,8 @@ async def test_a_lease_that_went_to_another_worker_ends_the_call_and_writes_noth
     assert after is not None
     assert (after["status"], after["history"]) == ("running", [])
     assert {**after, "lease": None} == {**before, "lease": None}
-    assert [chunk.delta for chunk in await store.chunks.read(context_id, 1, after=0)] == ["mine"]
-    assert await store.chunks.read(context_id, 2, after=0) == []
+    assert [chunk.delta for chunk in (await store.chunks.read(context_id, 1, after=0)).chunks] == ["mine"]
+    assert (await store.chunks.read(context_id, 2, after=0)).chunks == []
 
 
 async def test_an_attempt_whose_lease_cannot_be_renewed_ends_before_another_can_begin(

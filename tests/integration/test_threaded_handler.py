@@ -153,7 +153,7 @@ async def test_a_thread_that_is_late_ends_its_attempt_and_keeps_its_slot(
     context = by_step(view)["draft"]
     assert (context.status, error_of(context), context.output) == (ContextStatus.FAILED, "timeout", None)
     assert thread.refused == [context.id]
-    assert await store.chunks.read(context.id, 1, after=0) == []
+    assert (await store.chunks.read(context.id, 1, after=0)).chunks == []
 
 
 async def test_there_are_never_more_threads_than_slots(store: Store, thread: Thread) -> None:
@@ -198,7 +198,7 @@ async def test_a_thread_whose_lease_was_lost_writes_nothing(store: Store, raw: R
     context = await read(store, f"{request_id}.draft")
     assert context.lease is not None
     assert (context.status, context.lease.token, context.history) == (ContextStatus.RUNNING, "another", ())
-    assert await store.chunks.read(context.id, 1, after=0) == []
+    assert (await store.chunks.read(context.id, 1, after=0)).chunks == []
 
 
 def tasks_named(name: str) -> list[str]:

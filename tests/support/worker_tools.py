@@ -124,7 +124,7 @@ async def streamed(store: Store, context_id: str, text: str, *, attempt: int = 1
     async with asyncio.timeout(DEADLINE_SECONDS):
         with store.doorbell.listen(Topic.PROGRESS, request_id) as bell:
             while True:
-                chunks = await store.chunks.read(context_id, attempt, after=0)
+                chunks = list((await store.chunks.read(context_id, attempt, after=0)).chunks)
                 if "".join(chunk.delta for chunk in chunks) == text:
                     return chunks
                 await bell.wait(timedelta(milliseconds=50))

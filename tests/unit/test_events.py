@@ -11,6 +11,7 @@ from agent_service.domain.context import AttemptOutcome, AttemptRecord, Context,
 from agent_service.domain.events import (
     STEP_END,
     Chunk,
+    ChunkPage,
     Cursor,
     Event,
     EventType,
@@ -41,7 +42,7 @@ class Moment:
     def read(self, cursor: Cursor) -> list[Event]:
         wanted = attempt_to_read(self.context, cursor)
         chunks = [c for c in self.chunks if wanted and c.attempt == wanted[0] and c.seq > wanted[1]]
-        return step_events(self.context, chunks, cursor)
+        return step_events(self.context, ChunkPage(chunks=chunks), cursor)
 
 
 def life(attempts: list[tuple[int, bool]], end: ContextStatus) -> list[Moment]:
@@ -125,9 +126,9 @@ def test_no_chunk_of_an_older_attempt_is_shown_after_a_newer_one_was_seen(
 
 def test_a_blocked_step_shows_nothing_and_a_step_cancelled_while_blocked_only_its_end() -> None:
     blocked = blocked_context()
-    assert step_events(blocked, [], Cursor(accepted=True)) == []
+    assert step_events(blocked, ChunkPage(), Cursor(accepted=True)) == []
     cancelled = dataclasses.replace(blocked, status=ContextStatus.CANCELLED, finished_at=NOW)
-    kinds = [event.type for event in step_events(cancelled, [], Cursor(accepted=True))]
+    kinds = [event.type for event in step_events(cancelled, ChunkPage(), Cursor(accepted=True))]
     assert kinds == [EventType.STEP_CANCELLED]
 
 
@@ -146,7 +147,7 @@ def test_a_retry_tells_its_error_and_when_it_goes_on() -> None:
     context = dataclasses.replace(
         blocked_context(), status=ContextStatus.SCHEDULED, attempt=1, started_at=NOW, history=(record,)
     )
-    last = step_events(context, [], Cursor(accepted=True))[-1]
+    last = step_events(context, ChunkPage(), Cursor(accepted=True))[-1]
     assert (last.type, last.attempt, last.error, last.run_at) == (
         EventType.STEP_RETRYING,
         1,
