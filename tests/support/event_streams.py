@@ -1,7 +1,7 @@
 """Event streams as clients read them, with the parser of httpx2."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ class SentEvent:
     data: dict[str, Any]
 
 
-async def read_stream(response: httpx2.Response) -> AsyncIterator[SentEvent]:
+async def read_stream(response: httpx2.Response) -> AsyncGenerator[SentEvent, None]:
     """The events of an open answer."""
     async for sent in httpx2.EventSource(response, max_event_size=None):
         if sent.data:
