@@ -43,8 +43,10 @@ class EventReader:
     async def read(
         self, request_id: str, *, organization_id: str | None = None, after: Cursor | None = None
     ) -> AsyncGenerator[Event, None]:
-        """What `read_batches` gives, one by one."""
-        reader = await self._start(request_id, organization_id, after)
+        """What `check` and `read_batches` give, one by one."""
+        cursor = after or Cursor()
+        await self.check(request_id, organization_id=organization_id, after=cursor)
+        reader = self._start(request_id, cursor)
         try:
             while batch := await reader.next():
                 for event in batch:
@@ -52,17 +54,22 @@ class EventReader:
         finally:
             await reader.close()
 
-    async def read_batches(
+    async def check(
         self, request_id: str, *, organization_id: str | None = None, after: Cursor | None = None
+    ) -> None:
+        """Raise `RequestNotFound`, `InvalidCursor` or `StoreUnavailable` where a reader cannot begin."""
+        await self._store.calls.run(_check(self._store, request_id, organization_id, after or Cursor()))
+
+    async def read_batches(
+        self, request_id: str, *, after: Cursor | None = None
     ) -> AsyncGenerator[Sequence[Event], None]:
         """
         What happens to a request, from its beginning or after a cursor, until it has ended: batch by batch.
 
         A batch is small, and nothing further is read before it is taken. While MongoDB does not answer the
-        stream is silent and goes on later. Raises `RequestNotFound`, `InvalidCursor`, or `StoreUnavailable`
-        if MongoDB does not answer at the beginning.
+        stream is silent and goes on later. Who may read is for `check` to say. Raises `RequestNotFound`.
         """
-        reader = await self._start(request_id, organization_id, after)
+        reader = self._start(request_id, after or Cursor())
         try:
             while batch := await reader.next():
                 yield batch
@@ -84,11 +91,7 @@ class EventReader:
         """
         return await self._store.calls.run(self._page(request_id, organization_id, after or Cursor(), limit))
 
-    async def _start(
-        self, request_id: str, organization_id: str | None, after: Cursor | None
-    ) -> "_LiveReader":
-        cursor = after or Cursor()
-        await self._store.calls.run(_check(self._store, request_id, organization_id, cursor))
+    def _start(self, request_id: str, cursor: Cursor) -> "_LiveReader":
         return _LiveReader(self._store, request_id, cursor, tails=self._tails, pages=self._pages)
 
     async def _page(

@@ -64,6 +64,6 @@ def create_app(
     install_error_handlers(app)
     app.include_router(request_routes(requests, calls, max_body_bytes=max_body_bytes))
     app.include_router(batch_routes(requests, calls, max_body_bytes=max_body_bytes))
-    app.include_router(event_routes(store, requests, calls, draining=draining, ping_every=ping_every))
+    app.include_router(event_routes(requests, calls, draining=draining, ping_every=ping_every))
     app.include_router(health_routes(store, calls))
     return app

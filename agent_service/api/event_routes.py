@@ -16,12 +16,11 @@ from agent_service.api.event_frames import EventBody, EventPageAnswer, event_pag
 from agent_service.api.event_stream import EventStream
 from agent_service.api.openapi_document import answers, last_event_id_extra
 from agent_service.api.problems import refuse
-from agent_service.domain.errors import RequestNotFound, StoreUnavailable
+from agent_service.domain.errors import StoreUnavailable
 from agent_service.domain.events import Cursor
 from agent_service.domain.request import Caller
 from agent_service.event_reader import EventPage
 from agent_service.request_service import RequestService
-from agent_service.store import Store
 
 _STREAM = "text/event-stream"
 _PAGE = "application/json"
@@ -39,7 +38,6 @@ _ABOUT = (
 
 
 def event_routes(
-    store: Store,
     requests: RequestService,
     calls: BoundedCalls,
     *,
@@ -83,17 +81,11 @@ def event_routes(
                 request_id, organization_id=organization_id, after=cursor, limit=limit
             )
             return _page_response(await calls.run(page, late=late))
-        request = await calls.run(
-            store.requests.progress(request_id, organization_id=organization_id), late=late
-        )
-        if request is None:
-            raise RequestNotFound(request_id)
-        cursor.check(request)
+        checking = requests.event_reader.check(request_id, organization_id=organization_id, after=cursor)
+        await calls.run(checking, late=late)
         if cursor.ended:
             return Response(status_code=HTTPStatus.NO_CONTENT)
-        batches = requests.event_reader.read_batches(
-            request_id, organization_id=organization_id, after=cursor
-        )
+        batches = requests.event_reader.read_batches(request_id, after=cursor)
         return EventStream(batches, request_id=request_id, draining=draining, ping_every=ping_every)
 
     return router
