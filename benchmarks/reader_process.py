@@ -62,16 +62,25 @@ class StreamReader(asyncio.Protocol):
 async def _read(port: int, readers: int, request_ids: list[str]) -> dict[str, float]:
     loop = asyncio.get_running_loop()
     delays: list[float] = []
-    connected: list[StreamReader] = []
-    for number in range(readers):
+    refused = 0
+
+    async def connect(number: int) -> StreamReader:
+        """Again and again, as clients do that are told to come back."""
+        nonlocal refused
         make = partial(StreamReader, request_ids[number % len(request_ids)], delays)
-        _, reader = await loop.create_connection(make, "127.0.0.1", port)
-        connected.append(reader)
+        while True:
+            _, reader = await loop.create_connection(make, "127.0.0.1", port)
+            await reader.began
+            if not reader.ended.done():
+                return reader
+            refused += 1
+
     async with asyncio.timeout(_LIMIT_SECONDS):
-        await asyncio.gather(*(reader.began for reader in connected))
+        connected = await asyncio.gather(*map(connect, range(readers)))
         print("reading", flush=True)
         ended = await asyncio.gather(*(reader.ended for reader in connected))
     return {
+        "refused": float(refused),
         "whole": float(sum(ended)),
         "fewest": float(min(reader.pieces for reader in connected)),
         "pieces": float(len(delays)),

@@ -74,6 +74,7 @@ async def _measure(stage: Stage, load: Load) -> None:
         cpu, seconds = cpu_seconds(api) - cpu, monotonic() - began
         if (said["whole"], said["pieces"]) != (load.readers, load.pieces_read):
             raise ProcessFailed(f"not every reader got everything: {said}")
+        results.add(f"{figure}: refused at first", "", said["refused"])
         streaming = resident_megabytes(api)
         results.add(
             f"{figure}: memory of each, at the end", "kB", (streaming - before) * 1_000 / load.readers
