@@ -1,5 +1,6 @@
 """RequestReader: how requests stand: one of them, one that somebody waits for, and lists."""
 
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from agent_service.domain.context import Context
 from agent_service.domain.errors import RequestNotFound, StoreUnavailable
 from agent_service.domain.listing import MOST_LISTED, RequestFilter, read_cursor, write_cursor
 from agent_service.domain.request import Request, RequestStatus, context_id
-from agent_service.event_reader import in_order, wait_for_news
+from agent_service.event_reader import in_order
 from agent_service.store import Store
 from agent_service.store.doorbell import Topic
 from agent_service.store.operations import CALLER_LIMIT, at_most
@@ -18,6 +19,7 @@ from agent_service.store.operations import CALLER_LIMIT, at_most
 MOST_LOOKS = 2_000
 #: Who waits for an end looks by itself so rarely: there may be a thousand of them, and each end rings.
 _LOOK_AFTER = timedelta(seconds=20)
+_LOOK_AFTER_WITHOUT_BELL = timedelta(milliseconds=250)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +91,8 @@ class RequestReader:
                 left = timedelta(seconds=ends - time.monotonic())
                 if left <= timedelta(0):
                     return False
-                await wait_for_news(self._store, bell, look_after=_LOOK_AFTER, limit=left)
+                look_after = _LOOK_AFTER if self._store.doorbell.available else _LOOK_AFTER_WITHOUT_BELL
+                await bell.wait(min(look_after * random.uniform(0.8, 1.2), left))
 
     async def _has_ended(self, request_id: str, organization_id: str | None) -> bool:
         try:

@@ -1,7 +1,7 @@
 """RequestService: how a request comes in, and how its state and events are read."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import timedelta
 
 from agent_service.context_manager import DEFAULT_RETENTION, ContextManager
@@ -10,7 +10,7 @@ from agent_service.domain.errors import AgentServiceError, RequestAlreadyEnded, 
 from agent_service.domain.events import Cursor, Event
 from agent_service.domain.listing import USUALLY_LISTED, RequestFilter
 from agent_service.domain.quota import Quota
-from agent_service.domain.request import DEFAULT_ORGANIZATION, Caller, Submission
+from agent_service.domain.request import DEFAULT_ORGANIZATION, Caller, Submission, context_id
 from agent_service.domain.retrying import choose_reused, retry_fingerprint
 from agent_service.domain.stop import CANCELLED
 from agent_service.domain.submission import parse_submission
@@ -66,7 +66,8 @@ class RequestService:
             store, self._contexts, max_attempts=self._max_attempts, deadline=deadline, quota=quota
         )
         self._reader = RequestReader(store)
-        self._events = EventReader(store)
+        #: Reads events also in batches and in pages.
+        self.event_reader = EventReader(store)
 
     async def submit(
         self,
@@ -166,7 +167,9 @@ class RequestService:
                 raise RequestNotEnded(
                     f"the request is {original.status}; wait for its end, or cancel it, and retry it then"
                 )
-            contexts = await self._store.contexts.progress_of_request(original.id)
+            contexts = await self._store.contexts.progress(
+                [context_id(original.id, name) for name in original.step_names]
+            )
             completed = {c.step for c in contexts if c.status is ContextStatus.COMPLETED}
             request = self._intake.make(
                 original.submission,
@@ -240,11 +243,11 @@ class RequestService:
 
     def events(
         self, request_id: str, *, organization_id: str | None = None, after: Cursor | None = None
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """
         What happens to a request, from its beginning or after a cursor, until it has ended.
 
-        While MongoDB does not answer the stream is silent and goes on later. Raises `RequestNotFound`, or
-        `StoreUnavailable` if MongoDB does not answer at the beginning.
+        While MongoDB does not answer the stream is silent and goes on later. Raises `RequestNotFound`,
+        `InvalidCursor`, or `StoreUnavailable` if MongoDB does not answer at the beginning.
         """
-        return self._events.read(request_id, organization_id=organization_id, after=after)
+        return self.event_reader.read(request_id, organization_id=organization_id, after=after)

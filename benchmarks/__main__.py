@@ -12,7 +12,7 @@ from pathlib import Path
 from loguru import logger
 
 from agent_service.main import new_event_loop
-from benchmarks import claims, growth, idle, ingest, latency, memory, noop, throughput
+from benchmarks import claims, growth, idle, ingest, latency, memory, noop, readers, throughput
 from benchmarks.machine import describe_machine
 from benchmarks.report import as_json, table
 from benchmarks.stage import Stage, open_stage
@@ -25,6 +25,7 @@ BENCHMARKS: Mapping[str, Callable[[Stage], Awaitable[None]]] = {
     "idle": idle.measure,
     "ingest": ingest.measure,
     "memory": memory.measure,
+    "readers": readers.measure,
     "growth": growth.measure,
 }
 _RESULTS = Path(__file__).resolve().parents[1] / "benchmark-results"

@@ -19,6 +19,13 @@ _LOOK_SECONDS = 0.1
 @asynccontextmanager
 async def running_api(stage: Stage, database: str) -> AsyncIterator[str]:
     """The address of an API on this database that is ready."""
+    async with api_process(stage, database) as (address, _):
+        yield address
+
+
+@asynccontextmanager
+async def api_process(stage: Stage, database: str) -> AsyncIterator[tuple[str, int]]:
+    """The same, with the id of its process."""
     port = _free_port()
     variables = {
         "MONGODB_URI": stage.uri,
@@ -30,7 +37,7 @@ async def running_api(stage: Stage, database: str) -> AsyncIterator[str]:
     address = f"http://127.0.0.1:{port}"
     async with running("agent_service", ["api"], log=stage.log("api"), variables=variables) as (child, _):
         await _until_ready(address, child)
-        yield address
+        yield address, child.pid
 
 
 async def _until_ready(address: str, child: ChildProcess) -> None:

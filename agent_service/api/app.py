@@ -85,7 +85,7 @@ def create_app(
     app.include_router(list_routes(requests, calls))
     app.include_router(action_routes(requests, calls, waiting, max_body_bytes=max_body_bytes))
     app.include_router(batch_routes(requests, calls, max_body_bytes=max_body_bytes))
-    app.include_router(event_routes(store, requests, calls, draining=draining, ping_every=ping_every))
+    app.include_router(event_routes(requests, calls, draining=draining, ping_every=ping_every))
     app.include_router(health_routes(store, calls))
     app.include_router(fleet_routes(insights, calls))
     app.include_router(metrics_routes(insights, calls, registry))

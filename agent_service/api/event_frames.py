@@ -1,10 +1,11 @@
-"""Frames of an event stream: one event of a request as the text of Server-Sent Events."""
+"""What is sent of the events of a request: frames of Server-Sent Events, and pages of JSON."""
 
 import json
 from dataclasses import asdict, dataclass
 
 from agent_service.api.request_answer import ErrorAnswer, Moment, error_answer, moment
 from agent_service.domain.events import Event, EventType
+from agent_service.event_reader import EventPage
 
 #: Sent at the beginning: how many milliseconds a client waits before it connects again.
 OPENING = b"retry: 3000\n\n"
@@ -31,25 +32,56 @@ class EventBody:
     run_at: Moment | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedEvent(EventBody):
+    """An event in a page: the same as in a stream, with its cursor."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventPageAnswer:
+    """
+    A page of events: `next` is the cursor to go on from, which is the id of the last event in it, if any.
+
+    `ended` says that nothing follows: `next` is behind the last event of the request.
+    """
+
+    events: tuple[ListedEvent, ...]
+    next: str
+    ended: bool
+
+
 def event_frame(event: Event) -> bytes:
     """
     One event with its cursor as the id.
 
     The data is one line of ASCII, so that no character in it can be taken for the end of a line.
     """
-    body = EventBody(
-        type=event.type,
-        request_id=event.request_id,
-        at=moment(event.at),
-        step=event.step,
-        attempt=event.attempt,
-        seq=event.seq,
-        delta=event.delta,
-        error=error_answer(event.error),
-        run_at=None if event.run_at is None else moment(event.run_at),
-    )
-    present = {name: value for name, value in asdict(body).items() if value is not None}
-    return f"id: {event.cursor}\nevent: {event.type}\ndata: {_line(present)}\n\n".encode()
+    return f"id: {event.cursor}\nevent: {event.type}\ndata: {_line(_fields(event))}\n\n".encode()
+
+
+def event_page(page: EventPage) -> bytes:
+    """A page as JSON, in ASCII."""
+    events = [{"id": str(event.cursor), **_fields(event)} for event in page.events]
+    return _line({"events": events, "next": str(page.next), "ended": page.next.ended}).encode()
+
+
+def _fields(event: Event) -> dict[str, object]:
+    """What an event says; what it does not have is left out."""
+    error = error_answer(event.error)
+    fields: dict[str, object] = {
+        "type": event.type.value,
+        "request_id": event.request_id,
+        "at": moment(event.at),
+        "step": event.step,
+        "attempt": event.attempt,
+        "seq": event.seq,
+        "delta": event.delta,
+        "error": None if error is None else asdict(error),
+        "run_at": None if event.run_at is None else moment(event.run_at),
+    }
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def draining_frame(request_id: str) -> bytes:

@@ -1,7 +1,9 @@
 """EventStream: the answer that goes on until the request has ended, the client is gone, or we stop."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +18,8 @@ from agent_service.domain.events import Event
 PING_EVERY = timedelta(seconds=15)
 #: A client that takes nothing for this long is dropped; it can go on from its cursor.
 _SEND_LIMIT_SECONDS = 30
+#: Frames are sent together until they have so many bytes.
+_PIECE_BYTES = 32_768
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -25,7 +29,7 @@ async def _never() -> None:
 
 class EventStream(Response):
     """
-    Sends the events of one request as they come; owns the iterator and closes it in every case.
+    Sends the events of one request as they come; owns their generator and closes it in every case.
 
     It ends early, and says why, when this process stops or when `withdrawn` returns: then its reader may not
     read any more.
@@ -35,7 +39,7 @@ class EventStream(Response):
 
     def __init__(
         self,
-        events: AsyncIterator[Event],
+        batches: AsyncGenerator[Sequence[Event], None],
         *,
         request_id: str,
         draining: asyncio.Event,
@@ -46,7 +50,7 @@ class EventStream(Response):
         self.status_code = 200
         self.background = None
         self.init_headers(_HEADERS)
-        self._events = events
+        self._batches = batches
         self._request_id = request_id
         self._draining = draining
         self._withdrawn = withdrawn
@@ -55,52 +59,85 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the stream."""
         del scope
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        body = _Body(send)
+        sending = asyncio.create_task(self._send_events(body))
+        pinging = asyncio.create_task(self._ping(body))
         stopping = asyncio.create_task(self._draining.wait())
         refused = asyncio.ensure_future(self._withdrawn())
         gone = asyncio.create_task(_wait_until_gone(receive))
-        upcoming = asyncio.create_task(self._next())
         try:
-            await send(
-                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-            )
-            await _send_body(send, OPENING)
-            while True:
-                await asyncio.wait(
-                    {upcoming, stopping, gone, refused},
-                    timeout=self._ping_every,
-                    return_when="FIRST_COMPLETED",
-                )
-                if gone.done():
-                    return
-                if refused.done():
-                    await _send_body(send, unauthorized_frame(self._request_id), last=True)
-                    return
-                if stopping.done():
-                    await _send_body(send, draining_frame(self._request_id), last=True)
-                    return
-                if not upcoming.done():
-                    await _send_body(send, PING)
-                    continue
-                event = upcoming.result()
-                if event is None:
-                    await _send_body(send, b"", last=True)
-                    return
-                await _send_body(send, event_frame(event))
-                upcoming = asyncio.create_task(self._next())
+            await asyncio.wait({sending, pinging, stopping, refused, gone}, return_when="FIRST_COMPLETED")
+            if gone.done():
+                return
+            if refused.done():
+                await _stop(sending, pinging)
+                await body.send(unauthorized_frame(self._request_id), last=True)
+                return
+            if sending.done() or pinging.done():
+                (sending if sending.done() else pinging).result()
+                await body.send(b"", last=True)
+                return
+            # What was not sent whole was not sent at all, and the client's cursor is before it.
+            await _stop(sending, pinging)
+            await body.send(draining_frame(self._request_id), last=True)
         except TimeoutError:
             logger.info("a reader of the events of {} takes nothing and is dropped", self._request_id)
         finally:
-            await _stop(upcoming, stopping, gone, refused)
-            if isinstance(self._events, AsyncGenerator):
-                await self._events.aclose()
+            await _stop(sending, pinging, stopping, refused, gone)
 
-    async def _next(self) -> Event | None:
-        """The next event; None at the end, also where the request is removed meanwhile."""
-        try:
-            return await anext(self._events, None)
-        except AgentServiceError as error:
-            logger.info("the events of {} end early: {}", self._request_id, error)
-            return None
+    async def _send_events(self, body: "_Body") -> None:
+        """Send all events; ends early where the request is removed meanwhile."""
+        async with aclosing(self._batches) as batches:
+            await body.send(OPENING)
+            try:
+                async for batch in batches:
+                    for piece in _pieces(batch):
+                        await body.send(piece)
+            except AgentServiceError as error:
+                logger.info("the events of {} end early: {}", self._request_id, error)
+
+    async def _ping(self, body: "_Body") -> None:
+        """Send a ping whenever nothing was sent for a while."""
+        while True:
+            quiet = body.quiet_seconds
+            if quiet >= self._ping_every:
+                await body.send(PING)
+            else:
+                await asyncio.sleep(self._ping_every - quiet)
+
+
+class _Body:
+    """The body of an answer, sent piece after piece; raises TimeoutError where the client takes nothing."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._turn = asyncio.Lock()
+        self._sent_at = time.monotonic()
+
+    @property
+    def quiet_seconds(self) -> float:
+        """How long nothing was sent."""
+        return time.monotonic() - self._sent_at
+
+    async def send(self, piece: bytes, *, last: bool = False) -> None:
+        async with self._turn, asyncio.timeout(_SEND_LIMIT_SECONDS):
+            await self._send({"type": "http.response.body", "body": piece, "more_body": not last})
+            self._sent_at = time.monotonic()
+
+
+def _pieces(batch: Sequence[Event]) -> Iterator[bytes]:
+    """The frames of a batch, joined as long as they are short."""
+    frames: list[bytes] = []
+    size = 0
+    for event in batch:
+        frames.append(event_frame(event))
+        size += len(frames[-1])
+        if size >= _PIECE_BYTES:
+            yield b"".join(frames)
+            frames, size = [], 0
+    if frames:
+        yield b"".join(frames)
 
 
 async def _stop(*tasks: asyncio.Future[Any]) -> None:
@@ -112,8 +149,3 @@ async def _stop(*tasks: asyncio.Future[Any]) -> None:
 async def _wait_until_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _send_body(send: Send, body: bytes, *, last: bool = False) -> None:
-    async with asyncio.timeout(_SEND_LIMIT_SECONDS):
-        await send({"type": "http.response.body", "body": body, "more_body": not last})

@@ -1,5 +1,6 @@
 """The OpenAPI document: what the routes say of themselves, and the schemas that all of them share."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -8,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from agent_service.api import boundary, caller, conditional, idempotency_key, preferences
-from agent_service.api.event_frames import EventBody
+from agent_service.api.event_frames import EventBody, EventPageAnswer
 from agent_service.api.fleet_answer import FleetHealthAnswer, FleetStatisticsAnswer
 from agent_service.api.list_answer import ListAnswer
 from agent_service.api.problems import PROBLEM_TYPE, ProblemBody
@@ -27,6 +28,7 @@ from agent_service.domain.request import STEP_NAME
 _REFERENCE = "#/components/schemas/{model}"
 _BODIES: tuple[type, ...] = (
     EventBody,
+    EventPageAnswer,
     FleetHealthAnswer,
     FleetStatisticsAnswer,
     ListAnswer,
@@ -86,17 +88,25 @@ class DocumentedApi(FastAPI):
 def answers(
     status: HTTPStatus,
     description: str,
-    body: type | str | None = None,
+    body: type | str | Mapping[str, type] | None = None,
     *,
-    media_type: str = "application/json",
     example: JsonObject | None = None,
 ) -> Responses:
-    """What a route answers when all goes well; `body` is one of the shared schemas, or any object."""
-    model = body.__name__ if isinstance(body, type) else body
-    schema = {"type": "object"} if model is None else {"$ref": _REFERENCE.format(model=model)}
-    content: Fragment = {"schema": schema} | ({} if example is None else {"example": example})
+    """
+    What a route answers when all goes well.
+
+    `body` is one of the shared schemas, any object, or one schema for each media type; JSON if it names none.
+    """
+    bodies = body if isinstance(body, Mapping) else {"application/json": body}
+    shown: Fragment = {} if example is None else {"example": example}
     return {
-        int(status): {"description": description, "headers": dict(_HEADERS), "content": {media_type: content}}
+        int(status): {
+            "description": description,
+            "headers": dict(_HEADERS),
+            "content": {
+                media_type: {"schema": _schema(each), **shown} for media_type, each in bodies.items()
+            },
+        }
     }
 
 
@@ -109,6 +119,11 @@ def text_answer(status: HTTPStatus, description: str) -> Responses:
             "content": {"text/plain": {"schema": {"type": "string"}}},
         }
     }
+
+
+def _schema(body: type | str | None) -> Fragment:
+    model = body.__name__ if isinstance(body, type) else body
+    return {"type": "object"} if model is None else {"$ref": _REFERENCE.format(model=model)}
 
 
 def made_request(status: HTTPStatus, description: str) -> Responses:

@@ -6,7 +6,7 @@ outcome; `0.0` says that the step became claimable, and `end` that it ended. The
 `@0` once accepted and `@end` once ended. A cursor is all of them: `@0,draft:1.17,check:1.3`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -77,6 +77,17 @@ class Cursor:
         head = "@end" if self.ended else "@0"
         return ",".join([head, *(f"{name}:{position}" for name, position in self.steps.items())])
 
+    def is_at_end_of(self, step: str) -> bool:
+        """Whether the end of this step was read."""
+        return self.steps.get(step) == STEP_END
+
+    def check(self, request: Request) -> None:
+        """Raise `InvalidCursor` if this can be no cursor of `request`."""
+        if not set(self.steps) <= set(request.step_names):
+            raise InvalidCursor("the cursor names a step that this request does not have")
+        if self.ended and not request.status.ended:
+            raise InvalidCursor("the cursor says that this request has ended, which it has not")
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read what `str` wrote; raises `InvalidCursor`."""
@@ -105,6 +116,14 @@ class Chunk:
     seq: int
     delta: str
     at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkPage:
+    """Chunks of one attempt, in order, from some number on; not `complete` where more may follow them."""
+
+    chunks: Sequence[Chunk] = ()
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,18 +169,24 @@ def attempt_to_read(context: Context, cursor: Cursor) -> tuple[int, int] | None:
     Chunks of attempts that were replaced are never asked for.
     """
     position = cursor.steps.get(context.step)
-    if context.attempt == 0 or position == STEP_END:
-        return None
     if position is None or position.attempt < context.attempt:
-        return context.attempt, 0
-    return context.attempt, position.index
+        return (context.attempt, 0) if context.attempt else None
+    # A position beyond the attempt is the end, one that somebody made up, or newer than what was read here.
+    return (context.attempt, position.index) if position.attempt == context.attempt > 0 else None
 
 
-def step_events(context: Context, chunks: Iterable[Chunk], cursor: Cursor) -> list[Event]:
+def promised_chunks(context: Context) -> int:
+    """How many chunks of the latest attempt there must be; 0 while it has not said so, because it goes on."""
+    record = context.history[-1] if context.history else None
+    return record.chunks if record is not None and record.attempt == context.attempt else 0
+
+
+def step_events(context: Context, page: ChunkPage, cursor: Cursor) -> list[Event]:
     """
     What a reader at `cursor` has not seen of one step, in order; never below what it has seen.
 
-    `chunks` are those that `attempt_to_read` named, as far as they are stored, in order.
+    `page` has the chunks that `attempt_to_read` named, read after the context; how the attempt ended is told
+    only behind all of them.
     """
     reader = _StepReader(context, cursor)
     if context.released_at is not None:
@@ -170,9 +195,10 @@ def step_events(context: Context, chunks: Iterable[Chunk], cursor: Cursor) -> li
         reader.past_attempt(record)
     if context.attempt:
         reader.start(context.attempt, context.started_at or context.created_at)
-    for chunk in chunks:
+    for chunk in page.chunks:
         reader.chunk(chunk)
-    reader.outcome()
+    if page.complete:
+        reader.outcome()
     return reader.events
 
 

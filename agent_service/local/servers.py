@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 
 import uvicorn
@@ -16,6 +17,9 @@ STOP_GRACE_SECONDS = 5
 #: The longest that a stop may take in all.
 STOP_LIMIT_SECONDS = 8.0
 _POLL_SECONDS = 0.005
+#: What a client has not taken after this long is thrown away with its connection, which nobody can close
+#: before: closing waits until everything is sent.
+STUCK_MILLISECONDS = 60_000
 
 
 class Server:
@@ -68,6 +72,9 @@ def _listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it from their listener, where the system has it.
+        if sys.platform == "linux":
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STUCK_MILLISECONDS)
         listener.bind((host, port))
         listener.listen(2048)
     except OSError as error:

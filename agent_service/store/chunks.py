@@ -3,10 +3,16 @@
 from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import BulkWriteError
 
-from agent_service.domain.events import Chunk
+from agent_service.domain.events import Chunk, ChunkPage
 from agent_service.store.documents import SCHEMA
 from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import reading, writing
+
+#: A page of chunks ends at this number, or with the chunk that brings it to so many characters.
+CHUNKS_OF_A_PAGE = 100
+CHARACTERS_OF_A_PAGE = 262_144
+#: So many are sent in one answer of the server, so that long ones are not sent for nothing.
+_AT_ONCE = 25
 
 
 class ChunkCollection:
@@ -38,28 +44,43 @@ class ChunkCollection:
             )
         return 0 if last is None else int(last["seq"])
 
-    async def read(self, context_id: str, attempt: int, *, after: int, limit: int = 500) -> list[Chunk]:
+    async def read(
+        self, context_id: str, attempt: int, *, after: int, limit: int = CHUNKS_OF_A_PAGE
+    ) -> ChunkPage:
         """
-        The chunks of one attempt after number `after`, in order, at most `limit`.
+        The chunks of one attempt after number `after`, in order: `limit` of them, or fewer that are long.
 
         Raises `StoreUnavailable`.
         """
+        chunks: list[Chunk] = []
+        characters = 0
         with reading():
             found = self._committed.find(
                 _of_attempt(context_id, attempt, after=after),
                 sort=[("_id", ASCENDING)],
                 limit=limit,
+                batch_size=_AT_ONCE,
             )
-            return [
-                Chunk(
-                    context_id=document["context_id"],
-                    attempt=document["attempt"],
-                    seq=document["seq"],
-                    delta=document["delta"],
-                    at=document["at"],
-                )
-                async for document in found
-            ]
+            try:
+                async for document in found:
+                    chunks.append(_chunk_of(document))
+                    characters += len(chunks[-1].delta)
+                    if characters >= CHARACTERS_OF_A_PAGE:
+                        break
+            finally:
+                await found.close()
+        complete = len(chunks) < limit and characters < CHARACTERS_OF_A_PAGE
+        return ChunkPage(chunks=chunks, complete=complete)
+
+
+def _chunk_of(document: Document) -> Chunk:
+    return Chunk(
+        context_id=document["context_id"],
+        attempt=document["attempt"],
+        seq=document["seq"],
+        delta=document["delta"],
+        at=document["at"],
+    )
 
 
 def _chunk_document(chunk: Chunk) -> Document:

@@ -53,12 +53,15 @@ class ContextCollection:
             found = self._committed.find({"_id": ids_of_request(request_id)}, session=session)
             return [context_of(document) async for document in found]
 
-    async def progress_of_request(self, request_id: str) -> list[Context]:
-        """Like `of_request`, without inputs and outputs. Raises `StoreUnavailable`."""
+    async def progress(self, ids: AnyCollection[str]) -> list[Context]:
+        """
+        These contexts, as far as events tell of them: without inputs, outputs and leases.
+
+        Raises `StoreUnavailable`.
+        """
+        unneeded = {"input": 0, "output": 0, "metadata": 0, "lease": 0}
         with reading():
-            found = self._committed.find(
-                {"_id": ids_of_request(request_id)}, {"input": 0, "output": 0, "metadata": 0}
-            )
+            found = self._committed.find({"_id": {"$in": list(ids)}}, unneeded)
             return [context_of(document) async for document in found]
 
     async def results(self, request_id: str, steps: AnyCollection[str]) -> list[Context]:

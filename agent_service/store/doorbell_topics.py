@@ -37,9 +37,11 @@ class Ring:
 
     topic: Topic
     key: str | None = None
-    #: Of `WORK`: the context, and the queue that it waits in.
+    #: Of `WORK`: the context, and the queue that it waits in. Of `PROGRESS`: the context that it is about.
     context_id: str | None = None
     queue: str | None = None
+    #: Of `PROGRESS`: whether nothing but a chunk was stored.
+    is_chunk: bool = False
     #: Of `SCHEDULE`: when the context becomes claimable.
     run_at: datetime | None = None
 
@@ -76,7 +78,7 @@ def rings_of(change: Document) -> Iterator[Ring]:
     if collection == "services":
         yield Ring(topic=Topic.SERVICES, key=document_id)
         return
-    yield Ring(topic=Topic.PROGRESS, key=document_id.split(":")[0].split(".")[0])
+    yield _progress(collection, document_id)
     if collection == "requests":
         yield Ring(topic=Topic.STATUS, key=document_id)
     if collection != "contexts":
@@ -97,6 +99,17 @@ def rings_of(change: Document) -> Iterator[Ring]:
             yield Ring(topic=Topic.SCHEDULE, run_at=document.get("run_at") or fields.get("run_at"))
         case ContextStatus.RUNNING.value if (fields.get("lease") or {}).get("lone"):
             yield Ring(topic=Topic.TAKEN, key=document_id)
+
+
+def _progress(collection: str, document_id: str) -> Ring:
+    """What happened to a request: to itself, to a context, or that a chunk of a context was stored."""
+    context_id = document_id.partition(":")[0]
+    return Ring(
+        topic=Topic.PROGRESS,
+        key=context_id.partition(".")[0],
+        context_id=None if collection == "requests" else context_id,
+        is_chunk=collection == "events",
+    )
 
 
 #: The fields of an update, as the stream names them.

@@ -138,7 +138,7 @@ async def test_what_cannot_be_streamed_is_refused_before_the_stream(api: httpx2.
         await api.get("/v1/requests/none/events", params={"after": "@end"}), 404, "request_not_found"
     )
     path = await submit(api)
-    for accept in ("application/json", "text/event-stream;q=0", "text/html, image/*"):
+    for accept in ("application/json;q=0", "text/event-stream;q=0", "text/html, image/*"):
         refused = await api.get(f"{path}/events", headers={"Accept": accept})
         assert_problem(refused, 406, "not_acceptable")
 

@@ -14,6 +14,7 @@ from agent_service.store.operations import WRITE_LIMIT
 from agent_service.workers import chunk_writer
 from agent_service.workers.chunk_writer import COALESCE_CHARACTERS, ChunkWriter
 from agent_service.workers.held_lease import HeldLease
+from tests.support.stored_chunks import all_chunks
 from tests.support.worker_tools import DEADLINE_SECONDS, PASSING_ERROR, Raw, claim, streamed, trouble
 
 
@@ -47,7 +48,7 @@ async def writer_of(
 
 
 async def stored(store: Store, context_id: str) -> list[tuple[int, str]]:
-    return [(chunk.seq, chunk.delta) for chunk in await store.chunks.read(context_id, 1, after=0)]
+    return [(chunk.seq, chunk.delta) for chunk in await all_chunks(store, context_id, 1)]
 
 
 async def test_what_arrives_together_is_stored_as_one_piece(store: Store) -> None:

@@ -18,10 +18,10 @@ async def test_chunks_are_read_in_the_order_of_their_numbers(any_store: Store) -
     chunks = [a_chunk(seq) for seq in (1, 2, 9, 10, 11, 100)]
     for chunk in reversed(chunks):
         await any_store.chunks.append(chunk)
-    assert await any_store.chunks.read("r.draft", 1, after=0) == chunks
-    assert await any_store.chunks.read("r.draft", 1, after=9) == chunks[3:]
-    assert await any_store.chunks.read("r.draft", 1, after=2, limit=2) == chunks[2:4]
-    assert await any_store.chunks.read("r.draft", 1, after=100) == []
+    assert (await any_store.chunks.read("r.draft", 1, after=0)).chunks == chunks
+    assert (await any_store.chunks.read("r.draft", 1, after=9)).chunks == chunks[3:]
+    assert (await any_store.chunks.read("r.draft", 1, after=2, limit=2)).chunks == chunks[2:4]
+    assert (await any_store.chunks.read("r.draft", 1, after=100)).chunks == []
 
 
 async def test_the_chunks_of_other_attempts_and_contexts_are_not_shown(any_store: Store) -> None:
@@ -35,14 +35,14 @@ async def test_the_chunks_of_other_attempts_and_contexts_are_not_shown(any_store
     ]
     for chunk in [*others, mine]:
         await any_store.chunks.append(chunk)
-    assert await any_store.chunks.read("r.draft", 2, after=0) == [mine]
+    assert (await any_store.chunks.read("r.draft", 2, after=0)).chunks == [mine]
 
 
 async def test_a_chunk_that_is_stored_already_is_a_success_and_stays(any_store: Store) -> None:
     chunk = a_chunk(1)
     await any_store.chunks.append(chunk)
     await any_store.chunks.append(a_chunk(1, delta="another"))
-    assert await any_store.chunks.read("r.draft", 1, after=0) == [chunk]
+    assert (await any_store.chunks.read("r.draft", 1, after=0)).chunks == [chunk]
 
 
 async def test_a_chunk_whose_answer_is_lost_can_be_sent_again(
@@ -55,7 +55,7 @@ async def test_a_chunk_whose_answer_is_lost_can_be_sent_again(
             await fragile.chunks.append(chunk)
         await point.off()
         await fragile.chunks.append(chunk)
-        assert await fragile.chunks.read("r.draft", 1, after=0) == [chunk]
+        assert (await fragile.chunks.read("r.draft", 1, after=0)).chunks == [chunk]
 
 
 async def test_a_chunk_that_cannot_be_stored_is_told(any_store: Store) -> None:

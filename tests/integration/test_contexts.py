@@ -37,7 +37,7 @@ async def test_only_the_contexts_of_the_request_are_read(any_store: Store) -> No
 async def test_the_progress_leaves_out_what_is_large(any_store: Store) -> None:
     context = ended_context(output="large", input="large", metadata={"size": "large"})
     await any_store.contexts.insert([context])
-    [found] = await any_store.contexts.progress_of_request(context.request_id)
+    [found] = await any_store.contexts.progress([context.id, "none"])
     assert found == replace(context, output=None, input=None, metadata={})
 
 

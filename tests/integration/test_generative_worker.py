@@ -5,6 +5,7 @@ from agent_service.store import Store
 from agent_service.workers.generative_worker import GenerativeWorker
 from tests.support.base_service_behaviours import answer, cut, events
 from tests.support.base_service_stub import BaseServiceStub
+from tests.support.stored_chunks import all_chunks
 from tests.support.worker_tools import AT_ONCE, by_step, ended, running, step, submit
 
 TEXT = "Hello, small world."
@@ -47,7 +48,7 @@ async def test_a_client_of_the_callers_own_completes_a_streamed_call_and_stays_o
         assert not client.is_closed
     context = by_step(view)["draft"]
     assert context.status is ContextStatus.COMPLETED
-    chunks = await store.chunks.read(context.id, context.attempt, after=0)
+    chunks = await all_chunks(store, context.id, context.attempt)
     assert "".join(chunk.delta for chunk in chunks) == TEXT
     assert context.history[-1].chunks == len(chunks)
     assert "python-httpx" not in stub.calls[0].headers["user-agent"]
@@ -78,7 +79,7 @@ async def test_what_a_broken_stream_had_said_is_no_part_of_the_answer(store: Sto
         ("incomplete_answer", True),
     ]
     assert "out of memory" in errors[2].message
-    chunks = await store.chunks.read(context.id, context.attempt, after=0)
+    chunks = await all_chunks(store, context.id, context.attempt)
     assert "".join(chunk.delta for chunk in chunks) == TEXT
 
 

@@ -12,6 +12,7 @@ from agent_service.domain.errors import LeaseLost
 from agent_service.domain.request import RequestStatus
 from agent_service.store import Store
 from agent_service.workers import execution
+from tests.support.stored_chunks import all_chunks
 from tests.support.waiting import until
 from tests.support.worker_tools import (
     DEADLINE_SECONDS,
@@ -116,7 +117,7 @@ async def test_a_handler_that_refuses_to_be_stopped_ends_its_attempt_and_keeps_i
         late = by_step(await ended(store, hanging))["hangs"]
     assert [view.status for view in views] == [RequestStatus.FAILED, RequestStatus.COMPLETED]
     assert (error_of(late), late.output, len(late.history)) == ("timeout", None, 1)
-    assert await store.chunks.read(late.id, 1, after=0) == []
+    assert await all_chunks(store, late.id, 1) == []
 
 
 async def test_a_worker_stops_although_a_handler_refuses_to(store: Store) -> None:

@@ -180,13 +180,10 @@ QUERIES = [
     query("variables", lambda s: s.requests.variables(ENDED), ("_id_", 1)),
     query("planned", lambda s: s.requests.mark_planned(needle_id("unplanned")), ("_id_", 1)),
     query("the contexts of a request", lambda s: s.contexts.of_request(ENDED), ("_id_", 3)),
-    query("the progress of a request", lambda s: s.contexts.progress_of_request(ENDED), ("_id_", 3)),
+    query("the progress of steps", lambda s: s.contexts.progress([f"{ENDED}.draft"]), ("_id_", 1)),
+    query("the progress of a request", lambda s: s.requests.progress(ENDED), ("_id_", 1)),
     query("outputs", lambda s: s.contexts.outputs(ENDED, ["draft", "note"]), ("_id_", 2)),
-    query(
-        "leftovers",
-        lambda s: s.leftovers.find("events", f"{ENDED}/", after=needle_id("")),
-        ("_id_", 20),
-    ),
+    query("leftovers", lambda s: s.leftovers.find("events", f"{ENDED}/", after=needle_id("")), ("_id_", 20)),
     query(
         "letting leftovers expire",
         lambda s: s.leftovers.let_expire("events", [ENDED, needle_id("overdue")], NOW),
@@ -209,6 +206,7 @@ QUERIES = [
     ),
     query("the status of a request", lambda s: s.requests.status(ENDED), ("_id_", 1)),
     query("what has begun", lambda s: s.request_list.find_begun(ENDS), ("_id_", ALL)),
+    query("how many chunks there are", lambda s: s.chunks.count(ENDED_CONTEXT, 1), ("_id_", 1)),
     query("chunks", lambda s: s.chunks.read(ENDED_CONTEXT, 1, after=3), ("_id_", 7)),
 ]
 

@@ -20,6 +20,7 @@ from agent_service.local.language_model import LanguageModel, start_language_mod
 from agent_service.store import Store
 from tests.support.base_service_clients import each_kind, injected_client, make_call
 from tests.support.generating import ask, events_of, first_delta, generating, step_of, text_of
+from tests.support.stored_chunks import all_chunks
 from tests.support.waiting import until
 
 LIMIT = timedelta(seconds=90)
@@ -155,7 +156,7 @@ async def test_a_reader_of_the_events_sees_what_is_stored(store: Store, model: L
         text = text_of(await events_of(client, request_id))
         step = await step_of(client, request_id)
     assert text == step["output"]["text"] != ""
-    stored = await store.chunks.read(f"{request_id}.generation", 1, after=0)
+    stored = await all_chunks(store, f"{request_id}.generation", 1)
     assert "".join(chunk.delta for chunk in stored) == text
 
 

@@ -16,6 +16,7 @@ from agent_service.workers.held_lease import HeldLease
 from agent_service.workers.lease_keeper import KeptLease, LeaseKeeper
 from tests.support.base_service_behaviours import answer, delayed, events, hang
 from tests.support.base_service_stub import BaseServiceStub
+from tests.support.stored_chunks import all_chunks
 from tests.support.waiting import until
 from tests.support.worker_tools import (
     DEADLINE_SECONDS,
@@ -78,8 +79,8 @@ async def test_a_lease_that_went_to_another_worker_ends_the_call_and_writes_noth
     assert after is not None
     assert (after["status"], after["history"]) == ("running", [])
     assert {**after, "lease": None} == {**before, "lease": None}
-    assert [chunk.delta for chunk in await store.chunks.read(context_id, 1, after=0)] == ["mine"]
-    assert await store.chunks.read(context_id, 2, after=0) == []
+    assert [chunk.delta for chunk in await all_chunks(store, context_id, 1)] == ["mine"]
+    assert await all_chunks(store, context_id, 2) == []
 
 
 async def test_an_attempt_whose_lease_cannot_be_renewed_ends_before_another_can_begin(

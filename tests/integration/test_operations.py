@@ -56,7 +56,7 @@ READS: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "requests.unplanned": lambda s: s.requests.unplanned(NOW),
     "requests.variables": lambda s: s.requests.variables("r"),
     "contexts.of_request": lambda s: s.contexts.of_request("r"),
-    "contexts.progress_of_request": lambda s: s.contexts.progress_of_request("r"),
+    "contexts.progress": lambda s: s.contexts.progress(["r.draft"]),
     "contexts.outputs": lambda s: s.contexts.outputs("r", ["draft"]),
     "chunks.read": lambda s: s.chunks.read("r.draft", 1, after=0),
     "workers.seen_since": lambda s: s.workers.seen_since(NOW),

@@ -70,7 +70,10 @@ async def test_metadata_is_compared_as_plain_values(
 
 
 async def test_every_filter_narrows_and_all_of_them_hold_at_once(store: Store) -> None:
+    # Ids have the time at which they are made, and a long run of tests began long before.
+    now = datetime.now(UTC).replace(microsecond=0)
     usual: dict[str, Any] = {
+        "created_at": now,
         "metadata": {"a": "1"},
         "service": "analysis",
         "status": RequestStatus.FAILED,
@@ -83,8 +86,8 @@ async def test_every_filter_narrows_and_all_of_them_hold_at_once(store: Store) -
         {"caller": Caller(user_id="bob", correlation_id="c")},
         {"caller": Caller(user_id="ann", correlation_id="d")},
         {"caller": Caller(user_id="ann")},
-        {"created_at": NOW - 10 * SECOND},
-        {"created_at": NOW + 10 * SECOND},
+        {"created_at": now - 10 * SECOND},
+        {"created_at": now + 10 * SECOND},
     )
     [wanted, *_] = await insert(store, stored(**usual), *(stored(**(usual | other)) for other in differences))
     where = RequestFilter(
@@ -93,8 +96,8 @@ async def test_every_filter_narrows_and_all_of_them_hold_at_once(store: Store) -
         statuses=frozenset({RequestStatus.FAILED}),
         user_id="ann",
         correlation_id="c",
-        created_after=NOW - SECOND,
-        created_before=NOW + SECOND,
+        created_after=now - SECOND,
+        created_before=now + SECOND,
     )
     assert await listed(store, where) == [wanted]
 

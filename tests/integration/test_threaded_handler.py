@@ -18,6 +18,7 @@ from agent_service.store import Store
 from agent_service.workers import execution
 from agent_service.workers.threaded_handler import BlockingOnDelta
 from agent_service.workers.worker_base import ClientWorker
+from tests.support.stored_chunks import all_chunks
 from tests.support.waiting import until
 from tests.support.worker_tools import (
     AT_ONCE,
@@ -153,7 +154,7 @@ async def test_a_thread_that_is_late_ends_its_attempt_and_keeps_its_slot(
     context = by_step(view)["draft"]
     assert (context.status, error_of(context), context.output) == (ContextStatus.FAILED, "timeout", None)
     assert thread.refused == [context.id]
-    assert await store.chunks.read(context.id, 1, after=0) == []
+    assert await all_chunks(store, context.id, 1) == []
 
 
 async def test_there_are_never_more_threads_than_slots(store: Store, thread: Thread) -> None:
@@ -198,7 +199,7 @@ async def test_a_thread_whose_lease_was_lost_writes_nothing(store: Store, raw: R
     context = await read(store, f"{request_id}.draft")
     assert context.lease is not None
     assert (context.status, context.lease.token, context.history) == (ContextStatus.RUNNING, "another", ())
-    assert await store.chunks.read(context.id, 1, after=0) == []
+    assert await all_chunks(store, context.id, 1) == []
 
 
 def tasks_named(name: str) -> list[str]:

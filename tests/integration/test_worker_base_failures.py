@@ -21,6 +21,7 @@ from tests.support.base_service_behaviours import (
     redirect,
 )
 from tests.support.base_service_stub import BaseServiceStub
+from tests.support.stored_chunks import all_chunks
 from tests.support.worker_tools import (
     AT_ONCE,
     NO_ERROR,
@@ -196,6 +197,6 @@ async def test_the_text_of_a_failed_attempt_stays_with_that_attempt(store: Store
             view = await ended(store, await submit(store))
     context = by_step(view)["draft"]
     for attempt, text in ((1, "wrong"), (2, "right")):
-        chunks = await store.chunks.read(context.id, attempt, after=0)
+        chunks = await all_chunks(store, context.id, attempt)
         assert [chunk.delta for chunk in chunks] == [text][: context.history[attempt - 1].chunks]
     assert context.history[1].chunks == 1

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context, ContextError, Lease
+from agent_service.domain.json_value import JsonObject
 from agent_service.domain.transitions import Transition, completed, failed
 from agent_service.settler import WrittenEnd
 from agent_service.store.claims import Claim
@@ -22,11 +23,10 @@ async def claim(
     return await contexts.claim(Claim(service=service, queues=("default",), lease=held, at=now), limit)
 
 
-def success(contexts: ContextManager, context: Context) -> Transition:
+def success(contexts: ContextManager, context: Context, *, chunks: int = 0) -> Transition:
     """The step completed; its output says which attempt that was."""
-    return completed(
-        at=contexts.now(), output={"text": context.step, "attempt": context.attempt}, usage=None, chunks=0
-    )
+    output: JsonObject = {"text": context.step, "attempt": context.attempt}
+    return completed(at=contexts.now(), output=output, usage=None, chunks=chunks)
 
 
 def failure(contexts: ContextManager) -> Transition:

@@ -22,6 +22,7 @@ from agent_service.store.claims import Claim
 from agent_service.store.doorbell import Topic
 from agent_service.workers.worker_base import ClientWorker
 from tests.support.base_service_behaviours import Behaviour, RecordedCall, Reply, answer
+from tests.support.stored_chunks import all_chunks
 
 #: How long a test waits for what must happen.
 DEADLINE_SECONDS = 20.0
@@ -125,7 +126,7 @@ async def streamed(store: Store, context_id: str, text: str, *, attempt: int = 1
     async with asyncio.timeout(DEADLINE_SECONDS):
         with store.doorbell.listen(Topic.PROGRESS, request_id) as bell:
             while True:
-                chunks = await store.chunks.read(context_id, attempt, after=0)
+                chunks = await all_chunks(store, context_id, attempt)
                 if "".join(chunk.delta for chunk in chunks) == text:
                     return chunks
                 await bell.wait(timedelta(milliseconds=50))

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
 
 import pytest
@@ -42,18 +42,22 @@ class Wire:
             body: bytes = (await self.bodies.get())["body"]
             return body
 
-    async def events(self, *events: Event, error: Exception | None = None) -> AsyncIterator[Event]:
+    async def events(
+        self, *events: Event, error: Exception | None = None
+    ) -> AsyncGenerator[Sequence[Event], None]:
         """These events, and then, unless it fails, silence."""
         try:
             for event in events:
-                yield event
+                yield [event]
             if error is not None:
                 raise error
             await asyncio.Event().wait()
         finally:
             self.closed.set()
 
-    def serve(self, events: AsyncIterator[Event], *, ping_every: timedelta = LONG) -> asyncio.Task[None]:
+    def serve(
+        self, events: AsyncGenerator[Sequence[Event], None], *, ping_every: timedelta = LONG
+    ) -> asyncio.Task[None]:
         stream = EventStream(
             events,
             request_id="r",

@@ -16,8 +16,8 @@ def updated(**fields: Any) -> dict[str, Any]:
     return {"operationType": "update", "updateDescription": {"updatedFields": fields}}
 
 
-def progress(request_id: str = "r") -> Ring:
-    return Ring(topic=Topic.PROGRESS, key=request_id)
+def progress(context_id: str | None = "r.draft", *, is_chunk: bool = False) -> Ring:
+    return Ring(topic=Topic.PROGRESS, key="r", context_id=context_id, is_chunk=is_chunk)
 
 
 def work(**known: Any) -> Ring:
@@ -30,9 +30,9 @@ def work(**known: Any) -> Ring:
         (change("services", "generation"), [Ring(topic=Topic.SERVICES, key="generation")]),
         (
             change("requests", "r", **updated(status="failed")),
-            [progress(), Ring(topic=Topic.STATUS, key="r")],
+            [progress(None), Ring(topic=Topic.STATUS, key="r")],
         ),
-        (change("events", "r.draft:1:1"), [progress()]),
+        (change("events", "r.draft:1:1"), [progress(is_chunk=True)]),
         (
             change("contexts", "r.draft", **updated(cancel_requested=True)),
             [progress(), Ring(topic=Topic.STOP, key="r.draft")],

@@ -1,91 +1,24 @@
 """Events are derived from what is stored, in order, without gaps, and never twice."""
 
 import dataclasses
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_service.domain.context import AttemptOutcome, AttemptRecord, Context, ContextError, ContextStatus
+from agent_service.domain.context import AttemptOutcome, AttemptRecord, ContextStatus
 from agent_service.domain.events import (
     STEP_END,
-    Chunk,
+    ChunkPage,
     Cursor,
     Event,
     EventType,
     InvalidCursor,
     Position,
-    attempt_to_read,
     step_events,
 )
-from tests.support.contexts import a_context
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-ERROR = ContextError(code="server_error", message="500", retryable=True)
-
-
-def blocked_context() -> Context:
-    return a_context(
-        request_id="r", status=ContextStatus.BLOCKED, waiting_on=("first",), created_at=NOW, released_at=None
-    )
-
-
-@dataclasses.dataclass
-class Moment:
-    """What is stored at one moment: the context, and all chunks of all its attempts."""
-
-    context: Context
-    chunks: list[Chunk]
-
-    def read(self, cursor: Cursor) -> list[Event]:
-        wanted = attempt_to_read(self.context, cursor)
-        chunks = [c for c in self.chunks if wanted and c.attempt == wanted[0] and c.seq > wanted[1]]
-        return step_events(self.context, chunks, cursor)
-
-
-def life(attempts: list[tuple[int, bool]], end: ContextStatus) -> list[Moment]:
-    """Every stored moment of a context with these (chunks, is retried) attempts and this end."""
-    context = blocked_context()
-    chunks: list[Chunk] = []
-    moments = [Moment(context, [])]
-
-    def add(**changes: object) -> None:
-        nonlocal context
-        context = dataclasses.replace(context, **changes)  # type: ignore[arg-type]  # any field, by name
-        moments.append(Moment(context, list(chunks)))
-
-    add(status=ContextStatus.PENDING, waiting_on=(), released_at=NOW)
-    for number, (count, retried) in enumerate(attempts, start=1):
-        add(status=ContextStatus.RUNNING, attempt=number, started_at=NOW)
-        for seq in range(1, count + 1):
-            chunks.append(
-                Chunk(context_id="r.draft", attempt=number, seq=seq, delta=f"{number}/{seq} ", at=NOW)
-            )
-            moments.append(Moment(context, list(chunks)))
-        last = number == len(attempts)
-        record = AttemptRecord(
-            attempt=number,
-            token="t",
-            worker="w",
-            started_at=NOW,
-            ended_at=NOW,
-            outcome=AttemptOutcome.RETRYING if retried and not last else AttemptOutcome.RELEASED,
-            chunks=count,
-            error=ERROR if retried else None,
-        )
-        if last:
-            add(status=end, history=(*context.history, record), finished_at=NOW)
-        else:
-            add(status=ContextStatus.SCHEDULED, history=(*context.history, record))
-    return moments
-
-
-lives = st.builds(
-    life,
-    st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=4),
-    st.sampled_from([ContextStatus.COMPLETED, ContextStatus.FAILED, ContextStatus.CANCELLED]),
-)
+from tests.support.event_lives import ERROR, NOW, Moment, blocked_context, lives
 
 
 @given(lives, st.data())
@@ -125,9 +58,9 @@ def test_no_chunk_of_an_older_attempt_is_shown_after_a_newer_one_was_seen(
 
 def test_a_blocked_step_shows_nothing_and_a_step_cancelled_while_blocked_only_its_end() -> None:
     blocked = blocked_context()
-    assert step_events(blocked, [], Cursor(accepted=True)) == []
+    assert step_events(blocked, ChunkPage(), Cursor(accepted=True)) == []
     cancelled = dataclasses.replace(blocked, status=ContextStatus.CANCELLED, finished_at=NOW)
-    kinds = [event.type for event in step_events(cancelled, [], Cursor(accepted=True))]
+    kinds = [event.type for event in step_events(cancelled, ChunkPage(), Cursor(accepted=True))]
     assert kinds == [EventType.STEP_CANCELLED]
 
 
@@ -146,7 +79,7 @@ def test_a_retry_tells_its_error_and_when_it_goes_on() -> None:
     context = dataclasses.replace(
         blocked_context(), status=ContextStatus.SCHEDULED, attempt=1, started_at=NOW, history=(record,)
     )
-    last = step_events(context, [], Cursor(accepted=True))[-1]
+    last = step_events(context, ChunkPage(), Cursor(accepted=True))[-1]
     assert (last.type, last.attempt, last.error, last.run_at) == (
         EventType.STEP_RETRYING,
         1,
