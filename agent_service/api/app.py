@@ -51,6 +51,7 @@ def create_app(
         title="agent_service",
         version="1",
         summary="Requests whose steps are done by base services, reliably.",
+        license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

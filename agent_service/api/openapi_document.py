@@ -1,7 +1,7 @@
 """The OpenAPI document: what the routes say of themselves, and the schemas that all of them share."""
 
+from collections.abc import Collection
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -9,6 +9,9 @@ from pydantic import TypeAdapter
 
 from agent_service.api import boundary, caller, idempotency_key
 from agent_service.api.event_frames import EventBody
+from agent_service.api.openapi_examples import example_of_status
+from agent_service.api.openapi_operations import Fragment, complete
+from agent_service.api.openapi_webhooks import CALLBACK, CALLBACK_SCHEMA, webhooks
 from agent_service.api.problems import PROBLEM_TYPE, ProblemBody
 from agent_service.api.request_answer import RequestAnswer
 from agent_service.api.submission_schema import (
@@ -18,15 +21,25 @@ from agent_service.api.submission_schema import (
     SUBMISSION_EXAMPLE,
     SUBMISSION_SCHEMA,
 )
-from agent_service.domain.json_value import JsonObject
+from agent_service.domain.json_value import JsonObject, JsonValue
 
 _REFERENCE = "#/components/schemas/{model}"
 _BODIES: tuple[type, ...] = (EventBody, ProblemBody, RequestAnswer)
 #: Schemas that no class has.
-_WRITTEN = {"Submission": SUBMISSION_SCHEMA, "Batch": BATCH_SCHEMA, "BatchAnswer": BATCH_ANSWER_SCHEMA}
+_WRITTEN = {
+    "Submission": SUBMISSION_SCHEMA,
+    "Batch": BATCH_SCHEMA,
+    "BatchAnswer": BATCH_ANSWER_SCHEMA,
+    CALLBACK: CALLBACK_SCHEMA,
+}
+#: What an answer may say in its headers.
+_HEADERS = {
+    boundary.HEADER: "names the call in the log",
+    "Location": "the path of the request",
+    "Retry-After": "in how many seconds to ask how the request stands; left out when it has ended",
+    "Idempotency-Replayed": "`true` if the key was used before: this is the answer to what was taken then",
+}
 
-#: Part of an OpenAPI document, which is JSON without a type of its own.
-Fragment = dict[str, Any]
 Responses = dict[int | str, Fragment]
 
 _PROBLEM_CONTENT = {PROBLEM_TYPE: {"schema": {"$ref": _REFERENCE.format(model=ProblemBody.__name__)}}}
@@ -46,10 +59,16 @@ class DocumentedApi(FastAPI):
         """The document, made once."""
         if self.openapi_schema is None:
             document = get_openapi(
-                title=self.title, version=self.version, summary=self.summary, routes=self.routes
+                title=self.title,
+                version=self.version,
+                summary=self.summary,
+                license_info=self.license_info,
+                routes=self.routes,
             )
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas |= _schemas() | _WRITTEN
+            document["webhooks"] = webhooks()
+            complete(document)
             self.openapi_schema = document
         return self.openapi_schema
 
@@ -60,23 +79,38 @@ def answers(
     body: type | str | None = None,
     *,
     media_type: str = "application/json",
+    headers: Collection[str] = (),
+    example: JsonValue = None,
 ) -> Responses:
-    """What a route answers when all goes well; `body` is one of the shared schemas, or any object."""
+    """
+    What a route answers when all goes well; `body` is one of the shared schemas, or any object.
+
+    An answer of a shared schema needs no example: it has the one of its schema.
+    """
     model = body.__name__ if isinstance(body, type) else body
-    schema = {"type": "object"} if model is None else {"$ref": _REFERENCE.format(model=model)}
-    headers = {boundary.HEADER: {"description": "names the call in the log", "schema": {"type": "string"}}}
+    content: Fragment = {
+        "schema": {"type": "object"} if model is None else {"$ref": _REFERENCE.format(model=model)}
+    }
+    if example is not None:
+        content["example"] = example
     return {
         int(status): {
             "description": description,
-            "headers": headers,
-            "content": {media_type: {"schema": schema}},
+            "headers": {
+                name: {"description": _HEADERS[name], "schema": {"type": "string"}}
+                for name in (boundary.HEADER, *headers)
+            },
+            "content": {media_type: content},
         }
     }
 
 
-def problem_answer(status: HTTPStatus, description: str) -> Responses:
-    """A problem that is a regular answer of a route."""
-    return {int(status): {"description": description, "content": _PROBLEM_CONTENT}}
+def problem_answer(status: HTTPStatus, description: str, *, code: str | None = None) -> Responses:
+    """A problem that is a regular answer of a route; without a code it has that of its status."""
+    example = example_of_status(status, code or status.name.lower(), description)
+    schema = _PROBLEM_CONTENT[PROBLEM_TYPE]["schema"]
+    content = {PROBLEM_TYPE: {"schema": schema, "example": example}}
+    return {int(status): {"description": description, "content": content}}
 
 
 def submission_extra() -> Fragment:

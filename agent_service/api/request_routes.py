@@ -22,6 +22,8 @@ from agent_service.request_service import RequestService, RequestView
 
 #: How long a client should wait before it asks how a request stands, in seconds.
 _ASK_AGAIN = "1"
+#: The headers of an answer that names a request which was just made.
+_TAKEN = ("Location", "Retry-After", "Idempotency-Replayed")
 
 
 def request_routes(requests: RequestService, calls: BoundedCalls, *, max_body_bytes: int) -> APIRouter:
@@ -33,7 +35,7 @@ def request_routes(requests: RequestService, calls: BoundedCalls, *, max_body_by
         operation_id="submit_request",
         status_code=HTTPStatus.ACCEPTED,
         response_class=Response,
-        responses=answers(HTTPStatus.ACCEPTED, "Taken, and stored durably.", RequestAnswer),
+        responses=answers(HTTPStatus.ACCEPTED, "Taken, and stored durably.", RequestAnswer, headers=_TAKEN),
         openapi_extra=submission_extra(),
     )
     async def submit_request(call: HttpRequest, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
@@ -59,8 +61,12 @@ def request_routes(requests: RequestService, calls: BoundedCalls, *, max_body_by
         status_code=HTTPStatus.ACCEPTED,
         response_class=Response,
         responses={
-            **answers(HTTPStatus.ACCEPTED, "The new request, stored durably.", RequestAnswer),
-            **problem_answer(HTTPStatus.CONFLICT, "It has not ended, or there is nothing to repeat."),
+            **answers(HTTPStatus.ACCEPTED, "The new request, stored durably.", RequestAnswer, headers=_TAKEN),
+            **problem_answer(
+                HTTPStatus.CONFLICT,
+                "It has not ended, or there is nothing to repeat.",
+                code="request_not_ended",
+            ),
         },
         openapi_extra=retry_extra(),
     )
@@ -81,8 +87,17 @@ def request_routes(requests: RequestService, calls: BoundedCalls, *, max_body_by
         response_class=Response,
         responses={
             **answers(HTTPStatus.OK, "Nothing of it ran: the request has ended.", RequestAnswer),
-            **answers(HTTPStatus.ACCEPTED, "What runs is stopped; the request ends then.", RequestAnswer),
-            **problem_answer(HTTPStatus.CONFLICT, "It had ended before anybody asked to cancel it."),
+            **answers(
+                HTTPStatus.ACCEPTED,
+                "What runs is stopped; the request ends then.",
+                RequestAnswer,
+                headers=["Retry-After"],
+            ),
+            **problem_answer(
+                HTTPStatus.CONFLICT,
+                "It had ended before anybody asked to cancel it.",
+                code="request_already_ended",
+            ),
         },
     )
     async def cancel_request(request_id: str, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
@@ -97,7 +112,7 @@ def request_routes(requests: RequestService, calls: BoundedCalls, *, max_body_by
         "/v1/requests/{request_id}",
         operation_id="get_request",
         response_class=Response,
-        responses=answers(HTTPStatus.OK, "How the request stands.", RequestAnswer),
+        responses=answers(HTTPStatus.OK, "How the request stands.", RequestAnswer, headers=["Retry-After"]),
     )
     async def get_request(request_id: str, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
         """Show a request and its steps, with what they have put out."""
