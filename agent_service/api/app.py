@@ -16,6 +16,7 @@ from agent_service.api.event_stream import PING_EVERY
 from agent_service.api.health_routes import health_routes
 from agent_service.api.host_guard import HostGuard
 from agent_service.api.openapi_document import PROBLEM_RESPONSES, DocumentedApi
+from agent_service.api.reference_page import reference_page_routes
 from agent_service.api.request_routes import request_routes
 from agent_service.request_service import RequestService
 from agent_service.store import Store
@@ -67,4 +68,5 @@ def create_app(
     app.include_router(batch_routes(requests, calls, max_body_bytes=max_body_bytes))
     app.include_router(event_routes(store, requests, calls, draining=draining, ping_every=ping_every))
     app.include_router(health_routes(store, calls))
+    app.include_router(reference_page_routes())
     return app
