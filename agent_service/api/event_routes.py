@@ -11,7 +11,6 @@ from starlette.responses import Response
 
 from agent_service.api.bounded_calls import BoundedCalls
 from agent_service.api.caller import caller_of
-from agent_service.api.event_frames import EventBody
 from agent_service.api.event_stream import EventStream
 from agent_service.api.openapi_document import answers, last_event_id_extra
 from agent_service.api.problems import refuse
@@ -24,7 +23,7 @@ from agent_service.store import Store
 _STREAM = "text/event-stream"
 _ABOUT = (
     "Server-Sent Events until the request has ended: `event:` is the type, `id:` the cursor to go on from, "
-    "`data:` one JSON object as described here."
+    "`data:` one JSON object, an EventBody."
 )
 
 
@@ -44,7 +43,7 @@ def event_routes(
         operation_id="stream_events",
         response_class=Response,
         responses={
-            **answers(HTTPStatus.OK, _ABOUT, EventBody, media_type=_STREAM),
+            **answers(HTTPStatus.OK, _ABOUT, "StreamedEvent", media_type=_STREAM),
             204: {"description": "The cursor is behind the last event: there will be no more."},
         },
         openapi_extra=last_event_id_extra(),

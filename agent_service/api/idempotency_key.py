@@ -14,6 +14,13 @@ _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 _KEY = re.compile(rf"[!-~]{{1,{LONGEST_KEY}}}")
 
 
+def pattern(longest: int = LONGEST_KEY) -> str:
+    """The header as a regular expression that every client understands; `longest` counts without quotes."""
+    bare = rf"[!#-~][!-~]{{0,{longest - 1}}}"
+    quoted = rf'"(?:[!#-\[\]-~]|\\["\\]){{1,{longest}}}"'
+    return rf"^(?:{bare}|{quoted})$"
+
+
 def read_idempotency_key(headers: Headers) -> str | None:
     """
     The key of a call, None if it has none; quoted or bare, it is the same key.

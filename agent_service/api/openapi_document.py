@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from agent_service.api import boundary, caller, idempotency_key
-from agent_service.api.event_frames import EventBody
+from agent_service.api.event_frames import STREAMED_EVENT_SCHEMA, EventBody
 from agent_service.api.openapi_examples import example_of_status
 from agent_service.api.openapi_operations import Fragment, complete
 from agent_service.api.openapi_webhooks import CALLBACK, CALLBACK_SCHEMA, webhooks
@@ -18,6 +18,7 @@ from agent_service.api.submission_schema import (
     BATCH_ANSWER_SCHEMA,
     BATCH_EXAMPLE,
     BATCH_SCHEMA,
+    LARGEST_BATCH,
     SUBMISSION_EXAMPLE,
     SUBMISSION_SCHEMA,
 )
@@ -30,6 +31,7 @@ _WRITTEN = {
     "Submission": SUBMISSION_SCHEMA,
     "Batch": BATCH_SCHEMA,
     "BatchAnswer": BATCH_ANSWER_SCHEMA,
+    "StreamedEvent": STREAMED_EVENT_SCHEMA,
     CALLBACK: CALLBACK_SCHEMA,
 }
 #: What an answer may say in its headers.
@@ -115,23 +117,23 @@ def problem_answer(status: HTTPStatus, description: str, *, code: str | None = N
 
 def submission_extra() -> Fragment:
     """The body and the headers of a submission, which are read without FastAPI."""
-    key = "1 to 255 visible ASCII characters, quoted or bare"
-    return _submitting("Submission", SUBMISSION_EXAMPLE, key)
+    return _submitting("Submission", SUBMISSION_EXAMPLE, _key())
 
 
 def batch_extra() -> Fragment:
     """The body and the headers of a batch, which are read without FastAPI."""
-    key = (
-        "1 to 251 visible ASCII characters, quoted or bare; submission number i, from 0, has the key KEY/i,"
+    about = (
+        "; submission number i, from 0, has the key KEY/i,"
         " so a batch that is sent again unchanged takes nothing twice"
     )
-    return _submitting("Batch", BATCH_EXAMPLE, key)
+    longest = idempotency_key.LONGEST_KEY - len(f"/{LARGEST_BATCH - 1}")
+    return _submitting("Batch", BATCH_EXAMPLE, _key(longest, about))
 
 
-def _submitting(model: str, example: JsonObject, key: str) -> Fragment:
+def _submitting(model: str, example: JsonObject, key: Fragment) -> Fragment:
     return {
         "parameters": [
-            _header(idempotency_key.HEADER, key),
+            key,
             _header(caller.USER_ID, "handed on to base services"),
             _header(caller.CORRELATION_ID, "handed on to base services"),
             _header(caller.TRACEPARENT, "W3C Trace Context, handed on to base services"),
@@ -154,7 +156,7 @@ def retry_extra() -> Fragment:
     from_step = {"type": "string", "description": "run this step and all that waits for it anew too"}
     return {
         "parameters": [
-            _header(idempotency_key.HEADER, "1 to 255 visible ASCII characters, quoted or bare"),
+            _key(),
             _header(boundary.HEADER, "names the call in our log; one is made if it is left out"),
         ],
         "requestBody": {
@@ -176,6 +178,14 @@ def retry_extra() -> Fragment:
 def last_event_id_extra() -> Fragment:
     """The header with which a reader of events goes on."""
     return {"parameters": [_header("Last-Event-ID", "the `id` of the last event that was seen")]}
+
+
+def _key(longest: int = idempotency_key.LONGEST_KEY, about: str = "") -> Fragment:
+    header = _header(
+        idempotency_key.HEADER, f"1 to {longest} visible ASCII characters, quoted or bare{about}"
+    )
+    header["schema"]["pattern"] = idempotency_key.pattern(longest)
+    return header
 
 
 def _header(name: str, description: str) -> Fragment:

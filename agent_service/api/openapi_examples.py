@@ -1,5 +1,6 @@
 """What calls and answers look like: the examples of the OpenAPI document, one for each shared schema."""
 
+import json
 from http import HTTPStatus
 
 from agent_service.domain.json_value import JsonObject
@@ -119,6 +120,7 @@ PROBLEM_EXAMPLES: dict[str, JsonObject] = {
 SCHEMA_EXAMPLES: dict[str, JsonObject] = {
     "RequestAnswer": _REQUEST,
     "EventBody": _EVENT,
+    "StreamedEvent": {"id": "@0,draft:1.1", "event": "output.delta", "data": json.dumps(_EVENT)},
     "ProblemBody": PROBLEM_EXAMPLES["request_not_found"],
     "BatchAnswer": {"results": [{"id": _REQUEST_ID}, {"problem": PROBLEM_EXAMPLES["invalid_submission"]}]},
 }

@@ -1,7 +1,9 @@
+import re
+
 import pytest
 from starlette.datastructures import Headers
 
-from agent_service.api.idempotency_key import read_idempotency_key
+from agent_service.api.idempotency_key import pattern, read_idempotency_key
 from agent_service.api.problems import HttpProblem
 
 
@@ -26,6 +28,7 @@ def test_a_call_may_have_no_key() -> None:
 )
 def test_a_key_is_the_same_quoted_or_bare(sent: str, key: str) -> None:
     assert read_idempotency_key(headers(sent)) == key
+    assert re.search(pattern(), sent)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +39,7 @@ def test_anything_else_is_refused(sent: str) -> None:
     with pytest.raises(HttpProblem) as caught:
         read_idempotency_key(headers(sent))
     assert (caught.value.problem.status, caught.value.problem.code) == (400, "invalid_idempotency_key")
+    assert not re.search(pattern(), sent)
 
 
 def test_two_keys_are_refused() -> None:
