@@ -10,7 +10,6 @@ Fragment = dict[str, Any]
 
 _SCHEMA = "#/components/schemas/"
 _EXAMPLE = "#/components/examples/"
-#: An answer of this kind shows one request: its id leads to everything that can be done with it.
 _ONE_REQUEST = f"{_SCHEMA}RequestAnswer"
 _REQUEST_ID = "request_id"
 _OF_ONE_REQUEST = re.compile(rf"/v1/requests/\{{{_REQUEST_ID}\}}(?:/[^{{}}]*)?")
@@ -19,7 +18,7 @@ _END_OF_SUMMARY = re.compile(r"[.:;](?:\s|$)")
 
 
 def complete(document: Fragment) -> None:
-    """Give every operation its summary, its answers in order, their examples, and links between them."""
+    """Give every operation its summary, its answers in order with examples, and links to what follows."""
     components = document.setdefault("components", {})
     shown = {**SCHEMA_EXAMPLES, **PROBLEM_EXAMPLES}
     components["examples"] = {name: {"value": value} for name, value in shown.items()}
@@ -33,7 +32,7 @@ def complete(document: Fragment) -> None:
             answer = responses[status] = responses.pop(status)
             for content in answer.get("content", {}).values():
                 _add_examples(content, status)
-            if links and _shows_one_request(answer):
+            if links and _shows_made_request(answer):
                 answer["links"] = {name: {"$ref": f"#/components/links/{name}"} for name in links}
 
 
@@ -71,7 +70,7 @@ def _add_examples(content: Fragment, status: str) -> None:
 
 
 def _links(document: Fragment) -> Fragment:
-    """From the id in an answer to every operation that needs nothing but the id of a request."""
+    """From the id of a request that was made to every operation that needs nothing else."""
     return {
         operation["operationId"]: {
             "operationId": operation["operationId"],
@@ -83,6 +82,8 @@ def _links(document: Fragment) -> Fragment:
     }
 
 
-def _shows_one_request(answer: Fragment) -> bool:
+def _shows_made_request(answer: Fragment) -> bool:
+    """Whether it is the answer to whoever made a request, and says where that is."""
     contents = answer.get("content", {}).values()
-    return any(content.get("schema", {}).get("$ref") == _ONE_REQUEST for content in contents)
+    shown = any(content.get("schema", {}).get("$ref") == _ONE_REQUEST for content in contents)
+    return shown and "Location" in answer.get("headers", {})
