@@ -53,7 +53,7 @@ def _summarize(operation: Fragment) -> None:
     """A route's docstring is its description; what it says first is its summary."""
     description = operation.get("description", "")
     if description and generated_summary(operation):
-        operation["summary"] = _END_OF_SUMMARY.split(description, maxsplit=1)[0]
+        operation["summary"] = _END_OF_SUMMARY.split(" ".join(description.split()), maxsplit=1)[0]
 
 
 def _by_status(status: str) -> tuple[bool, str]:

@@ -1,5 +1,6 @@
 from typing import Any
 
+from agent_service.api.openapi_operations import complete
 from tests.support.api import make_app, memory_store
 
 
@@ -11,6 +12,13 @@ def test_what_a_docstring_says_first_is_the_summary() -> None:
     paths = document()["paths"]
     assert paths["/readyz"]["get"]["summary"] == "Say whether requests can be taken"
     assert paths["/v1/requests"]["post"]["summary"] == "Take a request"
+
+
+def test_a_summary_is_one_line_whatever_the_docstring_is() -> None:
+    written = {"operationId": "count", "description": "Count\n    all things; quickly.", "responses": {}}
+    found: dict[str, Any] = {"paths": {"/things": {"get": written}}}
+    complete(found)
+    assert written["summary"] == "Count all things"
 
 
 def test_answers_stand_in_the_order_of_their_statuses_and_the_default_comes_last() -> None:
