@@ -15,6 +15,7 @@ import httpx2
 import pytest
 
 from agent_service.local.addresses import find_addresses
+from tests.support.base_service_behaviours import RecordedCall, Reply, answer
 from tests.support.base_service_stub import BaseServiceStub
 from tests.support.waiting import until
 
@@ -22,10 +23,19 @@ SERVICES = ("generation", "analysis", "communication")
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
 
+async def reject_generation(call: RecordedCall, reply: Reply) -> None:
+    """One service refuses everything, so that there are requests which can be retried."""
+    if call.path.startswith("/generation/"):
+        await answer({"detail": "not today"}, status=422)(call, reply)
+    else:
+        await answer({"output": "done"})(call, reply)
+
+
 @asynccontextmanager
 async def running_service(folder: Path, mongodb_uri: str, database: str) -> AsyncIterator[str]:
     """API and workers in one process, with base services that answer at once; yields the address."""
     async with BaseServiceStub() as stub:
+        stub.behave(reject_generation)
         environment = {
             **os.environ,
             "AGENT_SERVICE_DATA": str(folder),
@@ -33,7 +43,7 @@ async def running_service(folder: Path, mongodb_uri: str, database: str) -> Asyn
             "LOG_LEVEL": "WARNING",
             "MONGODB_URI": mongodb_uri,
             "MONGODB_DATABASE": database,
-            **{f"{service.upper()}_BASE_URL": stub.url for service in SERVICES},
+            **{f"{service.upper()}_BASE_URL": f"{stub.url}/{service}" for service in SERVICES},
             **{f"{service.upper()}_PROTOCOL": "execute" for service in SERVICES},
         }
         with (folder / "service.log").open("ab") as log:
