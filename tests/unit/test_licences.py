@@ -44,7 +44,10 @@ def test_only_licences_of_the_list_are_allowed(licences: Any, expression: str | 
 def test_a_package_that_is_not_installed_has_the_licence_that_is_stated(licences: Any) -> None:
     assert licences.licence_of("not-installed-anywhere", {"not-installed-anywhere": "MIT"}) == "MIT"
     assert licences.licence_of("not-installed-anywhere", {}) is None
-    assert licences.licence_of("pymongo", {}) == "Apache-2.0"
+
+
+def test_what_an_installed_package_says_itself_goes_before_what_is_stated(licences: Any) -> None:
+    assert licences.licence_of("pymongo", {"pymongo": "MIT"}) == "Apache-2.0"
 
 
 def test_a_licence_that_is_not_allowed_fails_and_is_named(
