@@ -1,6 +1,10 @@
 # One image for every role: the command says which (`api`, `worker generation`, …).
 
-FROM python:3.13-slim-bookworm AS builder
+# A tag, so that a build takes the present security updates of Debian and Python with it. To build the same image
+# twice, name the digest that your registry shows: --build-arg BASE=python:3.13-slim-bookworm@sha256:…
+ARG BASE=python:3.13-slim-bookworm
+
+FROM ${BASE} AS builder
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_NO_INPUT=1
@@ -15,13 +19,13 @@ COPY agent_service agent_service
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
     && pip --python /opt/agent-service/bin/python install --no-deps --no-index --compile dist/*.whl
 
-FROM python:3.13-slim-bookworm
+FROM ${BASE}
 ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="agent-service" \
     org.opencontainers.image.description="AI-agent requests on MongoDB: API and workers in one image" \
     org.opencontainers.image.licenses="Apache-2.0" \
     org.opencontainers.image.version="${VERSION}"
-# tini is process 1: it hands signals on and reaps what a worker leaves behind.
+# tini is process 1: it hands signals on and reaps what a worker leaves behind. Certificates are the system's.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates tini \
     && rm -rf /var/lib/apt/lists/*

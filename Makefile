@@ -72,7 +72,7 @@ bench-smoke: install ## See in a minute that no ratio of the benchmarks has coll
 	@$(python) -m benchmarks.smoke
 
 .PHONY: check
-check: format-check lint types imports layout lock-check test ## All of it: run this before every commit
+check: format-check lint types imports layout lock-check licences audit openapi-check test ## All of it: run this before every commit
 
 .PHONY: format
 format: install ## Rewrite the code in the one format
@@ -106,3 +106,19 @@ lock: install ## Write the locks again from pyproject.toml (newest versions: scr
 .PHONY: lock-check
 lock-check: install
 	@scripts/lock --check
+
+.PHONY: openapi
+openapi: install ## Write docs/openapi.json again from the routes
+	@$(python) scripts/openapi
+
+.PHONY: openapi-check
+openapi-check: install
+	@$(python) scripts/openapi --check
+
+.PHONY: licences
+licences: install ## Check what the dependencies are licensed under
+	@$(python) scripts/licences
+
+.PHONY: audit
+audit: install ## Look for known vulnerabilities in the locked dependencies
+	@$(python) scripts/audit

@@ -22,6 +22,7 @@ from agent_service.api.http_metrics import HttpMetrics
 from agent_service.api.list_routes import list_routes
 from agent_service.api.metrics_routes import metrics_routes
 from agent_service.api.openapi_document import PROBLEM_RESPONSES, DocumentedApi
+from agent_service.api.reference_page import reference_page_routes
 from agent_service.api.request_routes import request_routes
 from agent_service.api.waiting import Waiting
 from agent_service.insights import Insights
@@ -67,6 +68,7 @@ def create_app(
         title="agent_service",
         version="1",
         summary="Requests whose steps are done by base services, reliably.",
+        license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -89,4 +91,5 @@ def create_app(
     app.include_router(health_routes(store, calls))
     app.include_router(fleet_routes(insights, calls))
     app.include_router(metrics_routes(insights, calls, registry))
+    app.include_router(reference_page_routes())
     return app

@@ -17,6 +17,7 @@ from agent_service.api.error_handlers import problem_of
 from agent_service.api.idempotency_key import HEADER, LONGEST_OF_BATCH, read_idempotency_key
 from agent_service.api.json_request import decode_json, read_body
 from agent_service.api.openapi_document import answers, batch_extra
+from agent_service.api.openapi_examples import PROBLEM_EXAMPLES
 from agent_service.api.problems import problem_body, refuse, retry_after_seconds
 from agent_service.api.submission_schema import LARGEST_BATCH
 from agent_service.domain.errors import (
@@ -28,11 +29,12 @@ from agent_service.domain.errors import (
     StoreUnavailable,
     WriteOutcomeUnknown,
 )
-from agent_service.domain.json_value import escape_pointer
+from agent_service.domain.json_value import JsonObject, escape_pointer
 from agent_service.domain.planning import MAX_PROBLEMS
 from agent_service.request_service import RequestService
 from agent_service.request_writer import Accepted
 
+_NONE_TAKEN: JsonObject = {"results": [{"problem": PROBLEM_EXAMPLES["invalid_submission"]}]}
 #: A place in one of the submissions, as a JSON Pointer from the root of the body.
 _PLACE = re.compile(r"/requests/(?P<index>[0-9]+)(?P<pointer>/.*)", re.DOTALL)
 
@@ -49,8 +51,15 @@ def batch_routes(requests: RequestService, calls: BoundedCalls, *, max_body_byte
         status_code=HTTPStatus.ACCEPTED,
         response_class=Response,
         responses={
-            **answers(HTTPStatus.ACCEPTED, "At least one was taken, and stored durably.", "BatchAnswer"),
-            **answers(HTTPStatus.OK, "None was taken; each result says why.", "BatchAnswer"),
+            **answers(
+                HTTPStatus.ACCEPTED,
+                "At least one was taken, and stored durably.",
+                "BatchAnswer",
+                headers=["Idempotency-Replayed"],
+            ),
+            **answers(
+                HTTPStatus.OK, "None was taken; each result says why.", "BatchAnswer", example=_NONE_TAKEN
+            ),
         },
         openapi_extra=batch_extra(),
     )

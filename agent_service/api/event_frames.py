@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 from agent_service.api.request_answer import ErrorAnswer, Moment, error_answer, moment
 from agent_service.domain.events import Event, EventType
+from agent_service.domain.json_value import JsonObject
 from agent_service.event_reader import EventPage
 
 #: Sent at the beginning: how many milliseconds a client waits before it connects again.
@@ -50,6 +51,24 @@ class EventPageAnswer:
     events: tuple[ListedEvent, ...]
     next: str
     ended: bool
+
+
+#: One event of a stream, as whatever reads Server-Sent Events hands it out.
+STREAMED_EVENT_SCHEMA: JsonObject = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "id": {"type": "string", "description": "the cursor to go on from, as Last-Event-ID"},
+        "event": {"type": "string", "enum": [*EventType, DRAINING]},
+        "data": {
+            "type": "string",
+            "description": f"JSON; of {DRAINING}, which only says to connect again, without `at`",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/EventBody"},
+        },
+        "retry": {"type": "integer", "description": "milliseconds to wait before connecting again"},
+    },
+}
 
 
 def event_frame(event: Event) -> bytes:

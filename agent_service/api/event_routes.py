@@ -13,7 +13,7 @@ from agent_service.api.accepted_type import accepted_type
 from agent_service.api.access import access_of
 from agent_service.api.bounded_calls import BoundedCalls
 from agent_service.api.caller import Reader
-from agent_service.api.event_frames import EventBody, EventPageAnswer, event_page
+from agent_service.api.event_frames import EventPageAnswer, event_page
 from agent_service.api.event_stream import EventStream
 from agent_service.api.openapi_document import answers, last_event_id_extra
 from agent_service.api.problems import refuse
@@ -29,7 +29,7 @@ _LARGEST_PAGE = 1_000
 _ASK_AGAIN = "1"
 _ABOUT = (
     "As text/event-stream, Server-Sent Events until the request has ended: `event:` is the type, `id:` the "
-    "cursor to go on from, `data:` one JSON object as described here. As application/json, a page of the "
+    "cursor to go on from, `data:` one JSON object, an EventBody. As application/json, a page of the "
     "same events as far as they are stored now, each with its `id`: ask again with `after` set to `next` "
     "until `ended` is true, which it is with the last event (request.completed, request.failed or "
     "request.cancelled) and after it. A page may have fewer events than `limit` although there are more; "
@@ -54,7 +54,7 @@ def event_routes(
         operation_id="stream_events",
         response_class=Response,
         responses={
-            **answers(HTTPStatus.OK, _ABOUT, {_STREAM: EventBody, _PAGE: EventPageAnswer}),
+            **answers(HTTPStatus.OK, _ABOUT, {_STREAM: "StreamedEvent", _PAGE: EventPageAnswer}),
             204: {"description": "Of a stream: the cursor is behind the last event, so there is no more."},
         },
         openapi_extra=last_event_id_extra(),

@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 
 from agent_service.api.bounded_calls import BoundedCalls
 from agent_service.api.caller import OPEN_TO_ALL
-from agent_service.api.openapi_document import answers
+from agent_service.api.openapi_document import answers, problem_answer
 from agent_service.api.problems import refuse
 from agent_service.domain.errors import StoreUnavailable
 from agent_service.store import Store
@@ -23,7 +23,9 @@ def health_routes(store: Store, calls: BoundedCalls) -> APIRouter:
         "/healthz",
         operation_id="healthz",
         response_class=Response,
-        responses=answers(HTTPStatus.OK, "The process lives; MongoDB is not asked."),
+        responses=answers(
+            HTTPStatus.OK, "The process lives; MongoDB is not asked.", example={"status": "ok"}
+        ),
     )
     async def healthz() -> Response:
         """Say that the process lives."""
@@ -33,7 +35,18 @@ def health_routes(store: Store, calls: BoundedCalls) -> APIRouter:
         "/readyz",
         operation_id="readyz",
         response_class=Response,
-        responses=answers(HTTPStatus.OK, "MongoDB has a primary, and all indexes are there."),
+        responses={
+            **answers(
+                HTTPStatus.OK,
+                "MongoDB has a primary, and all indexes are there.",
+                example={"status": "ready"},
+            ),
+            **problem_answer(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "Requests cannot be taken; why, is said here.",
+                code="not_ready",
+            ),
+        },
     )
     async def readyz() -> Response:
         """Say whether requests can be taken; nothing is said of workers."""

@@ -17,6 +17,13 @@ _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 _KEY = re.compile(rf"[!-~]{{1,{LONGEST_KEY}}}")
 
 
+def pattern(longest: int = LONGEST_KEY) -> str:
+    """The header as a regular expression that every client understands; `longest` counts without quotes."""
+    bare = rf"[!#-~][!-~]{{0,{longest - 1}}}"
+    quoted = rf'"(?:[!#-\[\]-~]|\\["\\]){{1,{longest}}}"'
+    return rf"^(?:{bare}|{quoted})$"
+
+
 def read_idempotency_key(headers: Headers) -> str | None:
     """
     The key of a call, None if it has none; quoted or bare, it is the same key.
@@ -37,9 +44,3 @@ def read_idempotency_key(headers: Headers) -> str | None:
         'bare or as a string in double quotes, such as "order-4711"'
     )
     raise refuse(HTTPStatus.BAD_REQUEST, "invalid_idempotency_key", detail)
-
-
-def pattern(longest: int) -> str:
-    """What a key of at most so many characters looks like, bare or quoted, for the document."""
-    quoted = r'(?:[!#-\[\]-~]|\\["\\])'
-    return f'^(?:[!#-~][!-~]{{0,{longest - 1}}}|"{quoted}{{1,{longest}}}")$'

@@ -34,6 +34,7 @@ def metrics_routes(insights: Insights, calls: BoundedCalls, registry: CollectorR
             HTTPStatus.OK,
             "Metrics of this process and of the fleet, in the text format of Prometheus, or as OpenMetrics"
             " where Accept asks for it. Without MongoDB those of the fleet are missing.",
+            example='agent_service_queue_ready{service="generation",queue="default"} 3.0',
         ),
     )
     async def metrics(call: HttpRequest, _: Administrator) -> Response:

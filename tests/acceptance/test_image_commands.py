@@ -4,104 +4,23 @@ The commands of the image and of the compose file, run as plain processes with n
 Left out is only tini, which hands signals on.
 """
 
-import os
-import re
 import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
 
 import pytest
 
-from tests.support.deployment_files import (
-    ROOT,
-    container_environment,
-    exec_form,
-    image_command,
-    last_instruction,
-    read_compose,
+from tests.support.deployment_files import exec_form, image_command, last_instruction
+from tests.support.image_commands import (
+    DEADLINE,
+    NO_SERVICE,
+    compose_command,
+    free_port,
+    healthcheck,
+    run,
+    started,
+    values_of,
+    wait_until_healthy,
 )
-
-#: How long a process may take to be healthy, or to stop, in seconds; far beyond what it needs.
-DEADLINE = 30.0
-
-#: A worker needs the address of a base service; nothing is sent there while there is nothing to do.
-NO_SERVICE = "http://127.0.0.1:9"
-
-
-def resolve(words: list[str]) -> list[str]:
-    """The command with the program beside this interpreter, or its module where that is not installed."""
-    program = Path(sys.executable).with_name(words[0])
-    if program.exists():
-        return [str(program), *words[1:]]
-    assert words[0] == "agent-service"
-    return [sys.executable, "-m", "agent_service", *words[1:]]
-
-
-def environment_with(values: dict[str, str]) -> dict[str, str]:
-    """Only `values` and what a process needs to be found: no setting of this machine gets in."""
-    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **values}
-
-
-def run(words: list[str], values: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end in an empty folder, so that no `.env` is found."""
-    return subprocess.run(
-        resolve(words),
-        env=environment_with(values),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
-
-
-@contextmanager
-def started(words: list[str], values: dict[str, str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The command as a running process, killed at the end if it still runs; its output joins the test's."""
-    with subprocess.Popen(resolve(words), env=environment_with(values), cwd=folder) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def wait_until_healthy(
-    process: subprocess.Popen[bytes], check: list[str], values: dict[str, str], folder: Path
-) -> None:
-    """Repeat the health check, as Docker would, until it succeeds; each takes a moment to start."""
-    deadline = monotonic() + DEADLINE
-    while (result := run(check, values, folder)).returncode != 0:
-        assert process.poll() is None, "the process has ended"
-        assert monotonic() < deadline, result.stdout + result.stderr
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def healthcheck(container: str) -> list[str]:
-    words: list[str] = read_compose()["services"][container]["healthcheck"]["test"]
-    assert words[0] == "CMD"
-    return words[1:]
-
-
-def first_command() -> list[str]:
-    """What the compose file says is to be run first; it ends with the file of API keys."""
-    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-    [command] = re.findall(r"^#   (agent-service keys create .*)$", text, flags=re.MULTILINE)
-    return str(command).split()
-
-
-def compose_command(container: str) -> list[str]:
-    return [*image_command(), *read_compose()["services"][container]["command"]]
 
 
 @pytest.mark.parametrize("container", ["api", "worker-generative"])
@@ -142,19 +61,7 @@ def test_the_health_check_of_a_role_that_does_not_run_fails(container: str, tmp_
 def test_a_role_becomes_healthy_and_stops_cleanly_on_the_images_stop_signal(
     container: str, mongodb_uri: str, tmp_path: Path
 ) -> None:
-    written = {name: value for name, value in container_environment(container).items() if value is not None}
-    values = {
-        **{name: value for name, value in written.items() if not name.endswith("_BASE_URL")},
-        "GENERATION_BASE_URL": NO_SERVICE,
-        "MONGODB_URI": mongodb_uri,
-        "MONGODB_DATABASE": f"image_{tmp_path.name}"[:63],
-    }
-    if container == "api":
-        keys = tmp_path / "keys" / "api_keys.jsonl"
-        values |= {"API_HOST": "127.0.0.1", "API_PORT": str(free_port()), "API_KEYS_FILE": str(keys)}
-        made = run([*first_command()[:-1], str(keys)], {}, tmp_path)
-        assert made.returncode == 0, made.stderr
-        assert made.stdout.startswith("ask_live_")
+    values = values_of(container, mongodb_uri, database=f"image_{tmp_path.name}"[:63], folder=tmp_path)
     with started(compose_command(container), values, tmp_path) as process:
         wait_until_healthy(process, healthcheck(container), values, tmp_path)
         process.send_signal(signal.Signals[last_instruction("STOPSIGNAL")])

@@ -3,7 +3,7 @@ import re
 import pytest
 from starlette.datastructures import Headers
 
-from agent_service.api.idempotency_key import HEADER, LONGEST_KEY, pattern, read_idempotency_key
+from agent_service.api.idempotency_key import pattern, read_idempotency_key
 from agent_service.api.problems import HttpProblem
 
 
@@ -23,11 +23,14 @@ def test_a_call_may_have_no_key() -> None:
         ('"k"', "k"),
         (f'"{"k" * 255}"', "k" * 255),
         (r'"a\"b\\c"', r'a"b\c'),
+        ('a"b', 'a"b'),
+        ("\\", "\\"),
         ("a,b;c=~", "a,b;c=~"),
     ],
 )
 def test_a_key_is_the_same_quoted_or_bare(sent: str, key: str) -> None:
     assert read_idempotency_key(headers(sent)) == key
+    assert re.search(pattern(), sent)
 
 
 @pytest.mark.parametrize(
@@ -38,26 +41,9 @@ def test_anything_else_is_refused(sent: str) -> None:
     with pytest.raises(HttpProblem) as caught:
         read_idempotency_key(headers(sent))
     assert (caught.value.problem.status, caught.value.problem.code) == (400, "invalid_idempotency_key")
+    assert not re.search(pattern(), sent)
 
 
 def test_two_keys_are_refused() -> None:
     with pytest.raises(HttpProblem):
         read_idempotency_key(headers("a", "a"))
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["k", "order-4711", '"order-4711"', r'"a\"b\\"', "a" * 255, f'"{"a" * 255}"', 'a"b', "~", "\\"],
-)
-def test_what_the_document_says_of_a_key_is_taken(text: str) -> None:
-    assert re.search(pattern(LONGEST_KEY), text)
-    assert read_idempotency_key(Headers({HEADER: text}))
-
-
-@pytest.mark.parametrize(
-    "text", ["", '"', '""', '"a', r'"a\b"', "a b", '"a b"', "a" * 256, f'"{"a" * 256}"', "ä"]
-)
-def test_what_the_document_does_not_say_of_a_key_is_refused(text: str) -> None:
-    assert not re.search(pattern(LONGEST_KEY), text)
-    with pytest.raises(HttpProblem):
-        read_idempotency_key(Headers(raw=[(HEADER.lower().encode(), text.encode("latin-1"))]))

@@ -166,6 +166,48 @@ def test_a_worker_gets_the_address_of_its_own_base_service_and_no_other() -> Non
         assert addresses == [f"{service.upper()}_BASE_URL"]
 
 
+@pytest.mark.parametrize("container", OWN_CONTAINERS)
+def test_a_container_can_write_only_its_tmp_and_gain_no_rights(container: str) -> None:
+    described = read_compose()["services"][container]
+    assert described["read_only"] is True
+    assert [mount.split(":")[0] for mount in described["tmpfs"]] == ["/tmp"]
+    assert described["cap_drop"] == ["ALL"]
+    assert "cap_add" not in described
+    assert described["security_opt"] == ["no-new-privileges:true"]
+    assert re.fullmatch(r"\d+m", described["mem_limit"])
+    assert described["pids_limit"] > 0
+
+
+def test_a_worker_gets_its_key_as_a_file_that_the_settings_read() -> None:
+    compose = read_compose()
+    known = {row.name for row in describe(load({}))}
+    for container in OWN_CONTAINERS:
+        assert [name for name in container_environment(container) if name.endswith("_API_KEY")] == []
+    mounted = {
+        name for container in OWN_CONTAINERS for name in compose["services"][container].get("secrets", [])
+    }
+    assert mounted == set(compose["secrets"])
+    assert mounted == {"generation_api_key", "analysis_api_key", "communication_api_key"}
+    assert {name.upper() for name in mounted} <= known
+
+
+def test_a_secret_that_is_not_given_counts_as_not_set(tmp_path: Path) -> None:
+    for name, secret in read_compose()["secrets"].items():
+        [nothing] = re.findall(r":-(.*)\}", secret["file"])
+        (tmp_path / name).symlink_to(nothing)
+    settings = load_settings({}, env_file=None, secrets_folder=tmp_path)
+    assert settings.warnings == ()
+    assert {row.name: row.source for row in describe(settings)}["GENERATION_API_KEY"] == "default"
+
+
+def test_both_stages_are_of_one_base_and_certificates_are_in_the_last() -> None:
+    instructions = read_dockerfile()
+    assert [text.split()[0] for name, text in instructions if name == "FROM"] == ["${BASE}", "${BASE}"]
+    last = max(index for index, (name, _) in enumerate(instructions) if name == "FROM")
+    installed = [text for name, text in instructions[last:] if name == "RUN"]
+    assert any("ca-certificates" in text and "tini" in text for text in installed)
+
+
 def commands() -> list[list[str]]:
     """Every command of the image's program that image and compose file name, without the program itself."""
     containers = [read_compose()["services"][container] for container in OWN_CONTAINERS]
