@@ -16,8 +16,9 @@ from agent_service.api.caller import Submitter
 from agent_service.api.error_handlers import problem_of
 from agent_service.api.idempotency_key import HEADER, LONGEST_OF_BATCH, read_idempotency_key
 from agent_service.api.json_request import decode_json, read_body
-from agent_service.api.openapi_document import answers, batch_extra
+from agent_service.api.openapi_document import answers
 from agent_service.api.openapi_examples import PROBLEM_EXAMPLES
+from agent_service.api.openapi_parameters import batch_extra
 from agent_service.api.problems import problem_body, refuse, retry_after_seconds
 from agent_service.api.submission_schema import LARGEST_BATCH
 from agent_service.domain.errors import (

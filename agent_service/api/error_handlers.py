@@ -1,16 +1,17 @@
 """Which problem each error becomes; what is not named here is a 500, and the boundary's."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from http import HTTPStatus
 
-from fastapi import FastAPI
 from fastapi import Request as HttpRequest
 from fastapi.exceptions import RequestValidationError
 from loguru import logger
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from agent_service.api.openapi_document import DocumentedApi
 from agent_service.api.problems import HttpProblem, Problem, problem_response
 from agent_service.domain.errors import (
     AgentServiceError,
@@ -70,13 +71,17 @@ def problem_of(error: Exception) -> Problem | None:
             return None
 
 
-def install_error_handlers(app: FastAPI) -> None:
+def install_error_handlers(app: DocumentedApi) -> None:
     """Answer every error that has a problem with it."""
 
     async def answer(call: HttpRequest, error: Exception) -> Response:
         problem = problem_of(error)
         if problem is None:
             raise error
+        if problem.status is HTTPStatus.METHOD_NOT_ALLOWED:
+            # Starlette names those of the path's first route only (RFC 9110, section 10.2.1).
+            allowed = ", ".join(app.methods_of(call.scope["path"]))
+            problem = replace(problem, headers={**problem.headers, "Allow": allowed})
         if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             logger.bind(code=problem.code).warning(
                 "{} {} was not served: {}", call.method, call.url.path, error

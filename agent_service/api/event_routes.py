@@ -15,7 +15,8 @@ from agent_service.api.bounded_calls import BoundedCalls
 from agent_service.api.caller import Reader
 from agent_service.api.event_frames import EventPageAnswer, event_page
 from agent_service.api.event_stream import EventStream
-from agent_service.api.openapi_document import answers, last_event_id_extra
+from agent_service.api.openapi_document import answers
+from agent_service.api.openapi_parameters import last_event_id_extra
 from agent_service.api.problems import refuse
 from agent_service.domain.errors import StoreUnavailable
 from agent_service.domain.events import Cursor

@@ -6,9 +6,10 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
-from agent_service.api import boundary, caller, conditional, idempotency_key, preferences
+from agent_service.api import boundary
 from agent_service.api.event_frames import STREAMED_EVENT_SCHEMA, EventBody, EventPageAnswer
 from agent_service.api.fleet_answer import FleetHealthAnswer, FleetStatisticsAnswer
 from agent_service.api.list_answer import ListAnswer
@@ -20,13 +21,10 @@ from agent_service.api.request_answer import RequestAnswer
 from agent_service.api.route_scopes import check_scopes
 from agent_service.api.submission_schema import (
     BATCH_ANSWER_SCHEMA,
-    BATCH_EXAMPLE,
     BATCH_SCHEMA,
-    SUBMISSION_EXAMPLE,
     SUBMISSION_SCHEMA,
 )
-from agent_service.domain.json_value import JsonObject, JsonValue
-from agent_service.domain.request import STEP_NAME
+from agent_service.domain.json_value import JsonValue
 
 _REFERENCE = "#/components/schemas/{model}"
 _BODIES: tuple[type, ...] = (
@@ -78,10 +76,20 @@ PROBLEM_RESPONSES: Responses = {
 class DocumentedApi(FastAPI):
     """A FastAPI application with the shared schemas in its document, and a scope for each of its routes."""
 
+    def __init__(self, **options: Any) -> None:
+        self._taken_in: list[APIRoute] = []
+        super().__init__(**options)
+
     def include_router(self, router: APIRouter, *arguments: Any, **options: Any) -> None:
         """Take in routes. Raises TypeError for one that does not say whom it is for."""
         check_scopes(router.routes)
+        self._taken_in += [route for route in router.routes if isinstance(route, APIRoute)]
         super().include_router(router, *arguments, **options)
+
+    def methods_of(self, path: str) -> list[str]:
+        """The methods that the routes of a path have together."""
+        met = [route.methods or set() for route in self._taken_in if route.path_regex.match(path)]
+        return sorted(set().union(*met))
 
     def openapi(self) -> Fragment:
         """The document, made once."""
@@ -177,107 +185,6 @@ def _key_responses() -> Fragment:
 def _schema(body: type | str | None) -> Fragment:
     model = body.__name__ if isinstance(body, type) else body
     return {"type": "object"} if model is None else {"$ref": _REFERENCE.format(model=model)}
-
-
-def submission_extra() -> Fragment:
-    """The body and the headers of a submission, which are read without FastAPI."""
-    extra = _submitting("Submission", SUBMISSION_EXAMPLE, _idempotency_key())
-    extra["parameters"].append(_prefer())
-    return extra
-
-
-def batch_extra() -> Fragment:
-    """The body and the headers of a batch, which are read without FastAPI."""
-    about = "submission number i, from 0, has the key KEY/i, so an unchanged batch takes nothing twice"
-    return _submitting("Batch", BATCH_EXAMPLE, _idempotency_key(idempotency_key.LONGEST_OF_BATCH, about))
-
-
-def _submitting(model: str, example: JsonObject, key: Fragment) -> Fragment:
-    identifier = {"maxLength": caller.LONGEST_IDENTIFIER}
-    return {
-        "parameters": [
-            key,
-            _header(caller.USER_ID, "handed on to base services", **identifier),
-            _header(caller.CORRELATION_ID, "handed on to base services", **identifier),
-            _header(caller.TRACEPARENT, "W3C Trace Context, handed on to base services"),
-            _header(boundary.HEADER, "names the call in our log; one is made if it is left out"),
-        ],
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {"$ref": _REFERENCE.format(model=model)},
-                    "example": example,
-                }
-            },
-        },
-    }
-
-
-def retry_extra() -> Fragment:
-    """The body, which may be left out, and the headers of a retry, which are read without FastAPI."""
-    about = "run this step and all that waits for it anew too"
-    from_step = {"type": ["string", "null"], "pattern": f"^{STEP_NAME.pattern}$", "description": about}
-    return {
-        "parameters": [
-            _idempotency_key(),
-            _prefer(),
-            _header(boundary.HEADER, "names the call in our log; one is made if it is left out"),
-        ],
-        "requestBody": {
-            "required": False,
-            "content": {
-                "application/json": {
-                    "schema": {
-                        "type": "object",
-                        "properties": {"from_step": from_step},
-                        "additionalProperties": False,
-                    },
-                    "example": {"from_step": "check"},
-                }
-            },
-        },
-    }
-
-
-def waiting_extra() -> Fragment:
-    """The header of a call that may wait for the end of a request."""
-    return {"parameters": [_prefer()]}
-
-
-def showing_extra() -> Fragment:
-    """The headers of a call that is shown a request."""
-    known = "entity tags of what the caller has; if it stands so, 304 without a body"
-    return {"parameters": [_prefer(), _header(conditional.HEADER, known)]}
-
-
-def last_event_id_extra() -> Fragment:
-    """The header with which a reader of events goes on."""
-    return {"parameters": [_header("Last-Event-ID", "the `id` of the last event that was seen")]}
-
-
-def _idempotency_key(longest: int = idempotency_key.LONGEST_KEY, about: str = "") -> Fragment:
-    described = f"1 to {longest} visible ASCII characters, quoted or bare"
-    return _header(
-        idempotency_key.HEADER,
-        f"{described}; {about}" if about else described,
-        pattern=idempotency_key.pattern(longest),
-    )
-
-
-def _prefer() -> Fragment:
-    longest = int(preferences.LONGEST_WAIT.total_seconds())
-    about = f"`wait=N`: answer when the request has ended, at the latest in N seconds, {longest} at most"
-    return {**_header(preferences.HEADER, about), "example": "wait=10"}
-
-
-def _header(name: str, description: str, **schema: object) -> Fragment:
-    return {
-        "name": name,
-        "in": "header",
-        "description": description,
-        "schema": {"type": "string", **schema},
-    }
 
 
 def _schemas() -> Fragment:

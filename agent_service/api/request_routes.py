@@ -10,14 +10,8 @@ from agent_service.api.bounded_calls import BoundedCalls
 from agent_service.api.caller import Reader, Submitter
 from agent_service.api.idempotency_key import read_idempotency_key
 from agent_service.api.json_request import read_json
-from agent_service.api.openapi_document import (
-    NOT_FOUND,
-    answers,
-    made_request,
-    refusals,
-    showing_extra,
-    submission_extra,
-)
+from agent_service.api.openapi_document import NOT_FOUND, answers, made_request, refusals
+from agent_service.api.openapi_parameters import showing_extra, submission_extra
 from agent_service.api.request_answer import RequestAnswer
 from agent_service.api.request_responses import shown, taken
 from agent_service.api.waiting import Waiting

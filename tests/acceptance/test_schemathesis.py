@@ -15,6 +15,8 @@ import httpx2
 import pytest
 
 from agent_service.local.addresses import find_addresses
+from agent_service.store import Store
+from tests.support.api_keys import bearing, stored_key
 from tests.support.base_service_behaviours import RecordedCall, Reply, answer
 from tests.support.base_service_stub import BaseServiceStub
 from tests.support.waiting import until
@@ -33,13 +35,14 @@ async def reject_generation(call: RecordedCall, reply: Reply) -> None:
 
 @asynccontextmanager
 async def running_service(folder: Path, mongodb_uri: str, database: str) -> AsyncIterator[str]:
-    """API and workers in one process, with base services that answer at once; yields the address."""
+    """API and workers in one process, which asks for keys, and services that answer; yields the address."""
     async with BaseServiceStub() as stub:
         stub.behave(reject_generation)
         environment = {
             **os.environ,
             "AGENT_SERVICE_DATA": str(folder),
             "API_PORT": "0",
+            "API_REQUIRE_KEYS": "true",
             "LOG_LEVEL": "WARNING",
             "MONGODB_URI": mongodb_uri,
             "MONGODB_DATABASE": database,
@@ -70,7 +73,10 @@ def narrowed(document: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(600)
-async def test_the_api_keeps_to_its_document(mongodb_uri: str, database_name: str, tmp_path: Path) -> None:
+async def test_the_api_keeps_to_its_document(
+    store: Store, mongodb_uri: str, database_name: str, tmp_path: Path
+) -> None:
+    _, key = await stored_key(store)
     async with running_service(tmp_path, mongodb_uri, database_name) as url:
         async with httpx2.AsyncClient(base_url=url) as client:
             document = narrowed((await client.get("/openapi.json")).json())
@@ -79,6 +85,7 @@ async def test_the_api_keeps_to_its_document(mongodb_uri: str, database_name: st
         process = await asyncio.create_subprocess_exec(
             Path(sys.executable).with_name("schemathesis"),
             *("--config-file", str(CONFIGURATION), "run", str(file), "--url", url, "--no-color"),
+            *("--header", f"Authorization: {bearing(key)['Authorization']}"),
             cwd=tmp_path,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

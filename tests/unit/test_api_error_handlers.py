@@ -72,4 +72,6 @@ async def test_what_the_framework_refuses_is_a_problem_too() -> None:
         refused = await api.delete("/v1/requests/abc")
         assert_problem(refused, 405, "method_not_allowed")
         assert refused.headers["allow"] == "GET"
+        # Of a path with several routes, those of all of them.
+        assert (await api.put("/v1/requests")).headers["allow"] == "GET, POST"
         assert_problem(await api.get("/redoc"), 404, "not_found")
