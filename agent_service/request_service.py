@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from agent_service.context_manager import DEFAULT_RETENTION, ContextManager
+from agent_service.domain.callback import NO_CALLBACKS, CallbackRules
 from agent_service.domain.context import Context, ContextStatus
 from agent_service.domain.errors import (
     AgentServiceError,
@@ -55,7 +56,7 @@ class RequestService:
     The way in: `await RequestService(store).submit({...})` is all that a Python program needs.
 
     `max_attempts` says, for each service that a step may name, how many tries its steps have; left out, it
-    and the other values come from the environment.
+    and the other values come from the environment. `callbacks` says where clients may have themselves told.
     """
 
     def __init__(
@@ -65,14 +66,17 @@ class RequestService:
         max_attempts: Mapping[str, int] | None = None,
         deadline: timedelta = DEFAULT_DEADLINE,
         retention: timedelta = DEFAULT_RETENTION,
+        callbacks: CallbackRules = NO_CALLBACKS,
     ) -> None:
         if max_attempts is None:
             settings = load_settings()
             max_attempts = {name: service.max_attempts for name, service in settings.services.items()}
             deadline, retention = settings.request_deadline, settings.retention
+            callbacks = settings.callback.rules
         self._store = store
         self._max_attempts = dict(max_attempts)
         self._deadline = deadline
+        self._callbacks = callbacks
         self._contexts = ContextManager(store, retention=retention)
         self._writer = RequestWriter(store, self._contexts)
         self._events = EventReader(store)
@@ -136,7 +140,12 @@ class RequestService:
     def _checked(self, submission: object) -> Submission:
         if isinstance(submission, Submission):
             return submission
-        return parse_submission(submission, services=self._max_attempts, max_deadline=self._deadline)
+        return parse_submission(
+            submission,
+            services=self._max_attempts,
+            max_deadline=self._deadline,
+            callbacks=self._callbacks,
+        )
 
     async def _submit(
         self, submission: Submission, caller: Caller, idempotency_key: str | None, session: Session | None

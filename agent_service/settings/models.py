@@ -8,7 +8,14 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from agent_service.settings.sections import ApiSettings, LogSettings, MongoSettings, Section, SmtpSettings
+from agent_service.settings.sections import (
+    ApiSettings,
+    CallbackSettings,
+    LogSettings,
+    MongoSettings,
+    Section,
+    SmtpSettings,
+)
 from agent_service.settings.service import ServiceSettings
 from agent_service.settings.service_names import STANDARD_SERVICES, parse_service_names
 from agent_service.settings.sources import Origin
@@ -92,6 +99,7 @@ class Settings(Section):
             read_by=DEV,
         ),
     ] = Path(".agent-service")
+    callback: CallbackSettings = CallbackSettings()
     log: LogSettings = LogSettings()
     smtp: SmtpSettings = SmtpSettings()
 

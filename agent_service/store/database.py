@@ -11,6 +11,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from agent_service.domain.clock import ServerClock
 from agent_service.domain.errors import StoreError, StoreUnavailable, WriteOutcomeUnknown
+from agent_service.store.callbacks import CallbackCollection
 from agent_service.store.cancellation import CancellationCollection
 from agent_service.store.chunks import ChunkCollection
 from agent_service.store.claims import ClaimCollection
@@ -77,6 +78,7 @@ class Store:
         self.outcomes = OutcomeCollection(self._database)
         self.settlement = SettlementCollection(self._database)
         self.cancellation = CancellationCollection(self._database)
+        self.callbacks = CallbackCollection(self._database)
         self.leftovers = LeftoverCollection(self._database)
         self.schedule = ScheduleCollection(self._database)
         self.chunks = ChunkCollection(self._database)
