@@ -130,7 +130,7 @@ def test_the_health_check_of_a_role_that_does_not_run_fails(container: str, tmp_
     assert "No module named" not in result.stderr
 
 
-@pytest.mark.parametrize("container", ["api", "worker-generative"])
+@pytest.mark.parametrize("container", ["api", "worker-generative", "worker-callback"])
 def test_a_role_becomes_healthy_and_stops_cleanly_on_the_images_stop_signal(
     container: str, mongodb_uri: str, tmp_path: Path
 ) -> None:
@@ -138,6 +138,8 @@ def test_a_role_becomes_healthy_and_stops_cleanly_on_the_images_stop_signal(
     values = {
         **{name: value for name, value in written.items() if not name.endswith("_BASE_URL")},
         "GENERATION_BASE_URL": NO_SERVICE,
+        "CALLBACK_ALLOWED_HOSTS": "hooks.example.org",
+        "CALLBACK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         "MONGODB_URI": mongodb_uri,
         "MONGODB_DATABASE": f"image_{tmp_path.name}"[:63],
     }

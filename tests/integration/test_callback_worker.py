@@ -20,10 +20,9 @@ from tests.support.callbacks import (
     a_callback_worker,
     at,
     callback_of,
-    callbacks_of,
+    delivered,
     requests_with_callbacks,
 )
-from tests.support.waiting import until
 from tests.support.worker_tools import HandlerWorker, Raw, echo, running
 
 OLD_SECRET = "whsec_b2xkIG9sZCBvbGQgb2xkIG9sZCBvbGQgb2xk"
@@ -46,15 +45,6 @@ def requests(store: Store) -> RequestService:
 async def submit(requests: RequestService, callback: Mapping[str, Any], *, caller: Caller = CALLER) -> str:
     body = {"service": "generation", "input": "hello", "callback": callback}
     return (await requests.submit(body, caller=caller)).request.id
-
-
-async def delivered(raw: Raw, request_id: str, status: str = "completed") -> dict[str, Any]:
-    """The callback once it has this status."""
-
-    async def look() -> dict[str, Any] | None:
-        return next((c for c in await callbacks_of(raw, request_id) if c["status"] == status), None)
-
-    return await until(look, seconds=60)
 
 
 async def test_a_client_is_told_how_its_request_ended_and_can_check_who_says_so(

@@ -10,6 +10,7 @@ from agent_service.settings import load_settings
 from agent_service.store import Store
 from agent_service.workers.callback_worker import CallbackWorker
 from tests.support.names import HostTable
+from tests.support.waiting import until
 from tests.support.worker_tools import AT_ONCE, Raw
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -39,6 +40,15 @@ async def callback_of(raw: Raw, request_id: str) -> dict[str, Any]:
     [document] = await callbacks_of(raw, request_id)
     assert document["_id"] == callback_id(request_id)
     return document
+
+
+async def delivered(raw: Raw, request_id: str, status: str = "completed") -> dict[str, Any]:
+    """The callback of a request once it has this status."""
+
+    async def look() -> dict[str, Any] | None:
+        return next((c for c in await callbacks_of(raw, request_id) if c["status"] == status), None)
+
+    return await until(look, seconds=60)
 
 
 def a_callback_worker(

@@ -154,6 +154,14 @@ def test_a_worker_gets_the_address_of_its_own_base_service_and_no_other() -> Non
         assert addresses == [f"{service.upper()}_BASE_URL"]
 
 
+def test_callbacks_are_delivered_by_a_container_of_their_own_that_is_asked_for() -> None:
+    container = read_compose()["services"]["worker-callback"]
+    assert (container["command"], container["profiles"]) == (["worker", "callback"], ["callbacks"])
+    delivering = [name for name in OWN_CONTAINERS if "CALLBACK_SECRET" in container_environment(name)]
+    assert delivering == ["worker-callback"]
+    assert "CALLBACK_ALLOWED_HOSTS" in container_environment("api")
+
+
 def commands() -> list[list[str]]:
     """Every command of the image's program that image and compose file name, without the program itself."""
     containers = [read_compose()["services"][container] for container in OWN_CONTAINERS]
