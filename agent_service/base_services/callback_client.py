@@ -130,7 +130,7 @@ class CallbackClient:
         """
         problem = self._rules.problem(url)
         parsed = URL(url, encoded=True)
-        if problem is None and parsed.raw_host != host_of(url):
+        if problem is None and (parsed.raw_host or "").lower() != host_of(url):
             problem = "cannot be read in only one way"
         if problem is not None:
             raise BaseServiceRejected("address_refused", f"the address {problem}")

@@ -82,6 +82,12 @@ async def test_a_receiver_gets_the_body_under_its_own_name_and_can_check_the_sig
     assert Webhook(SECRET).verify(call.body, call.headers) == json.loads(BODY)
 
 
+async def test_a_host_may_be_written_in_any_case(receiver: BaseServiceStub) -> None:
+    async with a_client() as client:
+        assert await client.deliver(a_delivery(f"HTTP://Hooks.Example.ORG:{receiver.port}/Ended")) == 200
+    assert receiver.calls[0].path == "/Ended"
+
+
 async def test_no_connection_is_used_twice(receiver: BaseServiceStub) -> None:
     async with a_client() as client:
         for _ in range(2):
