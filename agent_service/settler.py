@@ -135,7 +135,6 @@ class Settler:
         at = self._store.clock.now()
         expires_at = at + CALLBACK_LIFE + self._retention + OUTLIVES
         ended = await self._store.callbacks.ended(request_ids, session=view.session)
-        fail_point.reach("settle.callbacks")
         await self._store.contexts.insert([callback_context(e, at=at, expires_at=expires_at) for e in ended])
         self._on_release()
 

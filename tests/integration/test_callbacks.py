@@ -70,6 +70,22 @@ async def test_the_end_of_a_request_makes_one_callback(
     assert (stored["organization_id"], stored["user_id"], stored["correlation_id"]) == ("acme", "u", "c")
 
 
+async def test_with_either_driver_a_callback_tells_of_the_end_that_was_just_written(
+    any_store: Store, raw: Raw
+) -> None:
+    requests, contexts = requests_with_callbacks(any_store), ContextManager(any_store)
+    request_id = await submit(requests, CHAIN)
+    await work_off(contexts)
+    [delivery] = await claim(contexts, "callback")
+    await end(contexts, delivery, success(contexts, delivery))
+    stored = await callback_of(raw, request_id)
+    assert (stored["input"]["status"], stored["status"], stored["settled"]) == (
+        "completed",
+        "completed",
+        True,
+    )
+
+
 async def test_a_request_without_a_callback_makes_none(
     store: Store, requests: RequestService, contexts: ContextManager, raw: Raw
 ) -> None:

@@ -56,6 +56,7 @@ READS: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "contexts.of_request": lambda s: s.contexts.of_request("r"),
     "contexts.progress_of_request": lambda s: s.contexts.progress_of_request("r"),
     "contexts.outputs": lambda s: s.contexts.outputs("r", ["draft"]),
+    "callbacks.ended": lambda s: s.callbacks.ended(["r"]),
     "chunks.read": lambda s: s.chunks.read("r.draft", 1, after=0),
     "workers.seen_since": lambda s: s.workers.seen_since(NOW),
     "measure_clock": lambda s: s.measure_clock(),
