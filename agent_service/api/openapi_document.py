@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from agent_service.api import boundary, caller, idempotency_key
+from agent_service.api.callback_schema import CALLBACK_SCHEMA, WEBHOOKS
 from agent_service.api.event_frames import EventBody
 from agent_service.api.problems import PROBLEM_TYPE, ProblemBody
 from agent_service.api.request_answer import RequestAnswer
@@ -23,7 +24,12 @@ from agent_service.domain.json_value import JsonObject
 _REFERENCE = "#/components/schemas/{model}"
 _BODIES: tuple[type, ...] = (EventBody, ProblemBody, RequestAnswer)
 #: Schemas that no class has.
-_WRITTEN = {"Submission": SUBMISSION_SCHEMA, "Batch": BATCH_SCHEMA, "BatchAnswer": BATCH_ANSWER_SCHEMA}
+_WRITTEN = {
+    "Submission": SUBMISSION_SCHEMA,
+    "Batch": BATCH_SCHEMA,
+    "BatchAnswer": BATCH_ANSWER_SCHEMA,
+    "Callback": CALLBACK_SCHEMA,
+}
 
 #: Part of an OpenAPI document, which is JSON without a type of its own.
 Fragment = dict[str, Any]
@@ -50,6 +56,7 @@ class DocumentedApi(FastAPI):
             )
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas |= _schemas() | _WRITTEN
+            document["webhooks"] = WEBHOOKS
             self.openapi_schema = document
         return self.openapi_schema
 

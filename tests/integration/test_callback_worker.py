@@ -6,8 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from standardwebhooks.webhooks import Webhook
 
+from agent_service.api.callback_schema import CALLBACK_SCHEMA
 from agent_service.domain.errors import ConfigurationError
 from agent_service.domain.request import Caller
 from agent_service.domain.retry_policy import RetryPolicy
@@ -69,6 +71,7 @@ async def test_a_client_is_told_how_its_request_ended_and_can_check_who_says_so(
                 "correlation_id": "order 7",
             },
         }
+    Draft202012Validator(CALLBACK_SCHEMA).validate(call.json())
     assert call.headers["webhook-id"] == stored["_id"]
     assert (stored["attempt"], stored["output"]) == (1, {"status": 204})
     assert len(receiver.calls) == 1

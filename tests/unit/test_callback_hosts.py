@@ -6,7 +6,13 @@ from datetime import timedelta
 import pytest
 
 from agent_service.domain.errors import DestinationUnavailable
-from agent_service.workers.callback_hosts import FAILURES_BEFORE_REST, FIRST_REST, LONGEST_REST, CallbackHosts
+from agent_service.workers.callback_hosts import (
+    FAILURES_BEFORE_REST,
+    FIRST_REST,
+    LONGEST_REST,
+    SHORTEST_PAUSE,
+    CallbackHosts,
+)
 
 
 class Clock:
@@ -55,6 +61,25 @@ def test_a_host_has_its_slots_and_no_more(hosts: CallbackHosts) -> None:
         assert refusal(hosts, "slow.example").code == "host_busy"
         succeed(hosts, "other.example")
     succeed(hosts, "slow.example")
+
+
+def test_what_waits_for_a_slow_host_comes_again_at_its_pace(hosts: CallbackHosts, clock: Clock) -> None:
+    for _ in range(50):
+        with hosts.turn("slow.example"):
+            clock.seconds += 8
+    with hosts.turn("slow.example"), hosts.turn("slow.example"):
+        pauses = [refusal(hosts, "slow.example").retry_after for _ in range(200)]
+    seconds = [pause.total_seconds() for pause in pauses if pause is not None]
+    # Two slots, and eight seconds for each call.
+    assert seconds[:3] == pytest.approx([4, 8, 12], abs=0.1)
+    assert seconds[-1] == LONGEST_REST.total_seconds()
+
+
+def test_what_waits_for_a_fast_host_comes_again_soon(hosts: CallbackHosts) -> None:
+    for _ in range(50):
+        succeed(hosts, "fast.example")
+    with hosts.turn("fast.example"), hosts.turn("fast.example"):
+        assert {refusal(hosts, "fast.example").retry_after for _ in range(50)} == {SHORTEST_PAUSE}
 
 
 def test_a_host_that_answers_nobody_is_left_alone_and_the_others_are_not(
