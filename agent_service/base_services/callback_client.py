@@ -59,7 +59,7 @@ class CallbackClient:
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
 
-    async def open(self) -> None:
+    def open(self) -> None:
         """Be ready to deliver; inside of the event loop, and the authorities take a moment to load."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(

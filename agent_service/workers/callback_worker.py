@@ -78,18 +78,11 @@ class CallbackWorker(ClientWorker):
             status = await self._deliverer.deliver(delivery)
         return BaseServiceAnswer(output={"status": status})
 
-    async def start(self) -> None:
-        """Like that of every worker."""
-        await self._deliverer.open()
-        try:
-            await super().start()
-        except BaseException:
-            await self._deliverer.close()
-            raise
+    def _new_client(self) -> None:
+        """The one client is for all receivers; it is open from here to `_close_client`."""
+        self._deliverer.open()
 
-    async def stop(self) -> None:
-        """Like that of every worker; what is being delivered has the grace time to end."""
-        await super().stop()
+    async def _close_client(self) -> None:
         await self._deliverer.close()
 
     def _resolve(self, arguments: WorkerArguments) -> WorkerSettings:

@@ -37,7 +37,7 @@ async def a_client(**options: Any) -> AsyncIterator[CallbackClient]:
         "resolver": Names(["127.0.0.1"]),
     }
     client = CallbackClient(**{**usual, **options})
-    await client.open()
+    client.open()
     try:
         yield client
     finally:

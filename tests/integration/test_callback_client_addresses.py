@@ -98,7 +98,7 @@ async def deliver(
     client = CallbackClient(
         rules=rules, secrets=SECRETS, allowed_networks=allowed, concurrency=4, resolver=resolver
     )
-    await client.open()
+    client.open()
     try:
         delivery = Delivery(url=url, id="r:callback", body=b"{}", timeout=timedelta(seconds=30))
         return await client.deliver(delivery)

@@ -205,6 +205,18 @@ async def test_a_delivery_that_a_stopping_worker_hands_back_is_sent_by_another(
     assert len(receiver.calls) == 2
 
 
+async def test_a_second_start_is_refused_and_the_first_goes_on(
+    store: Store, requests: RequestService, raw: Raw, receiver: BaseServiceStub
+) -> None:
+    worker = a_callback_worker(store)
+    async with running(worker, HandlerWorker(store, echo)):
+        with pytest.raises(ConfigurationError, match="runs already"):
+            await worker.start()
+        await delivered(raw, await submit(requests, at(receiver.port)))
+    async with running(worker, HandlerWorker(store, echo)):
+        await delivered(raw, await submit(requests, at(receiver.port)))
+
+
 def test_without_hosts_or_a_secret_there_is_no_worker(store: Store) -> None:
     for missing in ("CALLBACK_ALLOWED_HOSTS", "CALLBACK_SECRET"):
         with pytest.raises(ConfigurationError, match=f"{missing} is not set"):
