@@ -227,7 +227,7 @@ def _new_context(request: Request, step: Step) -> Context:
         metadata=request.submission.metadata,
         idempotency_key=context_id(request.id, step.name),
         max_attempts=step.max_attempts,
-        sole=len(request.submission.steps) == 1,
+        sole=len(request.submission.steps) == 1 and request.submission.callback is None,
         created_at=request.created_at,
         deadline_at=request.deadline_at,
         released_at=None if waits else request.created_at,

@@ -22,15 +22,16 @@ from agent_service.api.listening import (
     check_listening,
     say_who_is_served,
 )
+from agent_service.domain.callback import CALLBACK_SERVICE
 from agent_service.domain.errors import ConfigurationError
 from agent_service.domain.quota import Quota
-from agent_service.domain.request import DEFAULT_QUEUE
 from agent_service.keys.key_ring import KeyRing
 from agent_service.local.addresses import Addresses, published
 from agent_service.request_service import RequestService
 from agent_service.settings import Settings, mask_uri
 from agent_service.store import Store
 from agent_service.upkeep import Upkeep
+from agent_service.worker_roles import check_worker, make_worker
 
 try:
     import uvloop
@@ -46,27 +47,7 @@ _HOMES = {
     "serve": "agent_service.local.servers",
     "start_local_default": "agent_service.local.local_default",
     "hold_data_folder": "agent_service.local.data_folder",
-    "ClientWorker": "agent_service.workers.worker_base",
-    "GenerativeWorker": "agent_service.workers.generative_worker",
-    "AnalysisWorker": "agent_service.workers.analysis_worker",
-    "CommunicationWorker": "agent_service.workers.communication_worker",
 }
-#: The workers of the standard services; any other service has a plain `ClientWorker`.
-_WORKERS = {
-    "generation": "GenerativeWorker",
-    "analysis": "AnalysisWorker",
-    "communication": "CommunicationWorker",
-}
-
-
-class Worker(Protocol):
-    """What a worker of any service can do."""
-
-    async def start(self) -> None:
-        """Begin to claim and to work."""
-
-    async def stop(self) -> None:
-        """End what runs, within the grace time."""
 
 
 class LocalDefault(Protocol):
@@ -113,7 +94,7 @@ async def worker(settings: Settings, service: str, queues: Sequence[str] = ()) -
 
     Raises ConfigurationError that names the variable to set.
     """
-    _check_worker(settings, service)
+    check_worker(settings, service)
     async with connected(settings) as store, working(settings, store, [service], queues):
         await _forever()
 
@@ -125,6 +106,8 @@ async def dev(settings: Settings) -> None:
     Raises ConfigurationError, or LocalPartUnavailable when a part cannot run on this machine.
     """
     check_listening(settings.api)
+    if settings.callback.allowed_hosts:
+        check_worker(settings, CALLBACK_SERVICE)
     with _load("hold_data_folder")(settings.data_folder) as folder:
         held = settings.model_copy(update={"data_folder": folder})
         async with development(held) as (addresses, local):
@@ -151,7 +134,8 @@ async def development(settings: Settings) -> AsyncIterator[tuple[Addresses, Loca
         base_urls = {name: found.base_url for name, found in settings.services.items() if found.base_url}
         for name in settings.services.keys() - base_urls.keys():
             logger.warning("{}_BASE_URL is not set, so nothing works for {} here", name.upper(), name)
-        await stack.enter_async_context(working(settings, store, list(base_urls)))
+        services = [*base_urls, *([CALLBACK_SERVICE] if settings.callback.allowed_hosts else [])]
+        await stack.enter_async_context(working(settings, store, services))
         api_url = await stack.enter_async_context(serving_api(settings, store))
         addresses = Addresses(
             pid=os.getpid(),
@@ -183,6 +167,7 @@ async def serving_api(settings: Settings, store: Store) -> AsyncIterator[str]:
         deadline=settings.request_deadline,
         retention=settings.retention,
         quota=Quota(**dict(settings.limits)),
+        callbacks=settings.callback.rules,
     )
     app = _load("create_app")(
         store,
@@ -206,7 +191,7 @@ async def working(
     settings: Settings, store: Store, services: Sequence[str], queues: Sequence[str] = ()
 ) -> AsyncIterator[None]:
     """A worker for each service while the block runs; at the end they all stop within one grace time."""
-    workers = [_make_worker(settings, store, service, queues) for service in services]
+    workers = [make_worker(settings, store, service, queues) for service in services]
     await store.wait_until_ready()
     try:
         for each in workers:
@@ -243,41 +228,6 @@ async def _until_signal(role: Coroutine[Any, Any, None], when_stopped: int) -> i
 
 async def _forever() -> None:
     await asyncio.get_running_loop().create_future()
-
-
-def _make_worker(settings: Settings, store: Store, service: str, queues: Sequence[str]) -> Worker:
-    found = settings.services[service]
-    make = _load(_WORKERS.get(service, "ClientWorker"))
-    made: Worker = make(
-        store,
-        service=service,
-        queues=tuple(queues) or (DEFAULT_QUEUE,),
-        base_url=found.base_url,
-        api_key=found.api_key.get_secret_value() if found.api_key else None,
-        poll_interval=found.poll_interval,
-        concurrency=found.concurrency,
-        batch_size=found.batch_size,
-        timeout=found.timeout,
-        lease_seconds=found.lease,
-        protocol=found.protocol,
-        model=found.model,
-        shutdown_grace=settings.shutdown_grace,
-        retention=settings.retention,
-    )
-    return made
-
-
-def _check_worker(settings: Settings, service: str) -> None:
-    if service not in settings.services:
-        known = ", ".join(settings.services)
-        raise ConfigurationError(
-            f"there is no service {service!r}; known are {known}. Name further ones in SERVICES"
-        )
-    if settings.services[service].base_url is None:
-        raise ConfigurationError(
-            f"{service.upper()}_BASE_URL is not set: it must be the address of the {service} service,"
-            f" such as https://{service}.example.org"
-        )
 
 
 def _mongodb_uri(settings: Settings) -> str:

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import timedelta
 
 from agent_service.context_manager import DEFAULT_RETENTION, ContextManager
+from agent_service.domain.callback import NO_CALLBACKS, CallbackRules
 from agent_service.domain.context import ContextStatus
 from agent_service.domain.errors import AgentServiceError, RequestAlreadyEnded, RequestNotEnded
 from agent_service.domain.events import Cursor, Event
@@ -43,6 +44,7 @@ class RequestService:
     `max_attempts` says, for each service that a step may name, how many tries its steps have; left out, it
     and the other values come from the environment. `quota` limits every organization, except inside a
     caller's transaction; it is for an API that strangers call, so it never comes from the environment here.
+    `callbacks` says where clients may have themselves told.
     """
 
     def __init__(
@@ -53,14 +55,17 @@ class RequestService:
         deadline: timedelta = DEFAULT_DEADLINE,
         retention: timedelta = DEFAULT_RETENTION,
         quota: Quota = _NO_QUOTA,
+        callbacks: CallbackRules = NO_CALLBACKS,
     ) -> None:
         if max_attempts is None:
             settings = load_settings()
             max_attempts = {name: service.max_attempts for name, service in settings.services.items()}
             deadline, retention = settings.request_deadline, settings.retention
+            callbacks = settings.callback.rules
         self._store = store
         self._max_attempts = dict(max_attempts)
         self._deadline = deadline
+        self._callbacks = callbacks
         self._contexts = ContextManager(store, retention=retention)
         self._intake = RequestIntake(
             store, self._contexts, max_attempts=self._max_attempts, deadline=deadline, quota=quota
@@ -126,7 +131,12 @@ class RequestService:
     def _checked(self, submission: object) -> Submission:
         if isinstance(submission, Submission):
             return submission
-        return parse_submission(submission, services=self._max_attempts, max_deadline=self._deadline)
+        return parse_submission(
+            submission,
+            services=self._max_attempts,
+            max_deadline=self._deadline,
+            callbacks=self._callbacks,
+        )
 
     async def _submit(
         self, submission: Submission, caller: Caller, idempotency_key: str | None, session: Session | None

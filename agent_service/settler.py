@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Self
 
+from agent_service.domain.callback import CALLBACK_LIFE, callback_context, is_callback
 from agent_service.domain.context import ContextStatus
 from agent_service.domain.request import RequestStatus, context_id
 from agent_service.domain.settling import Consequences, RequestPlan, consequences, end_of_request, request_end
 from agent_service.store import Store
 from agent_service.store.outcomes import Outcome
-from agent_service.store.settlement import SettlementView
+from agent_service.store.settlement import OUTLIVES, EndedContext, SettlementView
 from agent_service.telemetry import fail_point
 
 
@@ -25,7 +26,7 @@ class WrittenEnd:
     context_id: str
     request_id: str
     status: ContextStatus | None
-    #: Whether the context is the only step of its request.
+    #: Whether the context is the only step of its request, whose end concerns nobody else.
     sole: bool
     #: Whether any attempt may have left chunks.
     streamed: bool
@@ -76,20 +77,26 @@ class Settler:
             ended = await view.ended(context_ids)
             if not ended:
                 return
-            plans = await view.plans({context.request_id for context in ended})
-            statuses = await view.statuses(plans)
-            follows = {
-                plan.id: consequences(
-                    plan,
-                    statuses[plan.id],
-                    [context.step for context in ended if context.request_id == plan.id],
-                )
-                for plan in plans
-            }
-            await self._apply(view, plans, statuses, follows)
-        cancelled = {context_id(rid, step) for rid, what in follows.items() for step in what.cancellations}
+            # Nothing follows from the end of a callback.
+            steps = [context for context in ended if not is_callback(context.id)]
+            cancelled = await self._follow(view, steps) if steps else set()
         await self._store.settlement.mark_settled({context.id for context in ended} | cancelled)
         fail_point.reach("settle.settled")
+
+    async def _follow(self, view: SettlementView, ended: Sequence[EndedContext]) -> set[str]:
+        """Write what follows from the ends of steps; returns the ids of the contexts cancelled by it."""
+        plans = await view.plans({context.request_id for context in ended})
+        statuses = await view.statuses(plans)
+        follows = {
+            plan.id: consequences(
+                plan,
+                statuses[plan.id],
+                [context.step for context in ended if context.request_id == plan.id],
+            )
+            for plan in plans
+        }
+        await self._apply(view, plans, statuses, follows)
+        return {context_id(rid, step) for rid, what in follows.items() for step in what.cancellations}
 
     async def _apply(
         self,
@@ -113,11 +120,23 @@ class Settler:
                 changed[plan.id] = status
         ends = {plan.id: plan.status for plan in plans if plan.status.ended}
         settlement, expires_at = self._store.settlement, at + self._retention
-        await settlement.write_statuses({**changed, **ends}, at=at, expires_at=expires_at)
-        ended = [request_id for request_id, status in {**changed, **ends}.items() if status.ended]
+        written = {**changed, **ends}
+        await settlement.write_statuses(written, at=at, expires_at=expires_at, session=view.session)
+        ended = [request_id for request_id, status in written.items() if status.ended]
+        await self._create_callbacks(view, {plan.id for plan in plans if plan.callback}.intersection(ended))
         fail_point.reach("settle.expiry")
         await settlement.let_expire(ended, requests_expire_at=expires_at)
         fail_point.reach("settle.statuses")
+
+    async def _create_callbacks(self, view: SettlementView, request_ids: Collection[str]) -> None:
+        """Have the clients of these requests told of their ends; one that there is already is left alone."""
+        if not request_ids:
+            return
+        at = self._store.clock.now()
+        expires_at = at + CALLBACK_LIFE + self._retention + OUTLIVES
+        ended = await self._store.callbacks.ended(request_ids, session=view.session)
+        await self._store.contexts.insert([callback_context(e, at=at, expires_at=expires_at) for e in ended])
+        self._on_release()
 
     async def _settle_sole(self, ends: Sequence[WrittenEnd]) -> None:
         """End the requests, and then settle the contexts and let what belongs to them expire."""

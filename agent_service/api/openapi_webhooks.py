@@ -16,15 +16,19 @@ CALLBACK_SCHEMA: JsonObject = {
     "type": "object",
     "description": "A request has ended.",
     "required": ["type", "timestamp", "data"],
+    "additionalProperties": False,
     "properties": {
         "type": {"type": "string", "enum": [f"request.{status}" for status in _ENDS]},
         "timestamp": {"type": "string", "format": "date-time", "description": "when the request ended"},
         "data": {
             "type": "object",
-            "required": ["request_id", "status"],
+            "required": ["request_id", "status", "organization_id"],
+            "additionalProperties": False,
             "properties": {
                 "request_id": {"type": "string"},
                 "status": {"type": "string", "enum": [str(status) for status in _ENDS]},
+                "organization_id": {"type": "string"},
+                "correlation_id": {"type": "string"},
             },
         },
     },
@@ -67,7 +71,8 @@ def _operation(status: RequestStatus) -> dict[str, Any]:
         },
         "responses": {
             "2XX": {"description": "Taken."},
-            "default": {"description": "Not taken: it is sent again later."},
+            "410": {"description": "Nothing more is wanted here; it is not sent again."},
+            "default": {"description": "Not taken; it is sent again, after `Retry-After` if there is one."},
         },
     }
 
@@ -87,5 +92,9 @@ def _example(status: RequestStatus) -> JsonObject:
     return {
         "type": f"request.{status}",
         "timestamp": "2026-01-31T12:00:01.480Z",
-        "data": {"request_id": "0199c2f4-6f3a-7c41-9d6e-2b1f0a8c5e77", "status": str(status)},
+        "data": {
+            "request_id": "0199c2f4-6f3a-7c41-9d6e-2b1f0a8c5e77",
+            "status": str(status),
+            "organization_id": "acme",
+        },
     }

@@ -1,5 +1,6 @@
 """The JSON Schema of a submission, for the OpenAPI document; the domain checks more than a schema can say."""
 
+from agent_service.domain.callback import LONGEST_CALLBACK_URL
 from agent_service.domain.json_value import JsonObject
 from agent_service.domain.request import DEFAULT_QUEUE, MAX_STEPS, STEP_NAME
 from agent_service.domain.submission import LOWEST_PRIORITY, QUEUE_NAME
@@ -16,11 +17,20 @@ _QUEUE: JsonObject = {"type": "string", "pattern": f"^{QUEUE_NAME.pattern}$", "d
 _NAME: JsonObject = {"type": "string", "pattern": f"^{STEP_NAME.pattern}$"}
 _AFTER: JsonObject = {"type": "array", "items": _NAME, "description": "the steps that it waits for"}
 
+_CALLBACK: JsonObject = {
+    "description": "who is told when the request has ended; refused unless the deployment allows its host",
+    "type": "object",
+    "required": ["url"],
+    "additionalProperties": False,
+    "properties": {"url": {"type": "string", "format": "uri", "maxLength": LONGEST_CALLBACK_URL}},
+}
+
 _COMMON: JsonObject = {
     "variables": {"type": "object", "description": "what templates find under vars"},
     "metadata": {"type": "object", "description": "handed to every base service and shown again"},
     "priority": {"type": "integer", "minimum": 0, "maximum": LOWEST_PRIORITY, "default": 0},
     "deadline_seconds": {"type": "number", "exclusiveMinimum": 0},
+    "callback": _CALLBACK,
 }
 
 _STEP: JsonObject = {

@@ -73,7 +73,7 @@ def worker(service: str, *, queue: Annotated[tuple[str, ...], Parameter(negative
     Parameters
     ----------
     service
-        generation, analysis, communication, or one that SERVICES names.
+        generation, analysis, communication, one that SERVICES names, or callback, which delivers callbacks.
     queue
         Claim from this queue only; may be repeated. Without it: `default`.
     """

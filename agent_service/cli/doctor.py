@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from agent_service.api.listening import needs_keys
 from agent_service.cli.running_service import find_mongodb
 from agent_service.domain.api_key import ApiKey
+from agent_service.domain.callback import CALLBACK_SERVICE
 from agent_service.domain.errors import AgentServiceError, StoreError
 from agent_service.keys.key_file import KeyFile
 from agent_service.local.addresses import find_addresses
@@ -22,6 +23,8 @@ OLDEST_VERSION = (6, 0)
 #: Leases are measured by the server's clock, so a difference does no harm; a large one confuses people.
 LARGEST_CLOCK_DIFFERENCE = timedelta(seconds=5)
 _CONNECT_LIMIT = timedelta(seconds=3)
+#: A worker that was seen within this time is there.
+_SEEN_WITHIN = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,7 @@ async def examine(settings: Settings, *, fix: bool) -> AsyncIterator[Finding]:
             yield Finding(text=f"{name.upper()}_BASE_URL is not set: no worker for {name} can run here")
         else:
             yield await _examine_base_service(name, base_url)
+    yield _examine_callback_settings(settings)
 
 
 async def _examine_mongodb(settings: Settings, uri: str, *, fix: bool) -> AsyncIterator[Finding]:
@@ -76,6 +80,8 @@ async def _examine_mongodb(settings: Settings, uri: str, *, fix: bool) -> AsyncI
     async for finding in _examine_indexes(settings, uri, fix=fix):
         yield finding
     yield await _examine_keys(settings, uri)
+    async for finding in _examine_waiting_callbacks(settings, uri):
+        yield finding
 
 
 def _judge(facts: ServerFacts) -> list[Finding]:
@@ -148,6 +154,40 @@ async def _examine_keys(settings: Settings, uri: str) -> Finding:
         text=f"the API asks for API keys, and {active} of {len(kept)} are active",
         remedy=None if active else "make one with `agent-service keys create ORGANIZATION`",
     )
+
+
+async def _examine_waiting_callbacks(settings: Settings, uri: str) -> AsyncIterator[Finding]:
+    """Whether somebody delivers the callbacks that wait, if any do."""
+    mongodb = settings.mongodb
+    async with Store.connect(uri, database=mongodb.database, driver=mongodb.driver) as store:
+        try:
+            waiting = await store.services.depth(CALLBACK_SERVICE)
+            await store.measure_clock()
+            signs = await store.workers.seen_since(store.clock.now() - _SEEN_WITHIN) if waiting else []
+        except StoreError as error:
+            yield Finding(
+                text=f"the callbacks cannot be counted: {error}", remedy="see the message; then repeat"
+            )
+            return
+    if waiting and CALLBACK_SERVICE not in {sign.service for sign in signs}:
+        yield Finding(
+            text=f"{waiting} callbacks wait, and no worker delivers them",
+            remedy="run `agent-service worker callback`",
+        )
+    elif waiting:
+        yield Finding(text=f"{waiting} callbacks wait to be delivered")
+
+
+def _examine_callback_settings(settings: Settings) -> Finding:
+    callback = settings.callback
+    if not callback.allowed_hosts:
+        return Finding(text="CALLBACK_ALLOWED_HOSTS is not set: callbacks are off here")
+    hosts = ", ".join(callback.allowed_hosts)
+    if callback.secret is None:
+        return Finding(
+            text=f"callbacks may go to {hosts}; CALLBACK_SECRET is not set: no worker for them can run here"
+        )
+    return Finding(text=f"callbacks may go to {hosts}")
 
 
 async def _examine_base_service(name: str, base_url: str) -> Finding:

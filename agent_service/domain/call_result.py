@@ -2,7 +2,12 @@
 
 from enum import Enum
 
-from agent_service.domain.errors import BaseServiceRejected, BaseServiceUnavailable, UnstorableValue
+from agent_service.domain.errors import (
+    BaseServiceRejected,
+    BaseServiceUnavailable,
+    DestinationUnavailable,
+    UnstorableValue,
+)
 from agent_service.domain.service_state import Counts
 
 #: The code of errors that are the handler's own.
@@ -37,6 +42,8 @@ def result_of(error: Exception | None, *, cut_short: bool = False) -> CallResult
     asks to be left alone for a while works as it should; that makes a hold, and counts as nothing here.
     """
     match error:
+        case DestinationUnavailable():
+            return CallResult.NOTHING
         case None | BaseServiceRejected() | UnstorableValue():
             return CallResult.WORKED
         case BaseServiceUnavailable(retry_after=None):

@@ -114,7 +114,7 @@ class Context:
     attempt: int = 0
     tries: int = 0
     max_attempts: int
-    #: Whether it is the only step of its request, so that its end is that of the request.
+    #: Whether it is the only step of its request, so that its end is that of the request, and all there is.
     sole: bool = False
     #: How often a worker fell silent while it held this context.
     leases_lost: int = 0

@@ -20,6 +20,7 @@ Every error of agent_service, in one tree.
     │   └── NotDurableYet            what was asked for is not on a majority yet
     ├── BaseServiceError
     │   ├── BaseServiceUnavailable   another try may help
+    │   │   └── DestinationUnavailable   one address of many did not take what was sent to it
     │   └── BaseServiceRejected      another try would end the same way
     ├── ConfigurationError           a setting is missing or wrong
     └── LocalPartUnavailable         a part of the local default cannot run on this machine
@@ -163,6 +164,14 @@ class BaseServiceUnavailable(BaseServiceError):
         super().__init__(code, message)
         self.retry_after = retry_after
         self.answered = answered
+
+
+class DestinationUnavailable(BaseServiceUnavailable):
+    """
+    One address among all those that a service delivers to did not take its delivery; another try may help.
+
+    It says nothing of the others: nobody else waits for it, and no breaker counts it.
+    """
 
 
 class BaseServiceRejected(BaseServiceError):

@@ -58,6 +58,13 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Callback:
+    """Where a client wants to be told that its request has ended."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
     """A checked submission: its steps form a graph without cycles and its templates can be resolved."""
 
@@ -66,6 +73,7 @@ class Submission:
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
     priority: int = 0
     deadline: timedelta | None = None
+    callback: Callback | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,8 @@ class RequestPlan:
     id: str
     steps: tuple[Step, ...]
     status: RequestStatus
+    #: Whether somebody wants to be told of its end.
+    callback: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

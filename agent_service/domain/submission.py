@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from agent_service.domain.callback import CALLBACK_SERVICE, NO_CALLBACKS, CallbackRules
 from agent_service.domain.errors import FieldProblem, InvalidSubmission
 from agent_service.domain.json_value import JsonObject, JsonValue, escape_pointer, find_unstorable
 from agent_service.domain.planning import (
@@ -16,7 +17,7 @@ from agent_service.domain.planning import (
     too_many_steps,
     unknown_name,
 )
-from agent_service.domain.request import DEFAULT_QUEUE, MAX_STEPS, STEP_NAME, Step, Submission
+from agent_service.domain.request import DEFAULT_QUEUE, MAX_STEPS, STEP_NAME, Callback, Step, Submission
 
 #: Names of queues.
 QUEUE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -25,18 +26,26 @@ LOWEST_PRIORITY = 9
 
 _STEP_FIELDS = ("name", "service", "input", "after", "queue")
 _SHORT_FIELDS = ("service", "input", "queue")
-_COMMON_FIELDS = ("variables", "metadata", "priority", "deadline_seconds")
+_COMMON_FIELDS = ("variables", "metadata", "priority", "deadline_seconds", "callback")
+_CALLBACK_FIELDS = ("url",)
 _SHOWN_CHARACTERS = 80
 _LONGEST_NUMBER = 10**15
 
 
-def parse_submission(body: object, *, services: Collection[str], max_deadline: timedelta) -> Submission:
+def parse_submission(
+    body: object,
+    *,
+    services: Collection[str],
+    max_deadline: timedelta,
+    callbacks: CallbackRules = NO_CALLBACKS,
+) -> Submission:
     """
     Check decoded JSON and make a Submission of it; `deadline` is None where the body names none.
 
     Raises InvalidSubmission with all problems, MAX_PROBLEMS at most.
     """
-    parser = _Parser(services=services, max_deadline=max_deadline)
+    known = [service for service in services if service != CALLBACK_SERVICE]
+    parser = _Parser(services=known, max_deadline=max_deadline, callbacks=callbacks)
     if not isinstance(body, Mapping):
         parser.add("", f"must be an object with {_quoted(('steps',))}, not {_kind(body)}")
         raise InvalidSubmission(parser.problems)
@@ -66,6 +75,8 @@ def submission_to_json(submission: Submission) -> JsonObject:
     }
     if submission.deadline is not None:
         full["deadline_seconds"] = submission.deadline.total_seconds()
+    if submission.callback is not None:
+        full["callback"] = {"url": submission.callback.url}
     return full
 
 
@@ -81,6 +92,7 @@ class _Parser:
 
     services: Collection[str]
     max_deadline: timedelta
+    callbacks: CallbackRules
     problems: list[FieldProblem] = field(default_factory=list)
     #: False once names or `after` cannot be read: then nothing is said about the graph that may be untrue.
     graph_readable: bool = True
@@ -96,6 +108,7 @@ class _Parser:
         metadata = self._object(body, "metadata")
         priority = self._priority(body.get("priority", 0))
         deadline = self._deadline(body["deadline_seconds"]) if "deadline_seconds" in body else None
+        callback = self._callback(body["callback"]) if "callback" in body else None
         if self.graph_readable:
             graph_problems = check_graph(steps, pointers)
             for problem in graph_problems:
@@ -109,6 +122,7 @@ class _Parser:
             metadata=metadata or {},
             priority=priority,
             deadline=deadline,
+            callback=callback,
         )
 
     def _steps(self, body: Mapping[object, object]) -> tuple[list[str], list[Step]]:
@@ -211,6 +225,20 @@ class _Parser:
         detail = f"must be a number of seconds above 0 and up to {longest:g}, not {_shown(value)}"
         self.add("/deadline_seconds", detail)
         return None
+
+    def _callback(self, value: object) -> Callback | None:
+        if not isinstance(value, Mapping):
+            self.add("/callback", f'must be an object with "url", not {_kind(value)}')
+            return None
+        self._unknown_fields(value, "/callback", _CALLBACK_FIELDS)
+        url = value.get("url")
+        if not isinstance(url, str):
+            self.add("/callback", 'needs "url", the address that is told when the request has ended')
+            return None
+        problem = self.callbacks.problem(url)
+        if problem is not None:
+            self.add("/callback/url", f"the address {problem}")
+        return Callback(url=url)
 
     def _object(self, body: Mapping[object, object], name: str) -> JsonObject | None:
         """The object of that name, empty if left out, None if it is wrong."""

@@ -9,6 +9,7 @@ from agent_service.domain.errors import (
     AgentServiceError,
     BaseServiceError,
     BaseServiceUnavailable,
+    DestinationUnavailable,
     TemplateError,
     UnstorableValue,
 )
@@ -48,7 +49,9 @@ def after_error(
     """
     described = describe(error)
     if isinstance(error, BaseServiceUnavailable) and error.retry_after is not None:
-        until = at + hold_for(error.retry_after)
+        # Where nobody else waits for it, it may be as long as the one who asked for it likes.
+        alone = isinstance(error, DestinationUnavailable)
+        until = at + (error.retry_after if alone else hold_for(error.retry_after))
         wait = Wait(until=until if wait is None else max(wait.until, until), refund=True)
     refund = wait is not None and wait.refund
     if not described.retryable or (not refund and context.tries >= context.max_attempts):

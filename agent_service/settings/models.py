@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from agent_service.settings.callback import CallbackSettings
 from agent_service.settings.sections import (
     ApiSettings,
     LimitSettings,
@@ -110,6 +111,7 @@ class Settings(Section):
             read_by=DEV,
         ),
     ] = Path(".agent-service")
+    callback: CallbackSettings = CallbackSettings()
     log: LogSettings = LogSettings()
     smtp: SmtpSettings = SmtpSettings()
 

@@ -1,11 +1,16 @@
 """The types of settings that need a check of their own; a ValueError without words means "see must_be"."""
 
 import re
+from collections.abc import Sequence
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from agent_service.domain.callback import is_host_name
+from agent_service.domain.webhook_signature import read_secrets
 
 SECOND = timedelta(seconds=1)
 DAY = timedelta(days=1)
@@ -72,6 +77,30 @@ def check_database_name(value: str) -> str:
     return value
 
 
+def check_webhook_secrets(value: SecretStr) -> SecretStr:
+    """The secrets as they are written."""
+    read_secrets(value.get_secret_value())
+    return value
+
+
+def parse_allowed_hosts(value: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of hosts in lower case, separated by commas; `*.` stands for all names below one."""
+    hosts = tuple(dict.fromkeys(item.lower() for item in _list_items(value)))
+    if not all(is_host_name(host.removeprefix("*.")) for host in hosts):
+        raise ValueError
+    return hosts
+
+
+def parse_networks(value: str | Sequence[str]) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Networks, or single addresses, separated by commas."""
+    return tuple(ip_network(item) for item in _list_items(value))
+
+
+def _list_items(value: str | Sequence[object]) -> Sequence[str]:
+    items = value.split(",") if isinstance(value, str) else map(str, value)
+    return [item.strip() for item in items if item.strip()]
+
+
 def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
@@ -83,6 +112,7 @@ def _lower(value: object) -> object:
 HttpAddress: TypeAlias = Annotated[str, AfterValidator(check_http_address)]
 MongoUri: TypeAlias = Annotated[SecretStr, AfterValidator(check_mongodb_uri)]
 BearerToken: TypeAlias = Annotated[SecretStr, AfterValidator(check_header_value)]
+WebhookSecrets: TypeAlias = Annotated[SecretStr, AfterValidator(check_webhook_secrets)]
 HostName: TypeAlias = Annotated[str, Field(pattern=r"^[^\s/@]+$")]
 DatabaseName: TypeAlias = Annotated[str, AfterValidator(check_database_name)]
 UPPER_CASE = BeforeValidator(_upper)

@@ -1,5 +1,6 @@
 """Collections: what is stored, by what is done with it; one attribute for each."""
 
+from agent_service.store.callbacks import CallbackCollection
 from agent_service.store.cancellation import CancellationCollection
 from agent_service.store.chunks import ChunkCollection
 from agent_service.store.claims import ClaimCollection
@@ -33,6 +34,7 @@ class Collections:
         self.outcomes = OutcomeCollection(database)
         self.settlement = SettlementCollection(database)
         self.cancellation = CancellationCollection(database)
+        self.callbacks = CallbackCollection(database)
         self.leftovers = LeftoverCollection(database)
         self.schedule = ScheduleCollection(database)
         self.chunks = ChunkCollection(database)

@@ -15,7 +15,7 @@ from agent_service.domain.context import (
     Lease,
 )
 from agent_service.domain.json_value import JsonObject, JsonValue
-from agent_service.domain.request import Caller, Request, RequestStatus, Step, Submission
+from agent_service.domain.request import Callback, Caller, Request, RequestStatus, Step, Submission
 from agent_service.store.driver import Document
 
 #: The version of the documents' shape, on every document, so that a later version can migrate.
@@ -58,7 +58,7 @@ def context_document(context: Context) -> Document:
         "released_at": context.released_at,
         "started_at": None,
         "finished_at": context.finished_at,
-        "expires_at": None,
+        "expires_at": context.expires_at,
     }
 
 
@@ -70,7 +70,7 @@ def context_of(document: Mapping[str, Any]) -> Context:
         step=document["step"],
         service=document["service"],
         queue=document["queue"],
-        caller=_caller_of(document),
+        caller=caller_of(document),
         status=ContextStatus(document["status"]),
         priority=document["priority"],
         rank=document["rank"],
@@ -211,6 +211,8 @@ def request_document(request: Request) -> Document:
     # Left out rather than null: the unique index holds only what is there.
     if request.idempotency_key is not None:
         document["idempotency_key"] = request.idempotency_key
+    if submission.callback is not None:
+        document["callback"] = {"url": submission.callback.url}
     return document
 
 
@@ -229,13 +231,14 @@ def request_of(document: Mapping[str, Any]) -> Request:
     )
     return Request(
         id=document["_id"],
-        caller=_caller_of(document),
+        caller=caller_of(document),
         submission=Submission(
             steps=steps,
             variables=json_object_of(document.get("variables")),
             metadata=json_object_of(document.get("metadata")),
             priority=document["priority"],
             deadline=document["deadline_at"] - document["created_at"],
+            callback=_callback_of(document.get("callback")),
         ),
         status=RequestStatus(document["status"]),
         planned=document["planned"],
@@ -260,7 +263,8 @@ def _caller_fields(caller: Caller) -> Document:
     }
 
 
-def _caller_of(document: Mapping[str, Any]) -> Caller:
+def caller_of(document: Mapping[str, Any]) -> Caller:
+    """On whose behalf a request or context is, as its document says."""
     trace = document.get("trace") or {}
     return Caller(
         organization_id=document["organization_id"],
@@ -268,6 +272,10 @@ def _caller_of(document: Mapping[str, Any]) -> Caller:
         correlation_id=document.get("correlation_id"),
         traceparent=trace.get("traceparent"),
     )
+
+
+def _callback_of(document: Mapping[str, Any] | None) -> Callback | None:
+    return None if document is None else Callback(url=document["url"])
 
 
 def _lease_of(document: Mapping[str, Any] | None) -> Lease | None:

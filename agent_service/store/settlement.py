@@ -105,10 +105,15 @@ class SettlementCollection:
             await bulk_write(self._contexts, updates, session=session)
 
     async def write_statuses(
-        self, statuses: Mapping[str, RequestStatus], *, at: datetime, expires_at: datetime
+        self,
+        statuses: Mapping[str, RequestStatus],
+        *,
+        at: datetime,
+        expires_at: datetime,
+        session: Session | None = None,
     ) -> None:
         """
-        End requests, or say that they run, unless they have ended.
+        End requests, or say that they run, unless they have ended; what is read in `session` is not older.
 
         Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
@@ -123,7 +128,7 @@ class SettlementCollection:
                 UpdateMany({"_id": {"$in": ids}, "status": {"$in": open_statuses}}, {"$set": fields})
             )
         with writing():
-            await bulk_write(self._requests, updates)
+            await bulk_write(self._requests, updates, session=session)
 
     async def let_expire(self, request_ids: Sequence[str], *, requests_expire_at: datetime) -> None:
         """
@@ -207,7 +212,7 @@ class SettlementView:
         with reading():
             found = self._requests.find(
                 {"_id": {"$in": list(request_ids)}},
-                {"steps.name": 1, "steps.after": 1, "steps.service": 1, "status": 1},
+                {"steps.name": 1, "steps.after": 1, "steps.service": 1, "status": 1, "callback": 1},
                 session=self.session,
             )
             return [_plan(document) async for document in found]
@@ -266,4 +271,9 @@ def _plan(document: Document) -> RequestPlan:
         Step(name=step["name"], service=step["service"], input=None, after=tuple(step["after"]))
         for step in document["steps"]
     )
-    return RequestPlan(id=document["_id"], steps=steps, status=RequestStatus(document["status"]))
+    return RequestPlan(
+        id=document["_id"],
+        steps=steps,
+        status=RequestStatus(document["status"]),
+        callback=bool(document.get("callback")),
+    )

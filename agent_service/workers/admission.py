@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from agent_service.domain.call_result import CallResult, result_of
-from agent_service.domain.errors import BaseServiceUnavailable
+from agent_service.domain.errors import BaseServiceUnavailable, DestinationUnavailable
 from agent_service.domain.service_state import given_back, opened, ramping
 from agent_service.domain.verdict import Wait, describe
 from agent_service.workers.probe import Probe
@@ -51,6 +51,9 @@ class Admission:
         Never raises because of MongoDB.
         """
         if self._reported:
+            return None
+        if isinstance(error, DestinationUnavailable):
+            self._report(CallResult.NOTHING)
             return None
         if isinstance(error, BaseServiceUnavailable) and error.retry_after is not None:
             until = await self._gate.hold(error)

@@ -81,7 +81,7 @@ class ClientWorker:
             shutdown_grace=shutdown_grace,
             retention=retention,
         )
-        self._settings: WorkerSettings = resolve(self._service, arguments)
+        self._settings = self._resolve(arguments)
         self.id = str(uuid.uuid4())
         self._store = store
         self._queues = tuple(queues)
@@ -230,6 +230,10 @@ class ClientWorker:
             backoff=self._backoff,
             admission=admission,
         )
+
+    def _resolve(self, arguments: WorkerArguments) -> WorkerSettings:
+        """How it works: the arguments, and what was left out from the environment."""
+        return resolve(self._service, arguments)
 
     def _new_handler(self) -> Handler:
         """`handle`, in threads where it is a plain function."""

@@ -57,7 +57,7 @@ def test_the_health_check_of_a_role_that_does_not_run_fails(container: str, tmp_
     assert "No module named" not in result.stderr
 
 
-@pytest.mark.parametrize("container", ["api", "worker-generative"])
+@pytest.mark.parametrize("container", ["api", "worker-generative", "worker-callback"])
 def test_a_role_becomes_healthy_and_stops_cleanly_on_the_images_stop_signal(
     container: str, mongodb_uri: str, tmp_path: Path
 ) -> None:

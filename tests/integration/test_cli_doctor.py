@@ -14,8 +14,10 @@ from agent_service.keys.key_file import KeyFile
 from agent_service.settings import Settings, load_settings
 from agent_service.store import Store
 from agent_service.store.server_facts import ServerFacts
+from agent_service.store.workers import SignOfLife
 from tests.support.api_keys import a_key, revoked_key
 from tests.support.commands import run_module
+from tests.support.contexts import a_context
 
 FACTS = ServerFacts(
     version=(8, 0, 4),
@@ -73,6 +75,51 @@ async def test_a_base_service_that_nobody_serves_is_a_problem_and_one_that_liste
     assert "analysis at 127.0.0.1:9 cannot be reached" in problem.text
     assert "ANALYSIS_BASE_URL" in (problem.remedy or "")
     assert "secret" not in problem.text
+
+
+async def test_callbacks_that_wait_and_that_nobody_delivers_are_a_problem(
+    store: Store, mongodb_uri: str, database_name: str, tmp_path: object
+) -> None:
+    wanted = settings(
+        mongodb_uri,
+        database_name,
+        tmp_path,
+        CALLBACK_ALLOWED_HOSTS="hooks.example.org",
+        CALLBACK_SECRET="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    )
+    await store.contexts.insert([a_context(service="callback")])
+    (problem,) = await problems_of(wanted)
+    assert "1 callbacks wait, and no worker delivers them" in problem.text
+    assert "agent-service worker callback" in (problem.remedy or "")
+    now = store.clock.now()
+    sign = SignOfLife(
+        id="w",
+        service="callback",
+        queues=("default",),
+        host="h",
+        pid=1,
+        concurrency=1,
+        running=0,
+        started_at=now,
+        seen_at=now,
+    )
+    await store.workers.report(sign)
+    assert await problems_of(wanted) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({}, "callbacks are off here"),
+        ({"CALLBACK_ALLOWED_HOSTS": "a.example"}, "CALLBACK_SECRET is not set"),
+    ],
+)
+async def test_whether_callbacks_are_on_is_told(
+    store: Store, mongodb_uri: str, database_name: str, tmp_path: object, values: dict[str, str], said: str
+) -> None:
+    wanted = settings(mongodb_uri, database_name, tmp_path, **values)
+    found = [finding async for finding in examine(wanted, fix=False)]
+    assert [finding.remedy for finding in found if said in finding.text] == [None]
 
 
 def test_a_mongodb_that_does_not_answer_is_one_problem_without_its_password(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ READS: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "contexts.of_request": lambda s: s.contexts.of_request("r"),
     "contexts.progress": lambda s: s.contexts.progress(["r.draft"]),
     "contexts.outputs": lambda s: s.contexts.outputs("r", ["draft"]),
+    "callbacks.ended": lambda s: s.callbacks.ended(["r"]),
     "chunks.read": lambda s: s.chunks.read("r.draft", 1, after=0),
     "workers.seen_since": lambda s: s.workers.seen_since(NOW),
     "statistics.queues": lambda s: s.statistics.queues(),

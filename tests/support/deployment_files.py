@@ -10,7 +10,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 
 #: The containers that run this project's image.
-OWN_CONTAINERS = ("api", "worker-generative", "worker-analysis", "worker-communication")
+OWN_CONTAINERS = ("api", "worker-generative", "worker-analysis", "worker-communication", "worker-callback")
 
 
 def read_dockerfile() -> list[tuple[str, str]]:

@@ -112,6 +112,8 @@ def values_of(container: str, mongodb_uri: str, *, database: str, folder: Path) 
     values = {
         **{name: value for name, value in written.items() if not name.endswith("_BASE_URL")},
         "GENERATION_BASE_URL": NO_SERVICE,
+        "CALLBACK_ALLOWED_HOSTS": "hooks.example.org",
+        "CALLBACK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         "MONGODB_URI": mongodb_uri,
         "MONGODB_DATABASE": database,
     }

@@ -7,6 +7,7 @@ from openapi_spec_validator import validate
 
 from agent_service.api.openapi_gaps import find_gaps
 from agent_service.api.submission_schema import SUBMISSION_EXAMPLE, SUBMISSION_SCHEMA
+from agent_service.domain.callback import CallbackRules
 from agent_service.domain.errors import InvalidSubmission
 from agent_service.domain.submission import parse_submission
 from tests.support.api import SERVICES, SUBMISSION, calling, make_app, memory_store
@@ -68,6 +69,9 @@ async def test_answers_are_as_the_document_says() -> None:
         ({"service": "analysis", "input": 1, "priority": 10}, False),
         ({"service": "analysis", "input": 1, "deadline_seconds": 0}, False),
         ({"service": "analysis", "input": 1, "after": []}, False),
+        ({"service": "analysis", "input": 1, "callback": {"url": "https://hooks.example.org/"}}, True),
+        ({"service": "analysis", "input": 1, "callback": "https://hooks.example.org/"}, False),
+        ({"service": "analysis", "input": 1, "callback": {"url": "https://a.b/", "more": 1}}, False),
         ({"service": "analysis", "input": 1, "surprise": 1}, False),
         ([], False),
     ],
@@ -75,7 +79,8 @@ async def test_answers_are_as_the_document_says() -> None:
 def test_the_schema_of_a_submission_agrees_with_what_is_taken(body: object, allowed: bool) -> None:
     assert Draft202012Validator(SUBMISSION_SCHEMA).is_valid(body) is allowed
     try:
-        parse_submission(body, services=SERVICES, max_deadline=timedelta(days=1))
+        callbacks = CallbackRules(allowed_hosts=("hooks.example.org",))
+        parse_submission(body, services=SERVICES, max_deadline=timedelta(days=1), callbacks=callbacks)
         taken = True
     except InvalidSubmission:
         taken = False

@@ -12,8 +12,12 @@ from agent_service.base_services.openai_input import PARAMETERS
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = " ".join((ROOT / "docs" / "base-services.md").read_text(encoding="utf-8").split())
+#: Callbacks are told of in docs/callbacks.md.
+_OF_CALLBACKS = ("callback_client", "public_resolver")
 SOURCES = "".join(
-    path.read_text(encoding="utf-8") for path in (ROOT / "agent_service" / "base_services").glob("*.py")
+    path.read_text(encoding="utf-8")
+    for path in (ROOT / "agent_service" / "base_services").glob("*.py")
+    if path.stem not in _OF_CALLBACKS
 )
 
 

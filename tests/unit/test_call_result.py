@@ -8,6 +8,7 @@ from agent_service.domain.call_result import CallResult, result_of
 from agent_service.domain.errors import (
     BaseServiceRejected,
     BaseServiceUnavailable,
+    DestinationUnavailable,
     StoreUnavailable,
     TemplateError,
     UnstorableValue,
@@ -34,6 +35,7 @@ def unavailable(code: str, *, answered: bool = False, seconds: int | None = None
         (unavailable("rate_limited", answered=True, seconds=0), CallResult.NOTHING),
         (unavailable("server_error", answered=True, seconds=9), CallResult.NOTHING),
         (unavailable("handler_error"), CallResult.NOTHING),
+        (DestinationUnavailable("timeout", "one of many"), CallResult.NOTHING),
         (ValueError("a bug"), CallResult.NOTHING),
         (TemplateError("no such value"), CallResult.NOTHING),
         (StoreUnavailable("away"), CallResult.NOTHING),

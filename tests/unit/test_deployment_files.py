@@ -182,12 +182,15 @@ def test_a_worker_gets_its_key_as_a_file_that_the_settings_read() -> None:
     compose = read_compose()
     known = {row.name for row in describe(load({}))}
     for container in OWN_CONTAINERS:
-        assert [name for name in container_environment(container) if name.endswith("_API_KEY")] == []
+        assert [
+            name for name in container_environment(container) if name.endswith(("_API_KEY", "_SECRET"))
+        ] == []
     mounted = {
         name for container in OWN_CONTAINERS for name in compose["services"][container].get("secrets", [])
     }
     assert mounted == set(compose["secrets"])
-    assert mounted == {"generation_api_key", "analysis_api_key", "communication_api_key"}
+    keys = {"generation_api_key", "analysis_api_key", "communication_api_key"}
+    assert mounted == {*keys, "callback_secret"}
     assert {name.upper() for name in mounted} <= known
 
 
@@ -206,6 +209,13 @@ def test_both_stages_are_of_one_base_and_certificates_are_in_the_last() -> None:
     last = max(index for index, (name, _) in enumerate(instructions) if name == "FROM")
     installed = [text for name, text in instructions[last:] if name == "RUN"]
     assert any("ca-certificates" in text and "tini" in text for text in installed)
+
+
+def test_callbacks_are_delivered_by_a_container_of_their_own_that_is_asked_for() -> None:
+    container = read_compose()["services"]["worker-callback"]
+    assert (container["command"], container["profiles"]) == (["worker", "callback"], ["callbacks"])
+    assert container["secrets"] == ["callback_secret"]
+    assert "CALLBACK_ALLOWED_HOSTS" in container_environment("api")
 
 
 def commands() -> list[list[str]]:

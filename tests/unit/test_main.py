@@ -79,6 +79,12 @@ async def test_a_worker_that_cannot_work_refuses_to_start_and_names_the_variable
         await main.worker(settings, service)
 
 
+async def test_dev_with_callbacks_and_nothing_to_sign_them_with_refuses_to_start() -> None:
+    environ = {"API_PORT": "0", "CALLBACK_ALLOWED_HOSTS": "hooks.example.org"}
+    with pytest.raises(ConfigurationError, match="CALLBACK_SECRET is not set"):
+        await main.dev(load_settings(environ, env_file=None, secrets_folder=None))
+
+
 def test_a_role_that_ends_by_itself_has_the_exit_code_0() -> None:
     async def role() -> None:
         pass

@@ -8,6 +8,7 @@ from agent_service.domain.errors import (
     BaseServiceRejected,
     BaseServiceUnavailable,
     ConfigurationError,
+    DestinationUnavailable,
     TemplateError,
     UnstorableValue,
 )
@@ -175,3 +176,19 @@ def test_a_deadline_that_has_passed_is_a_failure_of_its_own() -> None:
         "deadline_exceeded",
         1,
     )
+
+
+@pytest.mark.parametrize("asked", [timedelta(seconds=1), timedelta(hours=4)])
+def test_the_pause_of_one_destination_is_as_long_as_it_asks_and_costs_no_try(asked: timedelta) -> None:
+    transition = verdict_of(DestinationUnavailable("callback_refused", "no", retry_after=asked), tries=3)
+    assert (transition.status, transition.refund) == (ContextStatus.SCHEDULED, True)
+    # As for others that wait for the same moment, a little later.
+    assert transition.run_at == NOW + asked + POLICY.base / 2
+
+
+def test_a_destination_that_asks_for_more_time_than_there_is_fails_now() -> None:
+    error = DestinationUnavailable(
+        "callback_refused", "the receiver answered 429", retry_after=timedelta(hours=4)
+    )
+    transition = verdict_of(error, deadline=timedelta(hours=4))
+    assert (transition.status, code_of(transition)) == (ContextStatus.FAILED, "deadline_exceeded")

@@ -1,0 +1,152 @@
+"""Callback: telling a client, at an address that it named, that its request has ended."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from urllib.parse import SplitResult, urlsplit
+
+from agent_service.domain.context import Context, ContextStatus
+from agent_service.domain.request import DEFAULT_QUEUE, Callback, Caller, RequestStatus
+
+#: The internal service whose contexts are deliveries; no step can name it.
+CALLBACK_SERVICE = "callback"
+#: How long after the end of a request its callback is tried.
+CALLBACK_LIFE = timedelta(hours=24)
+#: More tries than fit into that time: it is the time that ends them.
+CALLBACK_TRIES = 100
+LONGEST_CALLBACK_URL = 2_048
+
+#: What a URI may consist of (RFC 3986), and so no brace, which would begin a template.
+_URI = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
+#: A name of two labels or more; the last one is no number, so an address is none.
+_HOST = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+(?![0-9]+$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_LONGEST_HOST = 253
+#: Ports below this belong to other protocols; those of HTTP are meant anyway.
+_LOWEST_PORT = 1_024
+_OWN_PORTS = {"https": 443, "http": 80}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackRules:
+    """
+    Which addresses callbacks may go to; none as long as no host is allowed.
+
+    A host is a name (`hooks.example.org`), or stands for all names below one (`*.example.org`).
+    """
+
+    allowed_hosts: tuple[str, ...] = ()
+    allow_http: bool = False
+
+    def problem(self, url: str) -> str | None:
+        """What must be otherwise for a callback to go there; None if it may. Completes "the address …"."""
+        if not self.allowed_hosts:
+            return (
+                "cannot be used: callbacks are off here, because no host is allowed (CALLBACK_ALLOWED_HOSTS)"
+            )
+        if len(url) > LONGEST_CALLBACK_URL:
+            return f"must have at most {LONGEST_CALLBACK_URL} characters"
+        parts = _split(url)
+        if parts is None:
+            return "must be an address such as https://hooks.example.org/ended"
+        return self._form_problem(parts) or self._host_problem((parts.hostname or "").lower())
+
+    def _form_problem(self, parts: SplitResult) -> str | None:
+        if parts.scheme != "https" and not (self.allow_http and parts.scheme == "http"):
+            return "must begin with https://"
+        if "@" in parts.netloc:
+            return "must not have a user or password; callbacks are signed instead"
+        if parts.fragment:
+            return "must not have a fragment (#…), which is never sent"
+        port = parts.port
+        if port is not None and port < _LOWEST_PORT and port != _OWN_PORTS[parts.scheme]:
+            return f"must have port {_OWN_PORTS[parts.scheme]}, or one from {_LOWEST_PORT} on"
+        return None
+
+    def _host_problem(self, host: str) -> str | None:
+        if not is_host_name(host):
+            return "must name a host such as hooks.example.org, not an address"
+        if any(_matches(host, allowed) for allowed in self.allowed_hosts):
+            return None
+        return f"must name a host that is allowed here; {host} is not (CALLBACK_ALLOWED_HOSTS)"
+
+
+#: What applies where nothing is configured.
+NO_CALLBACKS = CallbackRules()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedRequest:
+    """A request that has ended and whose client wants to be told."""
+
+    id: str
+    caller: Caller
+    callback: Callback
+    status: RequestStatus
+    finished_at: datetime
+
+
+def is_host_name(text: str) -> bool:
+    """Whether this is the name of a host in lower case, of two labels or more, and no address."""
+    return len(text) <= _LONGEST_HOST and _HOST.fullmatch(text) is not None
+
+
+def host_of(url: str) -> str:
+    """The host of an address that the rules let pass."""
+    return (urlsplit(url).hostname or "").lower()
+
+
+def callback_id(request_id: str) -> str:
+    """The id of the one callback of a request, outside of the range of the ids of its steps' contexts."""
+    return f"{request_id}:{CALLBACK_SERVICE}"
+
+
+def is_callback(context_id: str) -> bool:
+    """Whether a context delivers a callback, and is no step of its request."""
+    return context_id.endswith(f":{CALLBACK_SERVICE}")
+
+
+def callback_context(ended: EndedRequest, *, at: datetime, expires_at: datetime) -> Context:
+    """
+    The context that delivers the callback of a request, claimable at once.
+
+    It expires at a time that is known from the beginning, long after its last try.
+    """
+    context_id = callback_id(ended.id)
+    return Context(
+        id=context_id,
+        request_id=ended.id,
+        step=CALLBACK_SERVICE,
+        service=CALLBACK_SERVICE,
+        queue=DEFAULT_QUEUE,
+        caller=ended.caller,
+        status=ContextStatus.PENDING,
+        priority=0,
+        rank=int(at.timestamp() * 1_000_000),
+        run_at=at,
+        waiting_on=(),
+        input={
+            "url": ended.callback.url,
+            "status": ended.status.value,
+            "timestamp": ended.finished_at.isoformat(),
+        },
+        idempotency_key=context_id,
+        max_attempts=CALLBACK_TRIES,
+        created_at=at,
+        deadline_at=at + CALLBACK_LIFE,
+        released_at=at,
+        expires_at=expires_at,
+    )
+
+
+def _split(url: str) -> SplitResult | None:
+    """The parts of a whole address; None for what is none."""
+    try:
+        parts = urlsplit(url) if _URI.fullmatch(url) else None
+        usable = parts is not None and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return None
+    return parts if usable else None
+
+
+def _matches(host: str, allowed: str) -> bool:
+    return host.endswith(allowed[1:]) if allowed.startswith("*.") else host == allowed

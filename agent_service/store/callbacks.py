@@ -1,0 +1,53 @@
+"""Callbacks: what is read of requests that have ended and whose clients want to be told."""
+
+from collections.abc import Collection as AnyCollection
+
+from agent_service.domain.callback import EndedRequest
+from agent_service.domain.request import Callback, RequestStatus
+from agent_service.store.documents import caller_of
+from agent_service.store.driver import Database, Document, Session, durable
+from agent_service.store.operations import reading
+
+_PROJECTION = {
+    "organization_id": 1,
+    "user_id": 1,
+    "correlation_id": 1,
+    "trace": 1,
+    "callback": 1,
+    "status": 1,
+    "finished_at": 1,
+}
+
+
+class CallbackCollection:
+    """The collection `requests`, as far as callbacks need it."""
+
+    def __init__(self, database: Database) -> None:
+        self._committed = durable(database, "requests", read="majority")
+
+    async def ended(
+        self, request_ids: AnyCollection[str], *, session: Session | None = None
+    ) -> list[EndedRequest]:
+        """
+        Those of these requests that have ended and that name a callback.
+
+        In the session in which they were ended nothing is read that is older. Raises `StoreUnavailable`.
+        """
+        with reading():
+            found = self._committed.find({"_id": {"$in": list(request_ids)}}, _PROJECTION, session=session)
+            documents = [document async for document in found]
+        return [_ended(document) for document in documents if _wants_callback(document)]
+
+
+def _wants_callback(document: Document) -> bool:
+    return bool(document.get("callback")) and document["finished_at"] is not None
+
+
+def _ended(document: Document) -> EndedRequest:
+    return EndedRequest(
+        id=document["_id"],
+        caller=caller_of(document),
+        callback=Callback(url=document["callback"]["url"]),
+        status=RequestStatus(document["status"]),
+        finished_at=document["finished_at"],
+    )
