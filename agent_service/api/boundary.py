@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent_service.api.problems import SCOPE_KEY, Problem, problem_response
+from agent_service.api.security_headers import add_security_headers
 
 HEADER = "X-Request-Id"
 #: A caller's id is taken over when it can stand in a log line; otherwise it gets one of ours.
@@ -26,7 +27,8 @@ class Boundary:
     """
     Pure ASGI around the application, so that streams pass through it unbuffered.
 
-    Every answer carries X-Request-Id, and so does every line that is logged meanwhile, as `http_request_id`.
+    Every answer carries X-Request-Id, and so does every line that is logged meanwhile, as `http_request_id`;
+    and every answer has the security headers.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -44,6 +46,7 @@ class Boundary:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
+                add_security_headers(message)
                 MutableHeaders(scope=message)[HEADER] = http_request_id
             await send(message)
 
