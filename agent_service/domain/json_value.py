@@ -10,6 +10,9 @@ JsonObject: TypeAlias = Mapping[str, JsonValue]
 
 #: Levels of nesting that are accepted; MongoDB itself refuses documents above 180.
 MAX_DEPTH = 100
+#: Members of one object, members of one list, and values of all kinds in one value together. A body of a few
+#: bytes for each could otherwise be made of so many that handling them costs far more than sending them.
+MAX_KEYS, MAX_ITEMS, MAX_VALUES = 10_000, 100_000, 250_000
 #: The integers that BSON can hold.
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
 
@@ -29,11 +32,19 @@ def find_unstorable(value: object, pointer: str = "") -> Iterator[FieldProblem]:
     if _is_storable(value):
         return
     stack: list[tuple[object, str, int]] = [(value, pointer, 1)]
+    values = 1
     while stack:
         item, where, depth = stack.pop()
-        if depth > MAX_DEPTH and isinstance(item, Mapping | list | tuple):
-            yield FieldProblem(pointer=where, detail=f"nested deeper than {MAX_DEPTH} levels")
-        elif isinstance(item, Mapping):
+        if isinstance(item, Mapping | list | tuple):
+            detail = _container_problem(item, depth)
+            values += len(item)
+            if detail is not None:
+                yield FieldProblem(pointer=where, detail=detail)
+                continue
+            if values > MAX_VALUES:
+                yield FieldProblem(pointer=pointer, detail=f"must hold at most {MAX_VALUES} values in all")
+                return
+        if isinstance(item, Mapping):
             children = []
             for key, child in item.items():
                 problem = _key_problem(key)
@@ -52,22 +63,39 @@ def find_unstorable(value: object, pointer: str = "") -> Iterator[FieldProblem]:
 
 def _is_storable(value: object) -> bool:
     stack: list[tuple[object, int]] = [(value, 1)]
+    values = 1
     while stack:
         item, depth = stack.pop()
         if isinstance(item, str):
             if not _is_unicode(item):
                 return False
         elif isinstance(item, dict | Mapping):
-            if depth > MAX_DEPTH or any(_key_problem(key) is not None for key in item):
+            values += len(item)
+            if (
+                depth > MAX_DEPTH
+                or len(item) > MAX_KEYS
+                or any(_key_problem(key) is not None for key in item)
+            ):
                 return False
             stack.extend([(child, depth + 1) for child in item.values()])
         elif isinstance(item, list | tuple):
-            if depth > MAX_DEPTH:
+            values += len(item)
+            if depth > MAX_DEPTH or len(item) > MAX_ITEMS or values > MAX_VALUES:
                 return False
             stack.extend([(child, depth + 1) for child in item])
         elif _scalar_problem(item) is not None:
             return False
-    return True
+    return values <= MAX_VALUES
+
+
+def _container_problem(
+    item: Mapping[object, object] | list[object] | tuple[object, ...], depth: int
+) -> str | None:
+    if depth > MAX_DEPTH:
+        return f"nested deeper than {MAX_DEPTH} levels"
+    if isinstance(item, Mapping):
+        return f"must have at most {MAX_KEYS} names, not {len(item)}" if len(item) > MAX_KEYS else None
+    return f"must have at most {MAX_ITEMS} members, not {len(item)}" if len(item) > MAX_ITEMS else None
 
 
 def _key_problem(key: object) -> str | None:
