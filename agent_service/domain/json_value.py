@@ -35,30 +35,27 @@ def find_unstorable(value: object, pointer: str = "") -> Iterator[FieldProblem]:
     values = 1
     while stack:
         item, where, depth = stack.pop()
-        if isinstance(item, Mapping | list | tuple):
-            detail = _container_problem(item, depth)
-            values += len(item)
-            if detail is not None:
-                yield FieldProblem(pointer=where, detail=detail)
-                continue
-            if values > MAX_VALUES:
-                yield FieldProblem(pointer=pointer, detail=f"must hold at most {MAX_VALUES} values in all")
-                return
+        detail = _problem(item, depth)
+        if detail is not None:
+            yield FieldProblem(pointer=where, detail=detail)
+            continue
+        values += len(item) if isinstance(item, Mapping | list | tuple) else 0
+        if values > MAX_VALUES:
+            yield FieldProblem(pointer=pointer, detail=f"must hold at most {MAX_VALUES} values in all")
+            return
         if isinstance(item, Mapping):
-            children = []
-            for key, child in item.items():
-                problem = _key_problem(key)
-                if problem is not None:
-                    yield FieldProblem(pointer=where, detail=problem)
-                else:
-                    children.append((child, f"{where}/{escape_pointer(key)}", depth + 1))
-            stack.extend(reversed(children))
-        elif isinstance(item, list | tuple):
-            stack.extend((item[i], f"{where}/{i}", depth + 1) for i in range(len(item) - 1, -1, -1))
-        else:
-            detail = _scalar_problem(item)
-            if detail is not None:
-                yield FieldProblem(pointer=where, detail=detail)
+            for problem in filter(None, map(_key_problem, item)):
+                yield FieldProblem(pointer=where, detail=problem)
+        children = [(child, f"{where}/{escape_pointer(key)}", depth + 1) for key, child in _children(item)]
+        stack.extend(reversed(children))
+
+
+def _children(item: object) -> Iterator[tuple[str, object]]:
+    """What is in an object or a list, under what name; nothing under a name that cannot be."""
+    if isinstance(item, Mapping):
+        yield from ((key, child) for key, child in item.items() if _key_problem(key) is None)
+    elif isinstance(item, list | tuple):
+        yield from ((str(index), child) for index, child in enumerate(item))
 
 
 def _is_storable(value: object) -> bool:
@@ -88,9 +85,9 @@ def _is_storable(value: object) -> bool:
     return values <= MAX_VALUES
 
 
-def _container_problem(
-    item: Mapping[object, object] | list[object] | tuple[object, ...], depth: int
-) -> str | None:
+def _problem(item: object, depth: int) -> str | None:
+    if not isinstance(item, Mapping | list | tuple):
+        return _scalar_problem(item)
     if depth > MAX_DEPTH:
         return f"nested deeper than {MAX_DEPTH} levels"
     if isinstance(item, Mapping):
