@@ -35,6 +35,7 @@ from agent_service.store.leftovers import LEFTOVER_KINDS
 from agent_service.store.lookout import EVERY_NEED, Look, Need
 from agent_service.store.paging import Page
 from agent_service.telemetry import fail_point
+from agent_service.telemetry.log_fields import attempt_fields
 
 #: How long whoever wrote an end, or inserted a request, has to finish the job before somebody else does.
 GRACE = timedelta(seconds=5)
@@ -173,8 +174,8 @@ class Rescuer:
         fail_point.reach("reclaim.before")
         if await self._contexts.take_back(context, transition):
             fail_point.reach("reclaim.taken")
-            logger.bind(context_id=context.id, request_id=context.request_id).warning(
-                "attempt {} lost its lease; the context is {}", context.attempt, transition.status
+            logger.bind(**attempt_fields(context)).warning(
+                "an attempt lost its lease; the context is {}", transition.status
             )
             # One that was to be tried again may have ended instead, as its request was stopped.
             taken.append(context.id)

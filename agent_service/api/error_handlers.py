@@ -74,7 +74,7 @@ def install_error_handlers(app: FastAPI) -> None:
         if problem is None:
             raise error
         if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            logger.bind(code=problem.code).warning(
+            logger.bind(code=problem.code, request_id=call.path_params.get("request_id")).warning(
                 "{} {} was not served: {}", call.method, call.url.path, error
             )
         return problem_response(problem, call.scope)
