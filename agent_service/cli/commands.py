@@ -15,6 +15,7 @@ from agent_service import main as composition
 from agent_service.cli.doctor import examine
 from agent_service.cli.exit_codes import ExitCode, exit_code_of
 from agent_service.cli.health import api_health, worker_health
+from agent_service.cli.purge_command import purge
 from agent_service.cli.request_commands import print_document, print_events, requests
 from agent_service.cli.running_service import find_api
 from agent_service.cli.service_commands import services
@@ -36,6 +37,7 @@ config = App(name="config", help="Look at the settings.")
 app.command(requests)
 app.command(services)
 app.command(config)
+app.command(purge)
 
 
 def main() -> NoReturn:

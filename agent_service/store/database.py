@@ -31,6 +31,7 @@ from agent_service.store.leftovers import LeftoverCollection
 from agent_service.store.lookout import Look, Lookout
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
 from agent_service.store.outcomes import OutcomeCollection
+from agent_service.store.purging import PurgingCollection
 from agent_service.store.requests import RequestCollection
 from agent_service.store.roster import Roster
 from agent_service.store.schedule import ScheduleCollection
@@ -81,6 +82,7 @@ class Store:
         self.schedule = ScheduleCollection(self._database)
         self.chunks = ChunkCollection(self._database)
         self.dead_letters = DeadLetterCollection(self._database)
+        self.purging = PurgingCollection(self._database)
         self.workers = WorkerCollection(self._database)
         self.services = ServiceCollection(self._database)
         self.lookout = Lookout(self._database)

@@ -125,6 +125,12 @@ INDEXES = (
     ),
     Index(
         collection="requests",
+        name="listing",
+        keys=("organization_id", "_id"),
+        serves="the requests of one organization, in the order of their submission",
+    ),
+    Index(
+        collection="requests",
         name="expiry",
         keys=("expires_at",),
         expires=True,

@@ -184,6 +184,7 @@ QUERIES = [
         lambda s: s.leftovers.let_expire("events", [ENDED, needle_id("overdue")], NOW),
         ("_id_", 2),
     ),
+    query("an organization's", lambda s: s.purging.requests_of("default", "{", limit=4), ("listing", 4)),
     query("chunks", lambda s: s.chunks.read(ENDED_CONTEXT, 1, after=3), ("_id_", 7)),
 ]
 
