@@ -18,6 +18,8 @@ class ServiceAddress:
         parts = _split(base_url)
         self._parts = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
         self.basic_authorization = _basic_authorization(parts)
+        #: The password in it, as a service gets to see it.
+        self.password = None if parts.password is None else unquote(parts.password)
 
     def url(self, path: str) -> str:
         """The address of `path` (starting with a slash) below the base URL."""

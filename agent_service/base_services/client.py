@@ -1,6 +1,7 @@
 """BaseServiceClient: calls one base service, one HTTP request for one call."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 
 from loguru import logger
@@ -47,8 +48,8 @@ class BaseServiceClient:
         if concurrency < 1 or max_answer_bytes < 1:
             raise ConfigurationError("the concurrency and the answer limit must be at least 1")
         self._address = ServiceAddress(base_url)
-        self._api_key = api_key
         self._authorization = _bearer(api_key) or self._address.basic_authorization
+        self._secrets = _secrets_among(api_key, self._address.password, self._authorization)
         self._protocol = _find_protocol(protocol, model)
         self._max_answer_bytes = max_answer_bytes
         self._owned = http_client is None
@@ -96,7 +97,7 @@ class BaseServiceClient:
             raise self._timed_out(request, answered=exchange.answered)
         outcome = exchange.settled.result()
         if isinstance(outcome, BaseServiceError):
-            _conceal(self._api_key, outcome)
+            _conceal(self._secrets, outcome)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -141,8 +142,32 @@ def _bearer(api_key: str | None) -> str | None:
     return f"Bearer {api_key}"
 
 
-def _conceal(secret: str | None, error: BaseServiceError) -> None:
+def _secrets_among(api_key: str | None, password: str | None, authorization: str | None) -> tuple[str, ...]:
+    """What no message may show: key and password, and what is sent of them, without the word before it."""
+    sent = authorization.partition(" ")[2] if authorization else None
+    return tuple(
+        secret
+        for secret in dict.fromkeys((api_key, password, sent))
+        if secret and len(secret) >= SHORTEST_SECRET
+    )
+
+
+def _conceal(secrets: Sequence[str], error: BaseServiceError) -> None:
     """Some services repeat the key that they refuse; what they say is stored and shown."""
-    if secret is not None and len(secret) >= SHORTEST_SECRET and secret in error.message:
-        error.message = error.message.replace(secret, "***")
-        error.args = (f"{error.code}: {error.message}",)
+    message = error.message
+    for secret in secrets:
+        message = _without_beginning(message.replace(secret, "***"), secret)
+    if message != error.message:
+        error.message = message
+        error.args = (f"{error.code}: {message}",)
+
+
+def _without_beginning(message: str, secret: str) -> str:
+    """A message that was cut may end in the middle of a secret."""
+    kept = message.removesuffix("…")
+    if kept == message:
+        return message
+    for length in range(len(secret) - 1, SHORTEST_SECRET - 1, -1):
+        if kept.endswith(secret[:length]):
+            return f"{kept[:-length]}***…"
+    return message
