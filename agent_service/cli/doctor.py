@@ -3,30 +3,24 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
+from agent_service.cli.doctor_storage import judge_storage
+from agent_service.cli.finding import Finding
 from agent_service.cli.running_service import find_mongodb
 from agent_service.domain.errors import AgentServiceError, StoreError
 from agent_service.local.addresses import find_addresses
 from agent_service.settings import Settings, mask_uri
 from agent_service.store import Store
 from agent_service.store.server_facts import ServerFacts, confirm_majority, read_server_facts
+from agent_service.store.storage_facts import read_storage_facts
 
 #: The oldest MongoDB that is supported.
 OLDEST_VERSION = (6, 0)
 #: Leases are measured by the server's clock, so a difference does no harm; a large one confuses people.
 LARGEST_CLOCK_DIFFERENCE = timedelta(seconds=5)
 _CONNECT_LIMIT = timedelta(seconds=3)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What one look found; `remedy` is what to do about it, and None where all is well."""
-
-    text: str
-    remedy: str | None = None
 
 
 async def examine(settings: Settings, *, fix: bool) -> AsyncIterator[Finding]:
@@ -71,6 +65,8 @@ async def _examine_mongodb(settings: Settings, uri: str, *, fix: bool) -> AsyncI
             remedy="see rs.status(): most members must be up, and the user must be allowed to write",
         )
     async for finding in _examine_indexes(settings, uri, fix=fix):
+        yield finding
+    for finding in await _examine_storage(settings, uri, now=datetime.now(UTC) + facts.clock_ahead):
         yield finding
 
 
@@ -120,6 +116,15 @@ async def _examine_indexes(settings: Settings, uri: str, *, fix: bool) -> AsyncI
             if fix
             else "run `agent-service doctor --fix`",
         )
+
+
+async def _examine_storage(settings: Settings, uri: str, *, now: datetime) -> list[Finding]:
+    mongodb = settings.mongodb
+    try:
+        facts = await read_storage_facts(uri, database=mongodb.database, now=now, driver=mongodb.driver)
+    except StoreError as error:
+        return [Finding(text=f"the collections cannot be measured: {error}", remedy="see the message")]
+    return judge_storage(settings, facts)
 
 
 async def _examine_base_service(name: str, base_url: str) -> Finding:
