@@ -1,6 +1,6 @@
 """JsonValue: what a request may carry, and what of it MongoDB can hold (DESIGN §4 rule 15)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from agent_service.domain.errors import FieldProblem
@@ -17,28 +17,63 @@ MAX_KEYS, MAX_ITEMS, MAX_VALUES = 10_000, 100_000, 250_000
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
 
 
+#: Longer pointers are cut; nobody reads them, and a value may have very many below one very long name.
+LONGEST_POINTER = 1_000
+
+
 def escape_pointer(token: str) -> str:
     """One token of a JSON Pointer, escaped as RFC 6901 section 3 says."""
     return token.replace("~", "~0").replace("/", "~1")
 
 
-def find_unstorable(value: object, pointer: str = "") -> Iterator[FieldProblem]:
-    """
-    Every place in `value` that cannot be stored, in document order.
+def join_pointer(pointer: str, token: str) -> str:
+    """The pointer to what is called `token` in what `pointer` points to, cut if it is long."""
+    if len(pointer) > LONGEST_POINTER:
+        return pointer
+    joined = f"{pointer}/{escape_pointer(token)}"
+    return joined if len(joined) <= LONGEST_POINTER else joined[:LONGEST_POINTER] + "…"
 
-    Walks with a stack of its own, so that a hostile depth ends as a problem and not as RecursionError.
+
+def walk(value: object, pointer: str = "") -> Iterator[tuple[str, object, int]]:
     """
+    Every value inside `value`, itself first, with its pointer and its level (from 1), in document order.
+
+    Of what is too deep the first level is told, and nothing below. The stack is its own and holds nothing but
+    places, so that neither depth nor breadth costs more memory than the value itself.
+    """
+    stack: list[Iterator[tuple[str, object]]] = [iter([(pointer, value)])]
+    while stack:
+        found = next(stack[-1], None)
+        if found is None:
+            stack.pop()
+            continue
+        where, item = found
+        yield where, item, len(stack)
+        if isinstance(item, str) or len(stack) > MAX_DEPTH:
+            continue
+        if isinstance(item, dict | Mapping):
+            stack.append(_members(where, item.items()))
+        elif isinstance(item, list | tuple):
+            stack.append(_members(where, enumerate(item)))
+
+
+def _members(where: str, members: Iterable[tuple[object, object]]) -> Iterator[tuple[str, object]]:
+    return ((join_pointer(where, str(name)), child) for name, child in members)
+
+
+def find_unstorable(value: object, pointer: str = "") -> Iterator[FieldProblem]:
+    """Every place in `value` that cannot be stored, in document order."""
     # Nearly everything can be stored, and then nobody asks for places.
     if _is_storable(value):
         return
-    stack: list[tuple[object, str, int]] = [(value, pointer, 1)]
     values = 1
-    while stack:
-        item, where, depth = stack.pop()
+    for where, item, depth in walk(value, pointer):
+        if not _is_unicode(where):
+            # The object above has told of the name that no pointer can hold.
+            continue
         detail = _problem(item, depth)
         if detail is not None:
             yield FieldProblem(pointer=where, detail=detail)
-            continue
         values += len(item) if isinstance(item, Mapping | list | tuple) else 0
         if values > MAX_VALUES:
             yield FieldProblem(pointer=pointer, detail=f"must hold at most {MAX_VALUES} values in all")
@@ -46,16 +81,6 @@ def find_unstorable(value: object, pointer: str = "") -> Iterator[FieldProblem]:
         if isinstance(item, Mapping):
             for problem in filter(None, map(_key_problem, item)):
                 yield FieldProblem(pointer=where, detail=problem)
-        children = [(child, f"{where}/{escape_pointer(key)}", depth + 1) for key, child in _children(item)]
-        stack.extend(reversed(children))
-
-
-def _children(item: object) -> Iterator[tuple[str, object]]:
-    """What is in an object or a list, under what name; nothing under a name that cannot be."""
-    if isinstance(item, Mapping):
-        yield from ((key, child) for key, child in item.items() if _key_problem(key) is None)
-    elif isinstance(item, list | tuple):
-        yield from ((str(index), child) for index, child in enumerate(item))
 
 
 def _is_storable(value: object) -> bool:

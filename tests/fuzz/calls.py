@@ -103,6 +103,8 @@ CALLS = (
             lambda size: b'"' + b"\\u0000" * (size // 6) + b'"',
             lambda size: b"[" + b"1e5," * (size // 4) + b"0]",
             lambda size: b" " * size,
+            lambda size: b'{"a":1,"a":1,"' + b"k" * (size // 2) + b'":[' + b"0," * (size // 4) + b"0]}",
+            lambda size: b'{"' + b"k" * (size // 2) + b'":[' + b'{"a":1,"a":1},' * (size // 28) + b"0]}",
         ),
     ),
     Target(

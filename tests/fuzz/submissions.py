@@ -100,6 +100,15 @@ SUBMISSIONS = (
             lambda size: {"service": "generation", "input": "{{ vars.a }}" * (size // 12)},
             lambda size: {"service": "generation", "input": ["\ud800"] * (size // 10)},
             lambda size: {f"{n}": n for n in range(size // 10)},
+            # Very many values below one very long name: the place of each could be told.
+            lambda size: {"service": "generation", "input": {"k" * (size // 2): [""] * 99_000}},
+            lambda size: {"service": "generation", "input": {"k" * (size // 2): ["{{"] * 99_000}},
+            lambda size: {"service": "generation", "input": {"k" * (size // 2): [2**64] * 99_000}},
+            lambda size: {
+                "service": "generation",
+                "input": {"k" * (size // 2): ["{{ vars.a }}"] * (size // 28)},
+                "variables": {"a": 1},
+            },
             lambda size: {
                 "steps": [
                     {
@@ -124,6 +133,7 @@ SUBMISSIONS = (
             lambda size: ("{{ a }}" * (size // 7), {"a": 1}),
             lambda size: ("{{ " + "a." * (size // 2) + "a }}", {"a": 1}),
             lambda size: ("{{ a }}" * 1_000, {"a": "x" * (size // 100)}),
+            lambda size: ({"k" * (size // 2): ["{{ a }}"] * (size // 20)}, {"a": 1}),
             lambda size: ("{{ a }}", {"a": _nested(min(size, 8 * MAX_DEPTH))}),
         ),
     ),

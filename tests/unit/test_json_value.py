@@ -1,5 +1,6 @@
 """JsonValue: what MongoDB cannot hold is found, wherever it is."""
 
+import tracemalloc
 from collections.abc import Callable
 from typing import cast
 
@@ -8,12 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_service.domain.json_value import (
+    LONGEST_POINTER,
     MAX_DEPTH,
     MAX_ITEMS,
     MAX_KEYS,
     MAX_VALUES,
     escape_pointer,
     find_unstorable,
+    join_pointer,
+    walk,
 )
 
 storable = st.recursive(
@@ -95,6 +99,37 @@ def test_all_values_together_are_counted_however_they_are_spread() -> None:
     value[-1] = [*cast("list[object]", value[-1]), 0]
     (problem,) = find_unstorable(value, "/input")
     assert (problem.pointer, problem.detail) == ("/input", "must hold at most 250000 values in all")
+
+
+def test_very_many_places_below_a_very_long_name_are_told_one_by_one_and_cut() -> None:
+    value = {"k" * 500_000: ["\ud800"] * 90_000}
+    tracemalloc.start()
+    try:
+        problems = sum(len(problem.pointer) <= LONGEST_POINTER + 1 for problem in find_unstorable(value))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert problems == 90_000
+    assert peak < 10_000_000
+
+
+def test_a_walk_tells_pointers_and_levels_in_document_order_and_ends_below_the_limit() -> None:
+    assert list(walk({"a/b": [1, {"": None}], "c": "x"}, "/input")) == [
+        ("/input", {"a/b": [1, {"": None}], "c": "x"}, 1),
+        ("/input/a~1b", [1, {"": None}], 2),
+        ("/input/a~1b/0", 1, 3),
+        ("/input/a~1b/1", {"": None}, 3),
+        ("/input/a~1b/1/", None, 4),
+        ("/input/c", "x", 2),
+    ]
+    assert max(depth for _, _, depth in walk(nested(50_000, "list"))) == MAX_DEPTH + 1
+
+
+def test_a_pointer_that_is_too_long_is_cut_once() -> None:
+    whole = join_pointer("", "k" * (LONGEST_POINTER - 1))
+    assert len(whole) == LONGEST_POINTER
+    cut = join_pointer(whole, "x")
+    assert cut == join_pointer(cut, "y") == whole + "…"
 
 
 @given(token=st.text())
