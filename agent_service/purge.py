@@ -95,8 +95,8 @@ class Purge:
             async for page in pages:
                 for batch in _batches(page):
                     belonging = await self._store.purging.count_belonging([request.id for request in batch])
-                    is_open = sum(not request.over for request in batch)
-                    total += _holdings({"requests": len(batch), **belonging}, open_requests=is_open)
+                    not_over = sum(not request.over for request in batch)
+                    total += _holdings({"requests": len(batch), **belonging}, open_requests=not_over)
         return total
 
     async def run(self, subject: Subject) -> AsyncGenerator[Purged, None]:
@@ -112,7 +112,7 @@ class Purge:
             left: list[str] = []
             async with aclosing(self._pages(subject, end, after=after)) as pages:
                 async for page in pages:
-                    left += await self._cancel([request for request in page if not request.over])
+                    left += await self._cancel(subject, [request for request in page if not request.over])
                     for batch in _batches([request for request in page if request.over]):
                         ids = [request.id for request in batch]
                         deleted = await self._store.purging.delete(subject.organization_id, ids)
@@ -139,17 +139,17 @@ class Purge:
             yield [request for request in page if subject.owns(request)]
             after = page[-1].id
 
-    async def _cancel(self, requests: Sequence[OwnedRequest]) -> list[str]:
+    async def _cancel(self, subject: Subject, requests: Sequence[OwnedRequest]) -> list[str]:
         """Cancel these, and return their ids: each is looked at again before it is deleted."""
         for request in requests:
             try:
-                await self._requests.cancel(request.id)
+                await self._requests.cancel(request.id, organization_id=subject.organization_id)
             except StoreError:
                 raise
             except (RequestAlreadyEnded, RequestNotFound):
                 continue
             except Exception as error:  # noqa: BLE001 - one odd request must not keep the others
-                logger.opt(exception=error).bind(request_id=request.id).error("it cannot be cancelled")
+                logger.opt(exception=error).bind(request_id=request.id).error("a request cannot be cancelled")
         return [request.id for request in requests]
 
 

@@ -38,6 +38,7 @@ class EventStream(Response):
         self.init_headers(_HEADERS)
         self._events = events
         self._request_id = request_id
+        self._log = logger.bind(request_id=request_id)
         self._draining = draining
         self._ping_every = ping_every.total_seconds()
 
@@ -71,7 +72,7 @@ class EventStream(Response):
                 await _send_body(send, event_frame(event))
                 upcoming = asyncio.create_task(self._next())
         except TimeoutError:
-            logger.info("a reader of the events of {} takes nothing and is dropped", self._request_id)
+            self._log.info("a reader of events takes nothing and is dropped")
         finally:
             await _stop(upcoming, stopping, gone)
             if isinstance(self._events, AsyncGenerator):
@@ -82,7 +83,7 @@ class EventStream(Response):
         try:
             return await anext(self._events, None)
         except AgentServiceError as error:
-            logger.info("the events of {} end early: {}", self._request_id, error)
+            self._log.info("a stream of events ends early: {}", error)
             return None
 
 
