@@ -182,6 +182,16 @@ async def test_two_purges_at_once_and_submissions_meanwhile_disturb_nobody(store
     assert await documents(raw) == {"requests": 20, "contexts": 40, "events": 40}
 
 
+async def test_one_odd_request_does_not_keep_the_others(store: Store, raw: Raw, warnings: list[str]) -> None:
+    odd = await submit(store, step("draft"), caller=ACME)
+    await submit(store, step("draft"), caller=ACME)
+    await raw.requests.update_one({"_id": odd}, {"$unset": {"steps": 1}})
+    deleted, left = await run(purging(store, patience=timedelta(seconds=1)))
+    assert (deleted.requests, left) == (1, 1)
+    assert any("a request cannot be cancelled" in line for line in warnings)
+    assert [d["_id"] async for d in raw.requests.find()] == [odd]
+
+
 @pytest.mark.parametrize(("organization", "user"), [("", None), ("acme", "")])
 def test_a_purge_of_nobody_in_particular_is_refused(organization: str, user: str | None) -> None:
     with pytest.raises(ConfigurationError, match="name of an organization"):
