@@ -13,6 +13,8 @@ TEST_PROCESSES ?= 2
 # How long a soak loads the service, and what else it is told (--seed 7 --rate 8; --help lists it all).
 MINUTES ?= 20
 SOAK_ARGUMENTS ?=
+# Which parsers are fuzzed, and what else that is told.
+FUZZ_ARGUMENTS ?=
 # Which benchmarks, and what else they are told (python -m benchmarks --help lists it).
 BENCH_ARGUMENTS ?=
 
@@ -62,6 +64,10 @@ mutations: install ## Break each rule of the protocol, and see the named test fa
 .PHONY: soak
 soak: install ## Break everything under load for MINUTES=20, and judge what is left
 	@$(python) -m tests.faults.soak --minutes $(MINUTES) $(SOAK_ARGUMENTS)
+
+.PHONY: fuzz
+fuzz: install ## Give each parser of foreign input new input for MINUTES=20 (FUZZ_ARGUMENTS="--target cursor")
+	@$(python) -m tests.fuzz --minutes $(MINUTES) $(FUZZ_ARGUMENTS)
 
 .PHONY: bench
 bench: install ## Measure everything, 5 to 10 minutes on a quiet machine (BENCH_ARGUMENTS="noop --runs 1")

@@ -35,7 +35,7 @@ from agent_service.store.leftovers import LEFTOVER_KINDS
 from agent_service.store.lookout import EVERY_NEED, Look, Need
 from agent_service.store.paging import Page
 from agent_service.telemetry import fail_point
-from agent_service.telemetry.log_fields import log_fields
+from agent_service.telemetry.log_fields import attempt_fields
 from agent_service.telemetry.metrics import Counted
 
 #: How long whoever wrote an end, or inserted a request, has to finish the job before somebody else does.
@@ -176,8 +176,8 @@ class Rescuer:
         if await self._contexts.take_back(context, transition):
             fail_point.reach("reclaim.taken")
             self._store.counters.tally.of(context.service, context.queue).count(Counted.RESCUED)
-            logger.bind(**log_fields(context)).warning(
-                "attempt {} lost its lease; the context is {}", context.attempt, transition.status
+            logger.bind(**attempt_fields(context)).warning(
+                "an attempt lost its lease; the context is {}", transition.status
             )
             # One that was to be tried again may have ended instead, as its request was stopped.
             taken.append(context.id)

@@ -54,7 +54,7 @@ async def admit(call: HttpRequest, scope: Scope) -> Access:
     Raises HttpProblem (401, 403), and `StoreUnavailable` where nobody can know.
     """
     keys = cast("KeyRing", call.app.state.keys)
-    text = _presented(call)
+    text = read_authorization(call)
     organization_id = DEFAULT_ORGANIZATION
     if text is not None:
         key = await keys.find(text)
@@ -77,7 +77,7 @@ def access_of(call: HttpRequest) -> Access:
     return cast("Access", call.scope[_SCOPE_KEY])
 
 
-def _presented(call: HttpRequest) -> str | None:
+def read_authorization(call: HttpRequest) -> str | None:
     """What the call says is its key, or None. Raises HttpProblem for anything else in its place."""
     values = call.headers.getlist(HEADER)
     if not values:

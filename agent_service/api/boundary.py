@@ -9,7 +9,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agent_service.api.caller import CORRELATION_ID
 from agent_service.api.problems import SCOPE_KEY, Problem, problem_response
+from agent_service.api.security_headers import add_security_headers
 
 HEADER = "X-Request-Id"
 #: A caller's id is taken over when it can stand in a log line; otherwise it gets one of ours.
@@ -26,7 +28,8 @@ class Boundary:
     """
     Pure ASGI around the application, so that streams pass through it unbuffered.
 
-    Every answer carries X-Request-Id, and so does every line that is logged meanwhile, as `http_request_id`.
+    Every answer carries X-Request-Id, and so does every line that is logged meanwhile, as `http_request_id`,
+    beside the caller's `correlation_id`; and every answer has the security headers.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -36,7 +39,7 @@ class Boundary:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        http_request_id = _incoming(scope) or uuid.uuid4().hex
+        http_request_id = _acceptable(scope, HEADER) or uuid.uuid4().hex
         scope[SCOPE_KEY] = http_request_id
         started = False
 
@@ -44,10 +47,12 @@ class Boundary:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
+                add_security_headers(message)
                 MutableHeaders(scope=message)[HEADER] = http_request_id
             await send(message)
 
-        with logger.contextualize(http_request_id=http_request_id):
+        correlation_id = _acceptable(scope, CORRELATION_ID)
+        with logger.contextualize(http_request_id=http_request_id, correlation_id=correlation_id):
             try:
                 await self._app(scope, receive, send_named)
             except ClientDisconnect:
@@ -60,6 +65,6 @@ class Boundary:
                 await problem_response(_INTERNAL, scope)(scope, receive, send_named)
 
 
-def _incoming(scope: Scope) -> str | None:
-    value = Headers(scope=scope).get(HEADER, "")
+def _acceptable(scope: Scope, name: str) -> str | None:
+    value = Headers(scope=scope).get(name, "")
     return value if _ACCEPTABLE.fullmatch(value) else None

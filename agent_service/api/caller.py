@@ -55,12 +55,7 @@ class CallerWith:
         opens nothing or not this.
         """
         access = await admit(call, self.scope)
-        caller = Caller(
-            organization_id=access.organization_id,
-            user_id=_identifier(call, USER_ID),
-            correlation_id=_identifier(call, CORRELATION_ID),
-            traceparent=_traceparent(call),
-        )
+        caller = read_caller(call, access.organization_id)
         with logger.contextualize(**_log_fields(call, caller)):
             yield caller
 
@@ -75,6 +70,16 @@ Reader = Annotated[Caller, Security(CallerWith(Scope.READ), scopes=[Scope.READ.v
 Canceller = Annotated[Caller, Security(CallerWith(Scope.CANCEL), scopes=[Scope.CANCEL.value])]
 Administrator = Annotated[Caller, Security(CallerWith(Scope.ADMIN), scopes=[Scope.ADMIN.value])]
 OPEN_TO_ALL = Depends(open_to_all)
+
+
+def read_caller(call: HttpRequest, organization_id: str) -> Caller:
+    """Who calls, for this organization. Raises HttpProblem (400) for an id that cannot be one."""
+    return Caller(
+        organization_id=organization_id,
+        user_id=_identifier(call, USER_ID),
+        correlation_id=_identifier(call, CORRELATION_ID),
+        traceparent=_traceparent(call),
+    )
 
 
 def _log_fields(call: HttpRequest, caller: Caller) -> dict[str, str]:

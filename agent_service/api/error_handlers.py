@@ -83,7 +83,7 @@ def install_error_handlers(app: DocumentedApi) -> None:
             allowed = ", ".join(app.methods_of(call.scope["path"]))
             problem = replace(problem, headers={**problem.headers, "Allow": allowed})
         if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            logger.bind(code=problem.code).warning(
+            logger.bind(code=problem.code, request_id=call.path_params.get("request_id")).warning(
                 "{} {} was not served: {}", call.method, call.url.path, error
             )
         return problem_response(problem, call.scope)

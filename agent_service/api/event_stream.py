@@ -52,6 +52,7 @@ class EventStream(Response):
         self.init_headers(_HEADERS)
         self._batches = batches
         self._request_id = request_id
+        self._log = logger.bind(request_id=request_id)
         self._draining = draining
         self._withdrawn = withdrawn
         self._ping_every = ping_every.total_seconds()
@@ -82,7 +83,7 @@ class EventStream(Response):
             await _stop(sending, pinging)
             await body.send(draining_frame(self._request_id), last=True)
         except TimeoutError:
-            logger.info("a reader of the events of {} takes nothing and is dropped", self._request_id)
+            self._log.info("a reader of events takes nothing and is dropped")
         finally:
             await _stop(sending, pinging, stopping, refused, gone)
 
@@ -95,7 +96,7 @@ class EventStream(Response):
                     for piece in _pieces(batch):
                         await body.send(piece)
             except AgentServiceError as error:
-                logger.info("the events of {} end early: {}", self._request_id, error)
+                self._log.info("a stream of events ends early: {}", error)
 
     async def _ping(self, body: "_Body") -> None:
         """Send a ping whenever nothing was sent for a while."""

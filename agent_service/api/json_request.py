@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from agent_service.api.problems import HttpProblem, refuse
 from agent_service.domain.errors import FieldProblem, InvalidSubmission
-from agent_service.domain.json_value import MAX_DEPTH, MAX_INTEGER, escape_pointer
+from agent_service.domain.json_value import MAX_DEPTH, MAX_INTEGER, join_pointer, walk
 from agent_service.domain.planning import MAX_PROBLEMS
 
 _JSON_TYPE = re.compile(r"application/(?:[\w.!#$&^-]+\+)?json", re.ASCII)
@@ -106,22 +106,19 @@ def _integer(digits: str) -> int:
 
 
 def _repetitions(decoded: object, repeated: list[tuple[dict[str, object], str]]) -> Iterator[FieldProblem]:
-    """The places of the names that objects had twice; those inside a replaced value have none."""
+    """
+    The places of the names that objects had twice; those inside a replaced value have none.
+
+    What is nested too deep is refused for that, and not looked through.
+    """
     names: dict[int, list[str]] = {}
     for made, name in repeated:
         names.setdefault(id(made), []).append(name)
-    stack: list[tuple[object, str]] = [(decoded, "")]
-    while stack:
-        item, where = stack.pop()
+    for where, item, _ in walk(decoded):
         for name in names.get(id(item), ()):
             yield FieldProblem(
-                pointer=f"{where}/{escape_pointer(name)}",
-                detail="an object must not have the same name twice",
+                pointer=join_pointer(where, name), detail="an object must not have the same name twice"
             )
-        if isinstance(item, dict):
-            stack += [(child, f"{where}/{escape_pointer(key)}") for key, child in reversed(item.items())]
-        elif isinstance(item, list):
-            stack += [(item[i], f"{where}/{i}") for i in range(len(item) - 1, -1, -1)]
 
 
 def _check_type(headers: Headers) -> None:

@@ -11,10 +11,9 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from agent_service.domain.errors import FieldProblem
+from agent_service.domain.json_value import LONGEST_POINTER
 
 PROBLEM_TYPE = "application/problem+json"
-#: A pointer may hold keys that the caller chose; longer ones are cut.
-_LONGEST_POINTER = 1000
 #: Where the boundary puts the X-Request-Id of a call.
 SCOPE_KEY = "agent_service.http_request_id"
 
@@ -99,6 +98,6 @@ def problem_body(problem: Problem, scope: Scope) -> dict[str, object]:
 
 
 def _shortened(error: FieldProblem) -> FieldProblem:
-    if len(error.pointer) <= _LONGEST_POINTER:
+    if len(error.pointer) <= LONGEST_POINTER:
         return error
-    return FieldProblem(pointer=error.pointer[:_LONGEST_POINTER] + "…", detail=error.detail)
+    return FieldProblem(pointer=error.pointer[:LONGEST_POINTER] + "…", detail=error.detail)

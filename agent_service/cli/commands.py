@@ -13,6 +13,7 @@ from agent_service.cli.doctor import examine
 from agent_service.cli.exit_codes import ExitCode, exit_code_of
 from agent_service.cli.health import api_health, worker_health
 from agent_service.cli.key_commands import keys
+from agent_service.cli.purge_command import purge
 from agent_service.cli.request_commands import requests
 from agent_service.cli.service_commands import services
 from agent_service.cli.submit_command import submit
@@ -33,6 +34,7 @@ app.command(requests)
 app.command(services)
 app.command(keys)
 app.command(config)
+app.command(purge)
 
 
 def main() -> NoReturn:

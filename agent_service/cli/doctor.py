@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 from agent_service.api.listening import needs_keys
+from agent_service.cli.doctor_storage import judge_storage
+from agent_service.cli.finding import Finding
 from agent_service.cli.running_service import find_mongodb
 from agent_service.domain.api_key import ApiKey
 from agent_service.domain.callback import CALLBACK_SERVICE
@@ -17,6 +18,7 @@ from agent_service.local.addresses import find_addresses
 from agent_service.settings import Settings, mask_uri
 from agent_service.store import Store
 from agent_service.store.server_facts import ServerFacts, confirm_majority, read_server_facts
+from agent_service.store.storage_facts import read_storage_facts
 
 #: The oldest MongoDB that is supported.
 OLDEST_VERSION = (6, 0)
@@ -25,14 +27,6 @@ LARGEST_CLOCK_DIFFERENCE = timedelta(seconds=5)
 _CONNECT_LIMIT = timedelta(seconds=3)
 #: A worker that was seen within this time is there.
 _SEEN_WITHIN = timedelta(minutes=1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What one look found; `remedy` is what to do about it, and None where all is well."""
-
-    text: str
-    remedy: str | None = None
 
 
 async def examine(settings: Settings, *, fix: bool) -> AsyncIterator[Finding]:
@@ -81,6 +75,8 @@ async def _examine_mongodb(settings: Settings, uri: str, *, fix: bool) -> AsyncI
         yield finding
     yield await _examine_keys(settings, uri)
     async for finding in _examine_waiting_callbacks(settings, uri):
+        yield finding
+    for finding in await _examine_storage(settings, uri, now=datetime.now(UTC) + facts.clock_ahead):
         yield finding
 
 
@@ -188,6 +184,15 @@ def _examine_callback_settings(settings: Settings) -> Finding:
             text=f"callbacks may go to {hosts}; CALLBACK_SECRET is not set: no worker for them can run here"
         )
     return Finding(text=f"callbacks may go to {hosts}")
+
+
+async def _examine_storage(settings: Settings, uri: str, *, now: datetime) -> list[Finding]:
+    mongodb = settings.mongodb
+    try:
+        facts = await read_storage_facts(uri, database=mongodb.database, now=now, driver=mongodb.driver)
+    except StoreError as error:
+        return [Finding(text=f"the collections cannot be measured: {error}", remedy="see the message")]
+    return judge_storage(settings, facts)
 
 
 async def _examine_base_service(name: str, base_url: str) -> Finding:

@@ -1,6 +1,6 @@
 """JsonValue: what a request may carry, and what of it MongoDB can hold (DESIGN §4 rule 15)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from agent_service.domain.errors import FieldProblem
@@ -10,8 +10,15 @@ JsonObject: TypeAlias = Mapping[str, JsonValue]
 
 #: Levels of nesting that are accepted; MongoDB itself refuses documents above 180.
 MAX_DEPTH = 100
+#: Members of one object, members of one list, and values of all kinds in one value together. A body of a few
+#: bytes for each could otherwise be made of so many that handling them costs far more than sending them.
+MAX_KEYS, MAX_ITEMS, MAX_VALUES = 10_000, 100_000, 250_000
 #: The integers that BSON can hold.
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
+
+
+#: Longer pointers are cut; nobody reads them, and a value may have very many below one very long name.
+LONGEST_POINTER = 1_000
 
 
 def escape_pointer(token: str) -> str:
@@ -19,55 +26,98 @@ def escape_pointer(token: str) -> str:
     return token.replace("~", "~0").replace("/", "~1")
 
 
-def find_unstorable(value: object, pointer: str = "") -> Iterator[FieldProblem]:
-    """
-    Every place in `value` that cannot be stored, in document order.
+def join_pointer(pointer: str, token: str) -> str:
+    """The pointer to what is called `token` in what `pointer` points to, cut if it is long."""
+    if len(pointer) > LONGEST_POINTER:
+        return pointer
+    joined = f"{pointer}/{escape_pointer(token)}"
+    return joined if len(joined) <= LONGEST_POINTER else joined[:LONGEST_POINTER] + "…"
 
-    Walks with a stack of its own, so that a hostile depth ends as a problem and not as RecursionError.
+
+def walk(value: object, pointer: str = "") -> Iterator[tuple[str, object, int]]:
     """
+    Every value inside `value`, itself first, with its pointer and its level (from 1), in document order.
+
+    Of what is too deep the first level is told, and nothing below. The stack is its own and holds nothing but
+    places, so that neither depth nor breadth costs more memory than the value itself.
+    """
+    stack: list[Iterator[tuple[str, object]]] = [iter([(pointer, value)])]
+    while stack:
+        found = next(stack[-1], None)
+        if found is None:
+            stack.pop()
+            continue
+        where, item = found
+        yield where, item, len(stack)
+        if isinstance(item, str) or len(stack) > MAX_DEPTH:
+            continue
+        if isinstance(item, dict | Mapping):
+            stack.append(_members(where, item.items()))
+        elif isinstance(item, list | tuple):
+            stack.append(_members(where, enumerate(item)))
+
+
+def _members(where: str, members: Iterable[tuple[object, object]]) -> Iterator[tuple[str, object]]:
+    return ((join_pointer(where, str(name)), child) for name, child in members)
+
+
+def find_unstorable(value: object, pointer: str = "") -> Iterator[FieldProblem]:
+    """Every place in `value` that cannot be stored, in document order."""
     # Nearly everything can be stored, and then nobody asks for places.
     if _is_storable(value):
         return
-    stack: list[tuple[object, str, int]] = [(value, pointer, 1)]
-    while stack:
-        item, where, depth = stack.pop()
-        if depth > MAX_DEPTH and isinstance(item, Mapping | list | tuple):
-            yield FieldProblem(pointer=where, detail=f"nested deeper than {MAX_DEPTH} levels")
-        elif isinstance(item, Mapping):
-            children = []
-            for key, child in item.items():
-                problem = _key_problem(key)
-                if problem is not None:
-                    yield FieldProblem(pointer=where, detail=problem)
-                else:
-                    children.append((child, f"{where}/{escape_pointer(key)}", depth + 1))
-            stack.extend(reversed(children))
-        elif isinstance(item, list | tuple):
-            stack.extend((item[i], f"{where}/{i}", depth + 1) for i in range(len(item) - 1, -1, -1))
-        else:
-            detail = _scalar_problem(item)
-            if detail is not None:
-                yield FieldProblem(pointer=where, detail=detail)
+    values = 1
+    for where, item, depth in walk(value, pointer):
+        if not _is_unicode(where):
+            # The object above has told of the name that no pointer can hold.
+            continue
+        detail = _problem(item, depth)
+        if detail is not None:
+            yield FieldProblem(pointer=where, detail=detail)
+        values += len(item) if isinstance(item, Mapping | list | tuple) else 0
+        if values > MAX_VALUES:
+            yield FieldProblem(pointer=pointer, detail=f"must hold at most {MAX_VALUES} values in all")
+            return
+        if isinstance(item, Mapping):
+            for problem in filter(None, map(_key_problem, item)):
+                yield FieldProblem(pointer=where, detail=problem)
 
 
 def _is_storable(value: object) -> bool:
     stack: list[tuple[object, int]] = [(value, 1)]
+    values = 1
     while stack:
         item, depth = stack.pop()
         if isinstance(item, str):
             if not _is_unicode(item):
                 return False
         elif isinstance(item, dict | Mapping):
-            if depth > MAX_DEPTH or any(_key_problem(key) is not None for key in item):
+            values += len(item)
+            if (
+                depth > MAX_DEPTH
+                or len(item) > MAX_KEYS
+                or any(_key_problem(key) is not None for key in item)
+            ):
                 return False
             stack.extend([(child, depth + 1) for child in item.values()])
         elif isinstance(item, list | tuple):
-            if depth > MAX_DEPTH:
+            values += len(item)
+            if depth > MAX_DEPTH or len(item) > MAX_ITEMS or values > MAX_VALUES:
                 return False
             stack.extend([(child, depth + 1) for child in item])
         elif _scalar_problem(item) is not None:
             return False
-    return True
+    return values <= MAX_VALUES
+
+
+def _problem(item: object, depth: int) -> str | None:
+    if not isinstance(item, Mapping | list | tuple):
+        return _scalar_problem(item)
+    if depth > MAX_DEPTH:
+        return f"nested deeper than {MAX_DEPTH} levels"
+    if isinstance(item, Mapping):
+        return f"must have at most {MAX_KEYS} names, not {len(item)}" if len(item) > MAX_KEYS else None
+    return f"must have at most {MAX_ITEMS} members, not {len(item)}" if len(item) > MAX_ITEMS else None
 
 
 def _key_problem(key: object) -> str | None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from agent_service.domain.errors import TemplateError
-from agent_service.domain.json_value import MAX_DEPTH, JsonValue, escape_pointer, find_unstorable
+from agent_service.domain.json_value import MAX_DEPTH, JsonValue, find_unstorable, join_pointer, walk
 
 #: Characters that all filled-in strings of one value may have together.
 MAX_CHARACTERS = 4 * 1024 * 1024
@@ -71,17 +71,11 @@ def find_strings(value: JsonValue, pointer: str = "") -> Iterator[tuple[str, str
 
     Raises TemplateError for nesting over MAX_DEPTH levels.
     """
-    stack: list[tuple[JsonValue, str, int]] = [(value, pointer, 1)]
-    while stack:
-        item, where, depth = stack.pop()
+    for where, item, depth in walk(value, pointer):
         if isinstance(item, str):
             yield where, item
-        elif isinstance(item, Mapping | list | tuple):
-            if depth > MAX_DEPTH:
-                raise _too_deep()
-            children = item.items() if isinstance(item, Mapping) else enumerate(item)
-            named = [(child, f"{where}/{escape_pointer(str(key))}", depth + 1) for key, child in children]
-            stack.extend(reversed(named))
+        elif depth > MAX_DEPTH and isinstance(item, Mapping | list | tuple):
+            raise _too_deep()
 
 
 def resolve(path: Sequence[str], scope: Mapping[str, JsonValue]) -> JsonValue:
@@ -133,10 +127,10 @@ class _Rendering:
             raise _too_deep()
         if isinstance(value, Mapping):
             return {
-                key: self.render(child, f"{pointer}/{escape_pointer(str(key))}", depth + 1)
+                key: self.render(child, join_pointer(pointer, str(key)), depth + 1)
                 for key, child in value.items()
             }
-        return [self.render(child, f"{pointer}/{i}", depth + 1) for i, child in enumerate(value)]
+        return [self.render(child, join_pointer(pointer, str(i)), depth + 1) for i, child in enumerate(value)]
 
     def _fill(self, text: str, pointer: str) -> JsonValue:
         parts = _parse(text, pointer)
@@ -249,7 +243,11 @@ def _kind(value: JsonValue) -> str:
 
 
 def _where(pointer: str, position: int) -> str:
-    return f"{pointer}, character {position + 1}" if pointer else f"character {position + 1}"
+    """A place in words; the names in it are the caller's, and may hold anything."""
+    if not pointer:
+        return f"character {position + 1}"
+    shown = pointer if pointer.isprintable() else repr(pointer)
+    return f"{shown}, character {position + 1}"
 
 
 def _shorten(text: str) -> str:

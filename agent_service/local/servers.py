@@ -50,7 +50,13 @@ async def serve(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Asyn
     """
     listener = _listen(host, port)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=STOP_GRACE_SECONDS
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        # Which software answers is nobody's business.
+        server_header=False,
+        timeout_graceful_shutdown=STOP_GRACE_SECONDS,
     )
     server = _EmbeddedServer(config)
     running = asyncio.create_task(_run(server, listener), name=f"serve:{listener.getsockname()[1]}")

@@ -12,6 +12,7 @@ from agent_service.store.keys import KeyCollection
 from agent_service.store.leases import LeaseCollection
 from agent_service.store.leftovers import LeftoverCollection
 from agent_service.store.outcomes import OutcomeCollection
+from agent_service.store.purging import PurgingCollection
 from agent_service.store.quotas import QuotaCollection
 from agent_service.store.request_list import RequestListCollection
 from agent_service.store.requests import RequestCollection
@@ -35,6 +36,7 @@ class Collections:
         self.settlement = SettlementCollection(database)
         self.cancellation = CancellationCollection(database)
         self.callbacks = CallbackCollection(database)
+        self.purging = PurgingCollection(database)
         self.leftovers = LeftoverCollection(database)
         self.schedule = ScheduleCollection(database)
         self.chunks = ChunkCollection(database)

@@ -2,9 +2,10 @@
 
 import json
 import logging
+import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC
 from typing import Literal, TextIO
 
@@ -13,6 +14,8 @@ from loguru import logger
 
 #: Fields of a JSON line that a bound field of the same name must not replace.
 _OWN_FIELDS = frozenset({"time", "level", "logger", "message", "exception"})
+#: What in a value of a console line could be taken for the beginning of another field.
+_AMBIGUOUS = re.compile(r'[\s="]')
 #: Quieter than the others: below WARNING they tell whole documents, headers and addresses, or every request.
 _TALKATIVE = ("aiohttp", "asyncio", "httpcore", "httpcore2", "httpx", "httpx2", "pymongo", "uvicorn.access")
 
@@ -70,7 +73,7 @@ def _render_json(record: "loguru.Record") -> str:
         "logger": record["name"],
         "message": record["message"],
     }
-    for name, value in record["extra"].items():
+    for name, value in _present(record):
         fields[f"extra_{name}" if name in _OWN_FIELDS else str(name)] = value
     if record["exception"] is not None:
         fields["exception"] = _format_exception(record["exception"])
@@ -83,13 +86,27 @@ def _render_json(record: "loguru.Record") -> str:
 
 def _render_console(record: "loguru.Record") -> str:
     time = record["time"].strftime("%H:%M:%S")
-    extra = "".join(f"  {_escape(name)}={_escape(value)}" for name, value in record["extra"].items())
+    extra = "".join(f"  {_escape(name)}={_quoted(value)}" for name, value in _present(record))
     line = f"{time} {record['level'].name:<8} {_escape(record['message'])}{extra}"
     if record["exception"] is None:
         return line
     # Indented, so that no line of it can pass for a message.
     lines = _format_exception(record["exception"]).split("\n")
     return "\n".join([line, *(f"    {_escape(text)}" for text in lines)])
+
+
+def _present(record: "loguru.Record") -> Iterator[tuple[str, object]]:
+    """The bound fields; one that is None says that there is no such thing here."""
+    return ((name, value) for name, value in record["extra"].items() if value is not None)
+
+
+def _quoted(value: object) -> str:
+    """A field's value; in quotes where it could pass for several fields, or for the end of the line."""
+    text = _escape(value)
+    if not _AMBIGUOUS.search(text):
+        return text
+    escaped = text.replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _format_exception(exception: "loguru.RecordException") -> str:

@@ -10,7 +10,7 @@ from functools import partial
 from loguru import logger
 
 from agent_service.base_services.call import BaseServiceAnswer
-from agent_service.telemetry.log_fields import log_fields
+from agent_service.telemetry.log_fields import attempt_fields
 from agent_service.upkeep import end_tasks
 from agent_service.workers.execution import Execution, StopReason
 from agent_service.workers.lease_keeper import KeptLease, LeaseKeeper
@@ -95,7 +95,7 @@ class Attempts:
         if unfinished is None:
             self._free(attempt.began)
             return
-        logger.bind(**log_fields(execution.context)).warning(
+        logger.bind(**attempt_fields(execution.context)).warning(
             "a handler goes on although its attempt has ended; its slot is taken until it ends"
         )
         self._going_on.add(unfinished)
@@ -106,8 +106,8 @@ class Attempts:
         self._keeper.drop(attempt.execution.lease)
         attempt.seat.leave()
         if not task.cancelled() and task.exception() is not None:
-            log = logger.bind(**log_fields(attempt.execution.context)).opt(exception=task.exception())
-            log.error("an attempt broke off; its lease will end")
+            log = logger.bind(**attempt_fields(attempt.execution.context))
+            log.opt(exception=task.exception()).error("an attempt broke off; its lease will end")
         # Whatever it broke off with, it works no more.
         self._worked(attempt)
         self._on_written()
@@ -128,6 +128,12 @@ class Attempts:
 
 
 async def _run(attempt: _Attempt, *, on_worked: Callable[[], None]) -> None:
+    # So that what the handler logs, and what it uses, tells whose it is.
+    with logger.contextualize(**attempt_fields(attempt.execution.context)):
+        await _run_in_turn(attempt, on_worked)
+
+
+async def _run_in_turn(attempt: _Attempt, on_worked: Callable[[], None]) -> None:
     if attempt.seat.waits:
         turn = asyncio.create_task(attempt.seat.turn(), name="turn")
         await asyncio.wait({turn, attempt.execution.stopped}, return_when=asyncio.FIRST_COMPLETED)

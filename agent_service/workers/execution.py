@@ -27,7 +27,7 @@ from agent_service.domain.transitions import Transition, cancelled, completed, r
 from agent_service.domain.verdict import after_error, deadline_exceeded
 from agent_service.store.outcomes import Outcome
 from agent_service.telemetry import fail_point
-from agent_service.telemetry.log_fields import log_fields
+from agent_service.telemetry.log_fields import attempt_fields
 from agent_service.workers.admission import Admission
 from agent_service.workers.chunk_writer import ChunkWriter
 from agent_service.workers.handler_call import (
@@ -102,7 +102,7 @@ class Execution:
         #: Done as soon as somebody stopped it.
         self.stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._calling: asyncio.Future[BaseServiceAnswer] | None = None
-        self._log = logger.bind(**log_fields(context), attempt=context.attempt)
+        self._log = logger.bind(**attempt_fields(context))
 
     async def run(self, on_worked: Callable[[], None]) -> None:
         """

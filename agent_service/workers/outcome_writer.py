@@ -14,6 +14,7 @@ from agent_service.domain.transitions import failed
 from agent_service.settler import WrittenEnd
 from agent_service.store.outcomes import Outcome
 from agent_service.telemetry import fail_point
+from agent_service.telemetry.log_fields import attempt_fields
 from agent_service.telemetry.metrics import Counted, WorkCounts
 from agent_service.workers.batches import Batches
 
@@ -172,7 +173,7 @@ class OutcomeWriter:
         if not refused and item.failures < _MOST_TRIES:
             return [item]
         if outcome.transition.error == _UNSTORABLE:
-            logger.error("the end of {} cannot be written", outcome.context.id)
+            logger.bind(**attempt_fields(outcome.context)).error("the end of an attempt cannot be written")
             self._acknowledge(item, applied=False)
             return []
         transition = failed(at=outcome.transition.at, error=_UNSTORABLE, chunks=outcome.transition.chunks)

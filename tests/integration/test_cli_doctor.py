@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
-from agent_service.cli.doctor import Finding, _judge, examine
+from agent_service.cli.doctor import _judge, examine
+from agent_service.cli.finding import Finding
 from agent_service.keys.key_file import KeyFile
 from agent_service.settings import Settings, load_settings
 from agent_service.store import Store

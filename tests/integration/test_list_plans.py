@@ -84,6 +84,17 @@ async def test_the_status_that_contexts_decide_is_looked_for_in_so_many_requests
     assert not {"COLLSCAN", "SORT"} & {*bound.stages, *page.stages, *begun.stages}
 
 
+async def test_deleting_what_an_organization_has_looks_at_a_page_of_its_requests(watch: Watch) -> None:
+    async def run(store: Store) -> None:
+        assert len(await store.purging.requests_of(ORGANIZATION, "~", limit=20)) == 20
+
+    (plan,) = await watch(run)
+    assert plan.indexes == {"list"}
+    assert not {"COLLSCAN", "SORT"} & set(plan.stages)
+    assert plan.documents == 20
+    assert plan.keys <= 20 + STATUSES
+
+
 async def test_a_correlation_id_with_other_conditions_is_bounded_too(watch: Watch) -> None:
     where = RequestFilter(correlation_id=CORRELATION_ID, statuses=frozenset({RequestStatus.FAILED}))
 

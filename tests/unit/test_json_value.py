@@ -1,10 +1,24 @@
 """JsonValue: what MongoDB cannot hold is found, wherever it is."""
 
+import tracemalloc
+from collections.abc import Callable
+from typing import cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_service.domain.json_value import MAX_DEPTH, escape_pointer, find_unstorable
+from agent_service.domain.json_value import (
+    LONGEST_POINTER,
+    MAX_DEPTH,
+    MAX_ITEMS,
+    MAX_KEYS,
+    MAX_VALUES,
+    escape_pointer,
+    find_unstorable,
+    join_pointer,
+    walk,
+)
 
 storable = st.recursive(
     st.none() | st.booleans() | st.text() | st.integers(-(2**63), 2**63 - 1)
@@ -59,6 +73,63 @@ def test_nesting_is_fine_up_to_the_limit_and_one_problem_beyond_it(kind: str) ->
     for depth in (MAX_DEPTH + 1, 50_000):
         (problem,) = find_unstorable(nested(depth, kind))
         assert "deeper than 100" in problem.detail
+
+
+@pytest.mark.parametrize(
+    ("make", "most", "detail"),
+    [
+        (lambda size: dict.fromkeys(map(str, range(size))), MAX_KEYS, "at most 10000 names, not 10001"),
+        (lambda size: [0] * size, MAX_ITEMS, "at most 100000 members, not 100001"),
+        (lambda size: (None,) * size, MAX_ITEMS, "at most 100000 members, not 100001"),
+    ],
+)
+def test_an_object_and_a_list_have_so_many_members_and_no_more(
+    make: Callable[[int], object], most: int, detail: str
+) -> None:
+    assert list(find_unstorable({"a": make(most)})) == []
+    (problem,) = find_unstorable({"a": [make(most + 1)]}, "/input")
+    assert (problem.pointer, detail in problem.detail) == ("/input/a/0", True)
+
+
+def test_all_values_together_are_counted_however_they_are_spread() -> None:
+    rows, columns = 400, 500
+    value: list[object] = [[0] * columns for _ in range(rows)]
+    value.append([0] * (MAX_VALUES - 1 - (rows + 1) - rows * columns))
+    assert list(find_unstorable(value)) == []
+    value[-1] = [*cast("list[object]", value[-1]), 0]
+    (problem,) = find_unstorable(value, "/input")
+    assert (problem.pointer, problem.detail) == ("/input", "must hold at most 250000 values in all")
+
+
+def test_very_many_places_below_a_very_long_name_are_told_one_by_one_and_cut() -> None:
+    value = {"k" * 500_000: ["\ud800"] * 90_000}
+    tracemalloc.start()
+    try:
+        problems = sum(len(problem.pointer) <= LONGEST_POINTER + 1 for problem in find_unstorable(value))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert problems == 90_000
+    assert peak < 10_000_000
+
+
+def test_a_walk_tells_pointers_and_levels_in_document_order_and_ends_below_the_limit() -> None:
+    assert list(walk({"a/b": [1, {"": None}], "c": "x"}, "/input")) == [
+        ("/input", {"a/b": [1, {"": None}], "c": "x"}, 1),
+        ("/input/a~1b", [1, {"": None}], 2),
+        ("/input/a~1b/0", 1, 3),
+        ("/input/a~1b/1", {"": None}, 3),
+        ("/input/a~1b/1/", None, 4),
+        ("/input/c", "x", 2),
+    ]
+    assert max(depth for _, _, depth in walk(nested(50_000, "list"))) == MAX_DEPTH + 1
+
+
+def test_a_pointer_that_is_too_long_is_cut_once() -> None:
+    whole = join_pointer("", "k" * (LONGEST_POINTER - 1))
+    assert len(whole) == LONGEST_POINTER
+    cut = join_pointer(whole, "x")
+    assert cut == join_pointer(cut, "y") == whole + "…"
 
 
 @given(token=st.text())

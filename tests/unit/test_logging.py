@@ -105,7 +105,7 @@ def test_no_text_can_pass_for_a_line_of_its_own_on_the_console(console_log: io.S
 
     first, second, *rest = console_log.getvalue().split("\n")[:-1]
     assert first[9:].startswith(
-        r"INFO     hello x\n12:00:00 INFO     forged\r\x1b[2J\u2028\u202e  user=x\n12"
+        r'INFO     hello x\n12:00:00 INFO     forged\r\x1b[2J\u2028\u202e  user="x\n12'
     )
     assert second.endswith("it failed")
     assert len(rest) > 3
@@ -120,6 +120,26 @@ def test_no_text_can_pass_for_a_line_of_its_own_in_json(json_log: io.StringIO) -
 
     assert fields["message"] == evil
     assert fields["user"] == evil
+
+
+def test_the_value_of_a_field_cannot_pass_for_another_field_on_the_console(console_log: io.StringIO) -> None:
+    logger.bind(user='ann"  context_id=c1', correlation_id="a=b", attempt=1).info("hello")
+
+    assert console_log.getvalue()[9:] == (
+        'INFO     hello  user="ann\\"  context_id=c1"  correlation_id="a=b"  attempt=1\n'
+    )
+
+
+@pytest.mark.parametrize("log", ["json_log", "console_log"])
+def test_a_field_that_is_none_is_left_out_also_of_a_surrounding_block(
+    log: str, request: pytest.FixtureRequest
+) -> None:
+    stream: io.StringIO = request.getfixturevalue(log)
+    with logger.contextualize(correlation_id="outer"):
+        logger.bind(correlation_id=None).info("inner")
+
+    assert "correlation_id" not in stream.getvalue()
+    assert "outer" not in stream.getvalue()
 
 
 def test_braces_and_markup_in_a_message_are_only_text(json_log: io.StringIO) -> None:

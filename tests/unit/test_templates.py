@@ -211,3 +211,9 @@ def test_resolve_finds_every_value_by_its_path(value: JsonValue) -> None:
             found += [((*path, key), child) for key, child in expected.items()]
         elif isinstance(expected, list):
             found += [((*path, str(i)), child) for i, child in enumerate(expected)]
+
+
+def test_a_name_that_is_no_plain_text_is_escaped_in_the_message() -> None:
+    with pytest.raises(TemplateError) as refused:
+        placeholders({"a\n12:00 forged": "{{"})
+    assert str(refused.value).startswith(r"'/a\n12:00 forged', character 1: ")

@@ -1,0 +1,7 @@
+"""All targets; a further parser is one entry in one of these."""
+
+from tests.fuzz.answers import ANSWERS
+from tests.fuzz.calls import CALLS
+from tests.fuzz.submissions import SUBMISSIONS
+
+TARGETS = (*CALLS, *SUBMISSIONS, *ANSWERS)

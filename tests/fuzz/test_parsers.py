@@ -1,0 +1,35 @@
+"""Whatever comes from outside ends as a value or as a documented error, in a time that fits its size."""
+
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tests.fuzz.target import Target
+from tests.fuzz.targets import TARGETS
+
+#: The largest body that the API takes by default.
+SIZE = 1024 * 1024
+#: What a machine with other things to do needs at most for that; if time grew with the square of the size it
+#: would be hours.
+LIMIT_SECONDS = 40.0
+
+LARGE = [(target, index) for target in TARGETS for index in range(len(target.large))]
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_a_parser_takes_whatever_it_is_given(target: Target) -> None:
+    @settings(max_examples=100, suppress_health_check=list(HealthCheck))
+    @given(target.inputs)
+    def check(value: object) -> None:
+        target.check(value)
+
+    check()
+
+
+@pytest.mark.parametrize(("target", "index"), LARGE, ids=lambda item: getattr(item, "name", str(item)))
+def test_a_large_input_takes_no_longer_than_its_size_says(target: Target, index: int) -> None:
+    value = target.large[index](SIZE)
+    began = time.process_time()
+    target.check(value)
+    assert time.process_time() - began < LIMIT_SECONDS

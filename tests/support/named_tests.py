@@ -1,0 +1,33 @@
+"""Tests that a document names as `tests/…/test_x.py::test_y`, and whether they are there."""
+
+import ast
+import re
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[2]
+_NAMED = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
+
+
+def read_document(name: str) -> str:
+    """The text of a document in `docs`."""
+    return (_ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def named_tests(text: str) -> list[tuple[str, str]]:
+    """The files and functions that a text names; the function is empty where it names a whole file."""
+    return _NAMED.findall(text)
+
+
+def is_there(path: str, function: str) -> bool:
+    """Whether there is such a file, with such a function in it."""
+    if not (_ROOT / path).is_file():
+        return False
+    tree = ast.parse((_ROOT / path).read_text(encoding="utf-8"))
+    functions = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)}
+    return not function or function in functions
+
+
+def rows_of(text: str, heading: str) -> list[str]:
+    """The rows of the table under a heading, without its head."""
+    section = text.split(f"## {heading}\n")[1].split("\n## ")[0]
+    return [line for line in section.splitlines() if line.startswith("|")][2:]
