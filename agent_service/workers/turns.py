@@ -14,7 +14,7 @@ from agent_service.store.bell import Bell
 from agent_service.store.doorbell_topics import Ring, Topic
 
 #: Longer than a claim and the news of it take.
-STEP_SECONDS = 0.025
+STEP_SECONDS = 0.04
 #: Nobody knows whether there is anything to claim, so nobody needs to be the first.
 SPREAD_SECONDS = 0.05
 

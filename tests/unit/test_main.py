@@ -47,6 +47,22 @@ print("agent_service.workers.worker_base" in sys.modules)
     assert result.stdout.splitlines() == ["[]", "True"], result.stderr
 
 
+def test_what_a_role_keeps_is_left_out_of_garbage_collections() -> None:
+    program = """
+import asyncio, gc
+from datetime import timedelta
+from agent_service import main
+main._SETTLED_AFTER = timedelta(0)
+async def role():
+    while not gc.get_freeze_count():
+        await asyncio.sleep(0.01)
+    print(gc.get_threshold())
+print(main.run(asyncio.wait_for(role(), 30)))
+"""
+    result = run_program(program)
+    assert result.stdout.splitlines() == [str(main._COLLECT_AFTER), "0"], result.stderr
+
+
 def test_every_name_in_the_table_of_parts_is_there() -> None:
     for name, home in main._HOMES.items():
         module, _, attribute = home.partition(":")
