@@ -53,8 +53,8 @@ _HOMES = {
 
 #: By then a role has loaded and made what it keeps for good.
 _SETTLED_AFTER = timedelta(seconds=2)
-#: Objects that are made before the youngest of them are looked through, and how often the older ones are: work
-#: makes thousands of short-lived objects, of which next to none are in cycles.
+#: After how many objects the youngest are looked through, and how often the older ones: work makes thousands
+#: that live for a moment, and next to none of them are in cycles.
 _COLLECT_AFTER = (10_000, 20, 50)
 
 
