@@ -39,14 +39,17 @@ class CallbackCollection:
             documents = [document async for document in found]
         return [_ended(document) for document in documents if _wants_callback(document)]
 
-    async def delete_orphans(self, request_ids: AnyCollection[str]) -> None:
+    async def delete_orphans(
+        self, request_ids: AnyCollection[str], *, session: Session | None = None
+    ) -> None:
         """
         Delete the callbacks of those of these requests that are gone, because they were purged.
 
-        Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
+        In the session in which they were ended, none counts as gone because a stale primary has not heard of
+        it. Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
         with reading():
-            found = self._committed.find({"_id": {"$in": list(request_ids)}}, {"_id": 1})
+            found = self._committed.find({"_id": {"$in": list(request_ids)}}, {"_id": 1}, session=session)
             gone = set(request_ids) - {document["_id"] async for document in found}
         if gone:
             with writing():
