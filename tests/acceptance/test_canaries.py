@@ -8,6 +8,7 @@ in real processes that log at the level TRACE, and looked for.
 import asyncio
 import json
 import re
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,14 +19,18 @@ import httpx2
 import pytest
 
 from agent_service.store import Store
+from tests.support.api_keys import bearing, stored_key
 from tests.support.base_service_behaviours import Behaviour, answer, events
 from tests.support.base_service_stub import BaseServiceStub
 from tests.support.canaries import BELONGS, Canaries, Place
 from tests.support.canary_processes import CanaryProcesses
+from tests.support.waiting import until
 from tests.support.worker_tools import Raw, for_steps, trouble
 
 pytestmark = pytest.mark.timeout(400)
 
+#: A host that no name server knows.
+NOWHERE = "hooks.example.invalid"
 #: An error of MongoDB that passes, so that no client waits for a new primary.
 REFUSED = 24
 
@@ -55,6 +60,8 @@ def settings(canaries: Canaries, uri: str, database: str, port: int) -> dict[str
         "LEAKY_SECRETS": json.dumps(leaky),
         "API_PORT": "0",
         "MAX_BODY_BYTES": "20000",
+        "CALLBACK_ALLOWED_HOSTS": NOWHERE,
+        "CALLBACK_SECRET": f"whsec_{b64encode(canaries['the secret of callbacks'].encode()).decode()}",
         "LOG_LEVEL": "TRACE",
     }
 
@@ -87,6 +94,7 @@ def submissions(canaries: Canaries) -> list[dict[str, Any]]:
     common = {
         "variables": {"word": canaries["a variable"]},
         "metadata": {"note": canaries["metadata"]},
+        "callback": {"url": f"https://{NOWHERE}/{canaries['the address of a callback']}"},
     }
     given = {"text": canaries["the input of a step"], "word": "{{ vars.word }}"}
     steps = [
@@ -100,10 +108,10 @@ def submissions(canaries: Canaries) -> list[dict[str, Any]]:
     ]
 
 
-def secret_headers(canaries: Canaries) -> dict[str, str]:
+def secret_headers(canaries: Canaries, api_key: str) -> dict[str, str]:
     """What callers send beside their bodies."""
     return {
-        "Authorization": f"Bearer {canaries['Authorization']}",
+        **bearing(api_key),
         "Cookie": f"session={canaries['Cookie']}",
         "X-Api-Key": canaries["X-Api-Key"],
         "X-User-Id": canaries["X-User-Id"],
@@ -124,7 +132,9 @@ async def ask_in_vain(client: httpx2.AsyncClient, canaries: Canaries, raw: Raw) 
     async with trouble(raw, ["insert"], errorCode=REFUSED):
         answers.append(await client.post("/v1/requests", content=refused))
         answers.append(await client.post("/v1/requests:batch", content=f'{{"requests": [{refused}]}}'))
-    assert [found.status_code // 100 for found in answers] == [4, 4, 4, 4, 5, 5]
+    no_key = bearing(canaries["an API key that is none"])
+    answers += [await client.get(path, headers=no_key) for path in ("/v1/requests", "/metrics")]
+    assert [found.status_code // 100 for found in answers] == [4, 4, 4, 4, 5, 5, 4, 4]
     return answers
 
 
@@ -184,22 +194,26 @@ async def all_documents(raw: Raw) -> str:
 async def test_what_is_planted_turns_up_where_it_belongs_and_nowhere_else(
     store: Store, raw: Raw, mongodb_uri: str, tmp_path: Path, log_format: str
 ) -> None:
-    canaries = Canaries.hatch()
+    _, api_key = await stored_key(store, "default")
+    canaries = Canaries.hatch(api_key=api_key)
     async with BaseServiceStub() as stub, mongodb_user(raw, canaries):
         stub.behave(base_service(canaries))
         values = settings(canaries, mongodb_uri, raw.name, stub.port) | {"LOG_FORMAT": log_format}
         with CanaryProcesses(tmp_path, values) as processes:
             start = processes.start
             said = await asyncio.to_thread(start, "agent_service", "api", until="the API listens on")
-            for service in ("generation", "analysis"):
+            for service in ("generation", "analysis", "callback"):
                 await asyncio.to_thread(start, "agent_service", "worker", service, until="worker started")
             await asyncio.to_thread(start, "tests.support.leaky_worker", until="leaky_thread worker started")
             found = re.search(r"the API listens on (\S+:\d+)", said)
             assert found is not None
-            url, headers = f"http://{found[1]}", secret_headers(canaries)
+            url, headers = f"http://{found[1]}", secret_headers(canaries, api_key)
             async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=60) as client:
                 answers = await submit_all(client, canaries)
                 answers += [problem.text for problem in await ask_in_vain(client, canaries, raw)]
+            await until(
+                lambda: raw.contexts.find_one({"service": "callback", "history.0": {"$exists": True}})
+            )
             documents = await all_documents(raw)
             await asyncio.to_thread(run_commands, processes, canaries)
     places = {
@@ -219,7 +233,7 @@ async def test_what_is_planted_turns_up_where_it_belongs_and_nowhere_else(
 
 
 def test_a_canary_is_found_also_inside_a_basic_authorization() -> None:
-    canaries = Canaries.hatch()
+    canaries = Canaries.hatch(api_key="")
     password = canaries["the password in a base URL"]
     for user in ("", "a", "an", "ann"):
         header = httpx2.BasicAuth(user, password)._auth_header
