@@ -78,10 +78,12 @@ class Canaries:
     texts: Mapping[str, str]
 
     @classmethod
-    def hatch(cls, *, api_key: str) -> "Canaries":
-        """Those of one run; the secret of an API key is whatever stands last in its text."""
+    def hatch(cls, *, api_key: str | None = None) -> "Canaries":
+        """Those of one run; the secret of an API key, if one is given, stands last in its text."""
         texts = {name: f"canary{uuid.uuid4().hex}" for name in BELONGS}
-        return cls({**texts, "the secret of an API key": api_key.rpartition("_")[2]})
+        if api_key is not None:
+            texts["the secret of an API key"] = api_key.rpartition("_")[2]
+        return cls(texts)
 
     def __getitem__(self, name: str) -> str:
         return self.texts[name]
