@@ -218,7 +218,8 @@ async def test_what_is_planted_turns_up_where_it_belongs_and_nowhere_else(
             async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=60) as client:
                 answers = await submit_all(client, canaries)
                 answers += [problem.text for problem in await ask_in_vain(client, canaries, raw)]
-            await until(partial(one_was_tried, raw), seconds=60)
+            was_tried: bool = await until(partial(one_was_tried, raw), seconds=60)
+            assert was_tried
             documents = await all_documents(raw)
             await asyncio.to_thread(run_commands, processes, canaries)
     places = {
