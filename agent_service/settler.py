@@ -136,6 +136,8 @@ class Settler:
         expires_at = at + CALLBACK_LIFE + self._retention + OUTLIVES
         ended = await self._store.callbacks.ended(request_ids, session=view.session)
         await self._store.contexts.insert([callback_context(e, at=at, expires_at=expires_at) for e in ended])
+        # A purge that came between has looked for it too early; one that comes later finds it.
+        await self._store.callbacks.delete_orphans([e.id for e in ended], session=view.session)
         self._on_release()
 
     async def _settle_sole(self, ends: Sequence[WrittenEnd]) -> None:

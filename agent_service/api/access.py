@@ -31,20 +31,22 @@ class Access:
     text: str | None = field(repr=False)
 
     async def wait_until_withdrawn(self, *, check_every: timedelta = FRESH) -> None:
-        """Wait until the key does not let its holder do this any more: revoked, or expired."""
+        """Wait until the key does not let its holder do this any more: revoked, expired, or changed."""
         while True:
             await asyncio.sleep(check_every.total_seconds())
             try:
-                if not await self._holds():
+                if not await self.holds():
                     return
             except StoreUnavailable:
                 # Nothing can be read meanwhile that this could keep from anybody.
                 continue
 
-    async def _holds(self) -> bool:
+    async def holds(self) -> bool:
+        """Whether the call would still be let in. Raises `StoreUnavailable` where nobody can know."""
         if self.text is None:
             return await self.keys.anonymous_allowed()
-        return await self.keys.find(self.text) is not None
+        key = await self.keys.find(self.text)
+        return key is not None and self.scope in key.scopes and key.organization_id == self.organization_id
 
 
 async def admit(call: HttpRequest, scope: Scope) -> Access:

@@ -59,10 +59,11 @@ STREAMED_EVENT_SCHEMA: JsonObject = {
     "required": ["event", "data"],
     "properties": {
         "id": {"type": "string", "description": "the cursor to go on from, as Last-Event-ID"},
-        "event": {"type": "string", "enum": [*EventType, DRAINING]},
+        "event": {"type": "string", "enum": [*EventType, DRAINING, UNAUTHORIZED]},
         "data": {
             "type": "string",
-            "description": f"JSON; of {DRAINING}, which only says to connect again, without `at`",
+            "description": f"JSON; without `at` of {DRAINING}, which only says to connect again, and of"
+            f" {UNAUTHORIZED}, after which the key opens this stream no more",
             "contentMediaType": "application/json",
             "contentSchema": {"$ref": "#/components/schemas/EventBody"},
         },

@@ -8,6 +8,7 @@ from fastapi import Request as HttpRequest
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
+from agent_service.api.access import access_of
 from agent_service.api.bounded_calls import BoundedCalls
 from agent_service.api.preferences import applied_wait, read_wait
 from agent_service.domain.errors import AgentServiceError, RequestNotFound, StoreError, StoreUnavailable
@@ -50,7 +51,7 @@ class Waiting:
         Wait as long as the call prefers for the end of the request in `view`, and see how it stands then.
 
         Raises ClientDisconnect when its caller went away meanwhile. Where MongoDB does not answer in the end,
-        what was known before is told.
+        or the caller's key opens this no more, what was known before is told.
         """
         preferred = read_wait(call.headers)
         if preferred is None:
@@ -60,7 +61,8 @@ class Waiting:
         if self._draining.is_set() or self._waiting >= self._most:
             return Waited(view=view, preferred=True, headers={})
         is_over = await self._wait(call, view.request.id, caller.organization_id, preferred)
-        view = await self._look_again(view, caller)
+        if await _may_look(call):
+            view = await self._look_again(view, caller)
         return Waited(view=view, preferred=True, headers=applied_wait(preferred) if is_over else {})
 
     async def _wait(self, call: HttpRequest, request_id: str, organization_id: str, limit: timedelta) -> bool:
@@ -89,6 +91,14 @@ class Waiting:
             return await self._calls.run(reading, late=late)
         except (StoreError, RequestNotFound):
             return view
+
+
+async def _may_look(call: HttpRequest) -> bool:
+    """Whether the call would still be let in, after a wait in which its key may have been revoked."""
+    try:
+        return await access_of(call).holds()
+    except StoreUnavailable:
+        return False
 
 
 def _ended_well(waiting: asyncio.Task[bool]) -> bool:

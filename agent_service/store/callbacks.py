@@ -1,12 +1,12 @@
-"""Callbacks: what is read of requests that have ended and whose clients want to be told."""
+"""Callbacks: what is read of requests whose clients want to be told of their ends, and what is undone."""
 
 from collections.abc import Collection as AnyCollection
 
-from agent_service.domain.callback import EndedRequest
+from agent_service.domain.callback import EndedRequest, callback_id
 from agent_service.domain.request import Callback, RequestStatus
 from agent_service.store.documents import caller_of
 from agent_service.store.driver import Database, Document, Session, durable
-from agent_service.store.operations import reading
+from agent_service.store.operations import reading, writing
 
 _PROJECTION = {
     "organization_id": 1,
@@ -20,9 +20,10 @@ _PROJECTION = {
 
 
 class CallbackCollection:
-    """The collection `requests`, as far as callbacks need it."""
+    """The collections `requests` and `contexts`, as far as callbacks need them."""
 
     def __init__(self, database: Database) -> None:
+        self._contexts = durable(database, "contexts")
         self._committed = durable(database, "requests", read="majority")
 
     async def ended(
@@ -37,6 +38,22 @@ class CallbackCollection:
             found = self._committed.find({"_id": {"$in": list(request_ids)}}, _PROJECTION, session=session)
             documents = [document async for document in found]
         return [_ended(document) for document in documents if _wants_callback(document)]
+
+    async def delete_orphans(
+        self, request_ids: AnyCollection[str], *, session: Session | None = None
+    ) -> None:
+        """
+        Delete the callbacks of those of these requests that are gone, because they were purged.
+
+        In the session in which they were ended, none counts as gone because a stale primary has not heard of
+        it. Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
+        """
+        with reading():
+            found = self._committed.find({"_id": {"$in": list(request_ids)}}, {"_id": 1}, session=session)
+            gone = set(request_ids) - {document["_id"] async for document in found}
+        if gone:
+            with writing():
+                await self._contexts.delete_many({"_id": {"$in": [callback_id(each) for each in gone]}})
 
 
 def _wants_callback(document: Document) -> bool:

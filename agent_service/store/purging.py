@@ -91,10 +91,18 @@ class PurgingCollection:
         owned = {"_id": {"$in": list(request_ids)}, "organization_id": organization_id}
         with writing():
             counts["requests"] = (await self._requests.delete_many(owned)).deleted_count
+        # Whoever wrote the end of one of them may have made its callback meanwhile; from here on nobody does.
+        with writing():
+            late = await self._belonging["contexts"].delete_many(_callbacks_of(request_ids))
+        counts["contexts"] += late.deleted_count
         return counts
 
 
 def _of_requests(request_ids: Collection[str]) -> Document:
     """The filter of what belongs to these requests, with their callbacks: a few ranges of ids."""
     ranges: list[Document] = [{"_id": ids_of_request(request_id)} for request_id in request_ids]
-    return {"$or": [*ranges, {"_id": {"$in": [callback_id(request_id) for request_id in request_ids]}}]}
+    return {"$or": [*ranges, _callbacks_of(request_ids)]}
+
+
+def _callbacks_of(request_ids: Collection[str]) -> Document:
+    return {"_id": {"$in": [callback_id(request_id) for request_id in request_ids]}}

@@ -8,8 +8,10 @@ in real processes that log at the level TRACE, and looked for.
 import asyncio
 import json
 import re
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,14 +20,18 @@ import httpx2
 import pytest
 
 from agent_service.store import Store
+from tests.support.api_keys import bearing, stored_key
 from tests.support.base_service_behaviours import Behaviour, answer, events
 from tests.support.base_service_stub import BaseServiceStub
 from tests.support.canaries import BELONGS, Canaries, Place
 from tests.support.canary_processes import CanaryProcesses
+from tests.support.waiting import until
 from tests.support.worker_tools import Raw, for_steps, trouble
 
 pytestmark = pytest.mark.timeout(400)
 
+#: A host that no name server knows.
+NOWHERE = "hooks.example.invalid"
 #: An error of MongoDB that passes, so that no client waits for a new primary.
 REFUSED = 24
 
@@ -55,6 +61,8 @@ def settings(canaries: Canaries, uri: str, database: str, port: int) -> dict[str
         "LEAKY_SECRETS": json.dumps(leaky),
         "API_PORT": "0",
         "MAX_BODY_BYTES": "20000",
+        "CALLBACK_ALLOWED_HOSTS": NOWHERE,
+        "CALLBACK_SECRET": f"whsec_{b64encode(canaries['the secret of callbacks'].encode()).decode()}",
         "LOG_LEVEL": "TRACE",
     }
 
@@ -87,6 +95,7 @@ def submissions(canaries: Canaries) -> list[dict[str, Any]]:
     common = {
         "variables": {"word": canaries["a variable"]},
         "metadata": {"note": canaries["metadata"]},
+        "callback": {"url": f"https://{NOWHERE}/{canaries['the address of a callback']}"},
     }
     given = {"text": canaries["the input of a step"], "word": "{{ vars.word }}"}
     steps = [
@@ -100,10 +109,10 @@ def submissions(canaries: Canaries) -> list[dict[str, Any]]:
     ]
 
 
-def secret_headers(canaries: Canaries) -> dict[str, str]:
+def secret_headers(canaries: Canaries, api_key: str) -> dict[str, str]:
     """What callers send beside their bodies."""
     return {
-        "Authorization": f"Bearer {canaries['Authorization']}",
+        **bearing(api_key),
         "Cookie": f"session={canaries['Cookie']}",
         "X-Api-Key": canaries["X-Api-Key"],
         "X-User-Id": canaries["X-User-Id"],
@@ -124,7 +133,9 @@ async def ask_in_vain(client: httpx2.AsyncClient, canaries: Canaries, raw: Raw) 
     async with trouble(raw, ["insert"], errorCode=REFUSED):
         answers.append(await client.post("/v1/requests", content=refused))
         answers.append(await client.post("/v1/requests:batch", content=f'{{"requests": [{refused}]}}'))
-    assert [found.status_code // 100 for found in answers] == [4, 4, 4, 4, 5, 5]
+    no_key = bearing(canaries["an API key that is none"])
+    answers += [await client.get(path, headers=no_key) for path in ("/v1/requests", "/metrics")]
+    assert [found.status_code // 100 for found in answers] == [4, 4, 4, 4, 5, 5, 4, 4]
     return answers
 
 
@@ -173,6 +184,12 @@ async def mongodb_user(raw: Raw, canaries: Canaries) -> AsyncIterator[None]:
         await admin.command("dropUser", raw.name)
 
 
+async def one_was_tried(raw: Raw) -> bool:
+    """Whether a delivery of a callback has failed, and was logged and stored."""
+    tried = {"service": "callback", "history.0": {"$exists": True}}
+    return await raw.contexts.find_one(tried) is not None
+
+
 async def all_documents(raw: Raw) -> str:
     """Everything that is in the database, as text."""
     names = await raw.list_collection_names()
@@ -184,22 +201,25 @@ async def all_documents(raw: Raw) -> str:
 async def test_what_is_planted_turns_up_where_it_belongs_and_nowhere_else(
     store: Store, raw: Raw, mongodb_uri: str, tmp_path: Path, log_format: str
 ) -> None:
-    canaries = Canaries.hatch()
+    _, api_key = await stored_key(store, "default")
+    canaries = Canaries.hatch(api_key=api_key)
     async with BaseServiceStub() as stub, mongodb_user(raw, canaries):
         stub.behave(base_service(canaries))
         values = settings(canaries, mongodb_uri, raw.name, stub.port) | {"LOG_FORMAT": log_format}
         with CanaryProcesses(tmp_path, values) as processes:
             start = processes.start
             said = await asyncio.to_thread(start, "agent_service", "api", until="the API listens on")
-            for service in ("generation", "analysis"):
+            for service in ("generation", "analysis", "callback"):
                 await asyncio.to_thread(start, "agent_service", "worker", service, until="worker started")
             await asyncio.to_thread(start, "tests.support.leaky_worker", until="leaky_thread worker started")
             found = re.search(r"the API listens on (\S+:\d+)", said)
             assert found is not None
-            url, headers = f"http://{found[1]}", secret_headers(canaries)
+            url, headers = f"http://{found[1]}", secret_headers(canaries, api_key)
             async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=60) as client:
                 answers = await submit_all(client, canaries)
                 answers += [problem.text for problem in await ask_in_vain(client, canaries, raw)]
+            was_tried: bool = await until(partial(one_was_tried, raw), seconds=60)
+            assert was_tried
             documents = await all_documents(raw)
             await asyncio.to_thread(run_commands, processes, canaries)
     places = {

@@ -1,8 +1,10 @@
 """Who reads a stream of events is asked again while it goes on."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -11,11 +13,12 @@ from fastapi import FastAPI
 from agent_service.api.access import Access
 from agent_service.domain.api_key import ApiKey, Scope
 from agent_service.domain.errors import StoreUnavailable
+from agent_service.keys.key_file import KeyFile
 from agent_service.keys.key_ring import KeyRing
 from agent_service.local.servers import serve
 from agent_service.store import Store
 from tests.support.api import SUBMISSION, make_app
-from tests.support.api_keys import bearing, stored_key
+from tests.support.api_keys import a_key, bearing, stored_key
 
 #: Far beyond what MongoDB's answers are remembered for, in seconds.
 LIMIT = 60
@@ -96,6 +99,22 @@ async def test_while_mongodb_does_not_answer_nobody_is_turned_away_from_a_stream
         await access.wait_until_withdrawn(check_every=timedelta(milliseconds=1))
     assert asked.is_set()
     assert list(answers) == []
+
+
+@pytest.mark.parametrize("changes", [{"scopes": ["submit"]}, {"organization_id": "other"}], ids=str)
+async def test_a_stream_ends_whose_key_in_the_file_does_not_open_it_any_more(
+    store: Store, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    file = KeyFile(tmp_path / "api_keys.jsonl")
+    key, text = a_key()
+    file.add(key)
+    ring = KeyRing(store, file=file)
+    access = Access(organization_id=key.organization_id, scope=Scope.READ, keys=ring, text=text)
+    assert await access.holds()
+    file.path.write_text(json.dumps(json.loads(file.path.read_text()) | changes))
+    assert await ring.find(text) is not None
+    async with asyncio.timeout(LIMIT):
+        await access.wait_until_withdrawn(check_every=timedelta(milliseconds=1))
 
 
 async def test_what_is_shown_of_an_access_is_not_its_key(store: Store) -> None:

@@ -224,7 +224,7 @@ async def test_without_a_callback_a_single_step_is_settled_without_a_read(
 ) -> None:
     """With one it takes the long way, because more has to be written."""
     requests, contexts = requests_with_callbacks(recorded_store), ContextManager(recorded_store)
-    for body, reads in ((ONE_STEP, 0), ({**ONE_STEP, "callback": CALLBACK}, 4)):
+    for body, reads in ((ONE_STEP, 0), ({**ONE_STEP, "callback": CALLBACK}, 5)):
         await requests.submit(body)
         [context] = await claim(contexts, "analysis")
         recorder.sent.clear()

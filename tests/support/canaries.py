@@ -35,8 +35,10 @@ BELONGS: Mapping[str, tuple[Place, ...]] = {
     "the end of a password that breaks its address": (),
     "a password in an address that is none": (),
     "a key that is no header": (),
+    "the secret of callbacks": (),
     # Headers of callers.
-    "Authorization": (),
+    "the secret of an API key": (),
+    "an API key that is none": (),
     "Cookie": (),
     "X-Api-Key": (),
     "a token in the query": (),
@@ -47,6 +49,7 @@ BELONGS: Mapping[str, tuple[Place, ...]] = {
     "the input of a step": (_DOCUMENTS, _CALLS),
     "a variable": (_DOCUMENTS, _CALLS),
     "metadata": _PAYLOAD,
+    "the address of a callback": (_DOCUMENTS,),
     "a body that is no JSON": (),
     "a body that is too large": (),
     "a name that is no field": (_ANSWERS,),
@@ -75,8 +78,12 @@ class Canaries:
     texts: Mapping[str, str]
 
     @classmethod
-    def hatch(cls) -> "Canaries":
-        return cls({name: f"canary{uuid.uuid4().hex}" for name in BELONGS})
+    def hatch(cls, *, api_key: str | None = None) -> "Canaries":
+        """Those of one run; the secret of an API key, if one is given, stands last in its text."""
+        texts = {name: f"canary{uuid.uuid4().hex}" for name in BELONGS}
+        if api_key is not None:
+            texts["the secret of an API key"] = api_key.rpartition("_")[2]
+        return cls(texts)
 
     def __getitem__(self, name: str) -> str:
         return self.texts[name]

@@ -1,10 +1,16 @@
 import json
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_service.api.event_frames import draining_frame, event_frame, unauthorized_frame
+from agent_service.api.event_frames import (
+    STREAMED_EVENT_SCHEMA,
+    draining_frame,
+    event_frame,
+    unauthorized_frame,
+)
 from agent_service.api.request_answer import moment
 from agent_service.domain.events import Cursor, Event, EventType, Position
 from tests.support.contexts import AN_ERROR, NOW, SECOND
@@ -67,3 +73,11 @@ def test_the_last_frame_for_a_reader_without_a_valid_key_moves_no_cursor() -> No
     assert lines[0] == "event: server.unauthorized"
     assert json.loads(lines[1].removeprefix("data: ")) == {"type": "server.unauthorized", "request_id": "r"}
     assert lines[2:] == ["", ""]
+
+
+def test_the_document_names_every_event_that_a_server_says_of_itself() -> None:
+    properties: Any = STREAMED_EVENT_SCHEMA["properties"]
+    for frame in (draining_frame("r"), unauthorized_frame("r")):
+        name = frame.decode().split("\n")[0].removeprefix("event: ")
+        assert name in properties["event"]["enum"]
+        assert name in properties["data"]["description"]

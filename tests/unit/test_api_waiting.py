@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 
@@ -12,16 +12,20 @@ from fastapi import FastAPI
 from fastapi import Request as HttpRequest
 from starlette.requests import ClientDisconnect
 
+from agent_service.api.access import admit
 from agent_service.api.bounded_calls import BoundedCalls
 from agent_service.api.waiting import Waited, Waiting
 from agent_service.context_manager import ContextManager
+from agent_service.domain.api_key import Scope
 from agent_service.domain.context import Context
 from agent_service.domain.errors import StoreUnavailable
 from agent_service.domain.request import Caller
+from agent_service.keys.key_ring import FRESH
 from agent_service.request_reader import RequestView
 from agent_service.request_service import RequestService
 from agent_service.store import Store
 from tests.support.api import SERVICES, SUBMISSION, assert_problem, calling, make_app, memory_store
+from tests.support.api_keys import bearing, stored_key
 from tests.support.hand_worker import claim, work_off
 from tests.support.waiting import until
 
@@ -125,10 +129,27 @@ async def test_a_server_that_stops_answers_how_it_stands(app: FastAPI, api: http
     assert all("preference-applied" not in each.headers for each in answers)
 
 
+async def test_whose_key_is_revoked_meanwhile_is_told_nothing_more(
+    api: httpx2.AsyncClient, store: Store
+) -> None:
+    key, text = await stored_key(store)
+    path = (await api.post("/v1/requests", json=SUBMISSION, headers=bearing(text))).headers["location"]
+    asking = asyncio.create_task(api.get(path, headers=LONG | bearing(text)))
+    async with asyncio.timeout(30):
+        # Longer than what is known of a key counts without asking again.
+        await asyncio.wait({asking}, timeout=FRESH.total_seconds() + 0.5)
+        await store.keys.revoke(key.id, datetime.now(UTC))
+        await work_off(ContextManager(store))
+        shown = await asking
+    assert (shown.status_code, shown.json()["status"]) == (200, "accepted")
+    assert {step["output"] for step in shown.json()["steps"]} == {None}
+
+
 class Desk:
     """A `Waiting` by hand, for calls that never were on a wire."""
 
     def __init__(self, store: Store, most: int = 1) -> None:
+        self.app = make_app(store)
         self.requests = RequestService(store, max_attempts=SERVICES)
         self.waiting = Waiting(self.requests, BoundedCalls(), draining=asyncio.Event(), most=most)
 
@@ -140,8 +161,12 @@ class Desk:
         self, view: RequestView, messages: asyncio.Queue[Any], *, seconds: int = 60
     ) -> asyncio.Task[Waited]:
         headers = [(b"prefer", f"wait={seconds}".encode())]
-        call = HttpRequest({"type": "http", "headers": headers}, receive=messages.get)
-        return asyncio.create_task(self.waiting.for_end(call, view, Caller()))
+        scope = {"type": "http", "headers": headers, "app": self.app}
+        return asyncio.create_task(self._wait(HttpRequest(scope, receive=messages.get), view))
+
+    async def _wait(self, call: HttpRequest, view: RequestView) -> Waited:
+        await admit(call, Scope.READ)
+        return await self.waiting.for_end(call, view, Caller())
 
 
 async def test_a_client_that_goes_away_makes_room_for_another_one(store: Store) -> None:
