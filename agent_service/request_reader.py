@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from agent_service.domain.context import Context
@@ -33,6 +33,13 @@ class RequestView:
     def status(self) -> RequestStatus:
         """The status as a client sees it: running as soon as any step has begun."""
         return _shown(self.request.status, begun=any(context.attempt for context in self.contexts))
+
+    def without_results(self) -> "RequestView":
+        """The same for somebody who may not read what steps have put out."""
+        contexts = tuple(
+            replace(context, output=None, usage=None, error=None, history=()) for context in self.contexts
+        )
+        return RequestView(request=self.request, contexts=contexts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

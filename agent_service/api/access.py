@@ -26,6 +26,8 @@ class Access:
 
     organization_id: str
     scope: Scope
+    #: Whether it may read what steps have put out.
+    may_read: bool
     keys: KeyRing
     #: The text of the key, which must not be shown.
     text: str | None = field(repr=False)
@@ -57,19 +59,19 @@ async def admit(call: HttpRequest, scope: Scope) -> Access:
     """
     keys = cast("KeyRing", call.app.state.keys)
     text = read_authorization(call)
-    organization_id = DEFAULT_ORGANIZATION
+    organization_id, may_read = DEFAULT_ORGANIZATION, True
     if text is not None:
         key = await keys.find(text)
         if key is None:
             raise _invalid_key()
         if scope not in key.scopes:
             raise _insufficient(scope)
-        organization_id = key.organization_id
+        organization_id, may_read = key.organization_id, Scope.READ in key.scopes
     elif not await keys.anonymous_allowed():
         detail = "an API key is needed: send it as `Authorization: Bearer KEY`"
         headers = {"WWW-Authenticate": _CHALLENGE}
         raise refuse(HTTPStatus.UNAUTHORIZED, "key_required", detail, headers=headers)
-    access = Access(organization_id=organization_id, scope=scope, keys=keys, text=text)
+    access = Access(organization_id=organization_id, scope=scope, may_read=may_read, keys=keys, text=text)
     call.scope[_SCOPE_KEY] = access
     return access
 

@@ -1,7 +1,7 @@
 """Waiting: calls that stay open until a request has ended, as their callers prefer (RFC 7240)."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from fastapi import Request as HttpRequest
@@ -50,9 +50,16 @@ class Waiting:
         """
         Wait as long as the call prefers for the end of the request in `view`, and see how it stands then.
 
-        Raises ClientDisconnect when its caller went away meanwhile. Where MongoDB does not answer in the end,
-        or the caller's key opens this no more, what was known before is told.
+        Who may not read is told nothing of what steps have put out. Raises ClientDisconnect when its caller
+        went away meanwhile. Where MongoDB does not answer in the end, or the caller's key opens this no more,
+        what was known before is told.
         """
+        waited = await self._for_end(call, view, caller)
+        if access_of(call).may_read:
+            return waited
+        return replace(waited, view=waited.view.without_results())
+
+    async def _for_end(self, call: HttpRequest, view: RequestView, caller: Caller) -> Waited:
         preferred = read_wait(call.headers)
         if preferred is None:
             return Waited(view=view, preferred=False, headers={})

@@ -94,7 +94,7 @@ async def test_while_mongodb_does_not_answer_nobody_is_turned_away_from_a_stream
 
     ring = KeyRing(store)
     monkeypatch.setattr(ring, "find", find)
-    access = Access(organization_id="acme", scope=Scope.READ, keys=ring, text=text)
+    access = Access(organization_id="acme", scope=Scope.READ, may_read=True, keys=ring, text=text)
     async with asyncio.timeout(LIMIT):
         await access.wait_until_withdrawn(check_every=timedelta(milliseconds=1))
     assert asked.is_set()
@@ -109,7 +109,9 @@ async def test_a_stream_ends_whose_key_in_the_file_does_not_open_it_any_more(
     key, text = a_key()
     file.add(key)
     ring = KeyRing(store, file=file)
-    access = Access(organization_id=key.organization_id, scope=Scope.READ, keys=ring, text=text)
+    access = Access(
+        organization_id=key.organization_id, scope=Scope.READ, may_read=True, keys=ring, text=text
+    )
     assert await access.holds()
     file.path.write_text(json.dumps(json.loads(file.path.read_text()) | changes))
     assert await ring.find(text) is not None
@@ -119,5 +121,5 @@ async def test_a_stream_ends_whose_key_in_the_file_does_not_open_it_any_more(
 
 async def test_what_is_shown_of_an_access_is_not_its_key(store: Store) -> None:
     _, text = await stored_key(store)
-    access = Access(organization_id="acme", scope=Scope.READ, keys=KeyRing(store), text=text)
+    access = Access(organization_id="acme", scope=Scope.READ, may_read=True, keys=KeyRing(store), text=text)
     assert text not in repr(access)
