@@ -51,7 +51,7 @@ class ContextManager:
 
     async def plan(self, *requests: Request, session: Session | None = None) -> None:
         """
-        Insert the contexts that are missing, then say that their requests are planned (DESIGN §4 rule 7).
+        Insert the contexts that are missing, then say that their requests are planned (protocol, rule 7).
 
         Dependents go before what they wait for, so that a step that ends finds all that it releases; what a
         retry copies goes before all of them. What follows from a copy that cannot be made, is the rescuer's.
@@ -99,7 +99,7 @@ class ContextManager:
         """
         Give back, refunded, what claims took whose answers were lost; returns how many contexts that were.
 
-        Nothing of it was executed, because nobody knew of it (DESIGN §4 rule 4).
+        Nothing of it was executed, because nobody knew of it (protocol, rule 4).
         """
         taken = await self.store.claims.find_claimed(*leases)
         return await self.hand_back(taken)
@@ -166,7 +166,7 @@ class ContextManager:
         self, request_id: str, steps: Collection[str], stop: Stop, *, expires_at: datetime | None = None
     ) -> None:
         """
-        End whatever of a request has not ended (DESIGN §4 rules 9 and 11); it can be repeated.
+        End whatever of a request has not ended (protocol, rules 9 and 11); it can be repeated.
 
         What no worker holds has ended when this returns, and so has the request if that was all. Attempts
         that run are told, and end when their worker has heard; one that completes meanwhile keeps its output.
@@ -182,7 +182,7 @@ class ContextManager:
 
     async def settle(self, context_ids: Collection[str]) -> None:
         """
-        Write all that follows from the ends of these contexts (DESIGN §4 rule 8).
+        Write all that follows from the ends of these contexts (protocol, rule 8).
 
         Those that have not ended, or that somebody settled meanwhile, are left alone. Every step of it can be
         repeated, and is until the last one, which says that nothing is left to do.

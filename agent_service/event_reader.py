@@ -1,4 +1,4 @@
-"""EventReader: what a client sees of a request while it waits, live or in pages (DESIGN §4 rule 14)."""
+"""EventReader: what a client sees of a request while it waits, live or in pages (protocol, rule 14)."""
 
 import asyncio
 import random

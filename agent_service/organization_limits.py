@@ -1,5 +1,5 @@
 """
-OrganizationLimits: how many requests an organization may have open, and submit in a minute (DESIGN §7).
+OrganizationLimits: how many requests an organization may have open, and submit in a minute.
 
 Counted in MongoDB, so that they hold over all processes; those who submit at the same time in one process are
 counted together. Off, they cost nothing.

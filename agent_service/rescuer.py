@@ -1,5 +1,5 @@
 """
-Rescuer: repairs what a crash left half done, in every process, for all services (DESIGN §4 rules 5, 7, 8, 9).
+Rescuer: repairs what a crash left half done, in every process, for all services (protocol, rules 5, 7, 8, 9).
 
 Each of its duties goes through pages in the order of an index and past what it could not repair, so that
 nothing bad at the front starves what stands behind it.

@@ -1,4 +1,4 @@
-"""Settler: writes all that follows from the ends of contexts, and can be repeated (DESIGN §4 rule 8)."""
+"""Settler: writes all that follows from the ends of contexts, and can be repeated (protocol, rule 8)."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass

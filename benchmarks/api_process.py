@@ -1,13 +1,13 @@
 """The API in a process of its own, as `agent-service api` runs it."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import monotonic
 
 from agent_service.client import AgentClient
 from agent_service.local.child_process import ChildProcess
+from agent_service.local.free_port import free_port
 from benchmarks.noop_worker import SERVICE as NOOP
 from benchmarks.processes import ProcessFailed, running
 from benchmarks.stage import Stage
@@ -26,7 +26,7 @@ async def running_api(stage: Stage, database: str) -> AsyncIterator[str]:
 @asynccontextmanager
 async def api_process(stage: Stage, database: str) -> AsyncIterator[tuple[str, int]]:
     """The same, with the id of its process."""
-    port = _free_port()
+    port = free_port()
     variables = {
         "MONGODB_URI": stage.uri,
         "MONGODB_DATABASE": database,
@@ -47,10 +47,3 @@ async def _until_ready(address: str, child: ChildProcess) -> None:
             if child.exit_code is not None or monotonic() > deadline:
                 raise ProcessFailed(f"the API is not ready: {problem}; {child.output()[-2_000:]}")
             await asyncio.sleep(_LOOK_SECONDS)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

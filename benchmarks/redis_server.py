@@ -1,13 +1,13 @@
 """The Redis that others are measured on: its own process and folder, with a log on disk."""
 
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
 from agent_service.local.child_process import start_child
+from agent_service.local.free_port import free_port
 from benchmarks.processes import ProcessFailed
 
 NOT_FOUND = "there is no redis-server on the PATH: what it would be compared with is left out"
@@ -26,7 +26,7 @@ async def redis_server(program: str, folder: Path) -> AsyncIterator[str]:
 
     Raises ProcessFailed when it does not start.
     """
-    port = _free_port()
+    port = free_port()
     arguments = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
     arguments += ["--appendonly", "yes", "--appendfsync", "everysec"]
     log = folder / "redis.log"
@@ -37,10 +37,3 @@ async def redis_server(program: str, folder: Path) -> AsyncIterator[str]:
         yield f"redis://127.0.0.1:{port}/0"
     finally:
         await child.stop(grace=_LIMIT)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

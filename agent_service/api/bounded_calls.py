@@ -1,4 +1,4 @@
-"""BoundedCalls: an answer in time, and no call to MongoDB is ever cancelled for it (DESIGN §4 rule 4)."""
+"""BoundedCalls: an answer in time, and no call to MongoDB is ever cancelled for it (protocol, rule 4)."""
 
 import asyncio
 from collections.abc import Coroutine

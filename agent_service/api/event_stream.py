@@ -11,6 +11,7 @@ from loguru import logger
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from agent_service.api.disconnection import wait_until_gone
 from agent_service.api.event_frames import OPENING, PING, draining_frame, event_frame, unauthorized_frame
 from agent_service.domain.errors import AgentServiceError
 from agent_service.domain.events import Event
@@ -66,7 +67,7 @@ class EventStream(Response):
         pinging = asyncio.create_task(self._ping(body))
         stopping = asyncio.create_task(self._draining.wait())
         refused = asyncio.ensure_future(self._withdrawn())
-        gone = asyncio.create_task(_wait_until_gone(receive))
+        gone = asyncio.create_task(wait_until_gone(receive))
         try:
             await asyncio.wait({sending, pinging, stopping, refused, gone}, return_when="FIRST_COMPLETED")
             if gone.done():
@@ -145,8 +146,3 @@ async def _stop(*tasks: asyncio.Future[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _wait_until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -6,10 +6,10 @@ from datetime import timedelta
 
 from fastapi import Request as HttpRequest
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive
 
 from agent_service.api.access import access_of
 from agent_service.api.bounded_calls import BoundedCalls
+from agent_service.api.disconnection import wait_until_gone
 from agent_service.api.preferences import applied_wait, read_wait
 from agent_service.domain.errors import AgentServiceError, RequestNotFound, StoreError, StoreUnavailable
 from agent_service.domain.request import Caller
@@ -78,7 +78,7 @@ class Waiting:
         waiting = asyncio.create_task(
             self._requests.wait(request_id, organization_id=organization_id, limit=limit)
         )
-        gone = asyncio.create_task(_wait_until_gone(call.receive))
+        gone = asyncio.create_task(wait_until_gone(call.receive))
         stopping = asyncio.create_task(self._draining.wait())
         try:
             await asyncio.wait({waiting, gone, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -114,8 +114,3 @@ def _ended_well(waiting: asyncio.Task[bool]) -> bool:
     if error is not None and not isinstance(error, AgentServiceError):
         raise error
     return error is None
-
-
-async def _wait_until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

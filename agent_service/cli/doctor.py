@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from agent_service.api.listening import needs_keys
 from agent_service.cli.doctor_storage import judge_storage
 from agent_service.cli.finding import Finding
+from agent_service.cli.open_store import open_store
 from agent_service.cli.running_service import find_mongodb
 from agent_service.domain.api_key import ApiKey
 from agent_service.domain.callback import CALLBACK_SERVICE
@@ -16,7 +17,6 @@ from agent_service.domain.errors import AgentServiceError, StoreError
 from agent_service.keys.key_file import KeyFile
 from agent_service.local.addresses import find_addresses
 from agent_service.settings import Settings, mask_uri
-from agent_service.store import Store
 from agent_service.store.server_facts import ServerFacts, confirm_majority, read_server_facts
 from agent_service.store.storage_facts import read_storage_facts
 
@@ -71,10 +71,10 @@ async def _examine_mongodb(settings: Settings, uri: str, *, fix: bool) -> AsyncI
             text=f"no majority of the members confirms writes: {error}",
             remedy="see rs.status(): most members must be up, and the user must be allowed to write",
         )
-    async for finding in _examine_indexes(settings, uri, fix=fix):
+    async for finding in _examine_indexes(settings, fix=fix):
         yield finding
-    yield await _examine_keys(settings, uri)
-    async for finding in _examine_waiting_callbacks(settings, uri):
+    yield await _examine_keys(settings)
+    async for finding in _examine_waiting_callbacks(settings):
         yield finding
     for finding in await _examine_storage(settings, uri, now=datetime.now(UTC) + facts.clock_ahead):
         yield finding
@@ -105,9 +105,8 @@ def _judge(facts: ServerFacts) -> list[Finding]:
     ]
 
 
-async def _examine_indexes(settings: Settings, uri: str, *, fix: bool) -> AsyncIterator[Finding]:
-    mongodb = settings.mongodb
-    async with Store.connect(uri, database=mongodb.database, driver=mongodb.driver) as store:
+async def _examine_indexes(settings: Settings, *, fix: bool) -> AsyncIterator[Finding]:
+    async with open_store(settings) as store:
         try:
             if fix:
                 await store.prepare()
@@ -118,7 +117,7 @@ async def _examine_indexes(settings: Settings, uri: str, *, fix: bool) -> AsyncI
             )
             return
     if not problems:
-        yield Finding(text=f"all indexes of the database {mongodb.database} are there")
+        yield Finding(text=f"all indexes of the database {settings.mongodb.database} are there")
     for problem in problems:
         yield Finding(
             text=problem,
@@ -128,14 +127,14 @@ async def _examine_indexes(settings: Settings, uri: str, *, fix: bool) -> AsyncI
         )
 
 
-async def _examine_keys(settings: Settings, uri: str) -> Finding:
+async def _examine_keys(settings: Settings) -> Finding:
     """How many API keys there are, and whether that fits what the API asks for."""
-    mongodb, path = settings.mongodb, settings.api.keys_file
+    path = settings.api.keys_file
     kept: list[ApiKey] = []
     try:
         if path is not None:
             kept += KeyFile(path).keys().values()
-        async with Store.connect(uri, database=mongodb.database, driver=mongodb.driver) as store:
+        async with open_store(settings) as store:
             kept += await store.keys.all()
     except AgentServiceError as error:
         return Finding(
@@ -152,10 +151,9 @@ async def _examine_keys(settings: Settings, uri: str) -> Finding:
     )
 
 
-async def _examine_waiting_callbacks(settings: Settings, uri: str) -> AsyncIterator[Finding]:
+async def _examine_waiting_callbacks(settings: Settings) -> AsyncIterator[Finding]:
     """Whether somebody delivers the callbacks that wait, if any do."""
-    mongodb = settings.mongodb
-    async with Store.connect(uri, database=mongodb.database, driver=mongodb.driver) as store:
+    async with open_store(settings) as store:
         try:
             waiting = await store.services.depth(CALLBACK_SERVICE)
             await store.measure_clock()

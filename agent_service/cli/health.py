@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from agent_service.api.listening import address_of
-from agent_service.cli.running_service import find_mongodb
+from agent_service.cli.open_store import open_store
 from agent_service.client import AgentClient
 from agent_service.domain.errors import AgentServiceError
 from agent_service.insights import living_workers
 from agent_service.local.addresses import find_addresses
 from agent_service.settings import Settings
-from agent_service.store import Store
 from agent_service.store.workers import SILENT_AFTER
 
 #: Below the timeout of the health checks of containers.
@@ -44,9 +43,7 @@ async def worker_health(settings: Settings) -> Health:
     """Whether a worker of this machine counts as alive, and how long the event loop of one stood still."""
     host = socket.gethostname()
     try:
-        uri = find_mongodb(settings)
-        mongodb = settings.mongodb
-        async with Store.connect(uri, database=mongodb.database, driver=mongodb.driver) as store:
+        async with open_store(settings) as store:
             await store.measure_clock()
             workers = await living_workers(store)
     except AgentServiceError as error:

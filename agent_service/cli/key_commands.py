@@ -3,8 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,12 +11,12 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from agent_service.cli.exit_codes import ExitCode
-from agent_service.cli.running_service import find_mongodb
+from agent_service.cli.open_store import open_store
+from agent_service.cli.printing import show_time
 from agent_service.domain.api_key import LONGEST_NAME, ORGANIZATION_ID, USUAL_SCOPES, ApiKey, Scope, make_key
 from agent_service.domain.errors import ConfigurationError
 from agent_service.keys.key_file import KeyFile
-from agent_service.settings import Settings, load_settings
-from agent_service.store import Store
+from agent_service.settings import load_settings
 
 keys = App(name="keys", help="Make, list and revoke the API keys of organizations.")
 
@@ -131,26 +130,18 @@ def revoke(key_id: str, *, file: Path | None = None) -> int:
 
 
 async def _insert(key: ApiKey) -> None:
-    async with _connected(load_settings()) as store:
+    async with open_store(load_settings()) as store:
         await store.keys.insert(key)
 
 
 async def _all(organization: str | None) -> list[ApiKey]:
-    async with _connected(load_settings()) as store:
+    async with open_store(load_settings()) as store:
         return await store.keys.all(organization)
 
 
 async def _revoke(key_id: str, now: datetime) -> ApiKey | None:
-    async with _connected(load_settings()) as store:
+    async with open_store(load_settings()) as store:
         return await store.keys.revoke(key_id, now)
-
-
-@asynccontextmanager
-async def _connected(settings: Settings) -> AsyncIterator[Store]:
-    mongodb = settings.mongodb
-    uri = find_mongodb(settings)
-    async with Store.connect(uri, database=mongodb.database, driver=mongodb.driver) as store:
-        yield store
 
 
 def _now() -> datetime:
@@ -159,7 +150,7 @@ def _now() -> datetime:
 
 def _line(key: ApiKey, now: datetime) -> str:
     words = [key.id, key.organization_id, key.state(now), ",".join(sorted(key.scopes))]
-    words += [f"{what} {_time(at)}" for what, at in _times(key) if at is not None]
+    words += [f"{what} {show_time(at)}" for what, at in _times(key) if at is not None]
     return "  ".join(words + ([key.name] if key.name else []))
 
 
@@ -170,7 +161,7 @@ def _document(key: ApiKey, now: datetime) -> dict[str, Any]:
         "name": key.name,
         "state": key.state(now),
         "scopes": sorted(key.scopes),
-        **{f"{what}_at": None if at is None else _time(at) for what, at in _times(key)},
+        **{f"{what}_at": None if at is None else show_time(at) for what, at in _times(key)},
     }
 
 
@@ -181,7 +172,3 @@ def _times(key: ApiKey) -> Sequence[tuple[str, datetime | None]]:
         ("revoked", key.revoked_at),
         ("last_used", key.last_used_at),
     )
-
-
-def _time(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

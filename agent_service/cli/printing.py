@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import AsyncIterator
+from datetime import datetime
 
 from agent_service.client import RequestSummary
 from agent_service.domain.json_value import JsonObject
@@ -43,13 +44,18 @@ async def print_table(requests: AsyncIterator[RequestSummary]) -> None:
         print("there is no such request", file=sys.stderr)
 
 
+def show_time(moment: datetime) -> str:
+    """A time in UTC, to the second."""
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
 def _row(request: RequestSummary) -> str:
     created, finished = request.created_at, request.finished_at
     took = f"{(finished - created).total_seconds():.2f} s" if created and finished else ""
     return _ROW.format(
         id=request.id,
         status=request.status,
-        created=f"{created:%Y-%m-%dT%H:%M:%SZ}" if created else "",
+        created=show_time(created) if created else "",
         took=took,
         steps=", ".join(step.name for step in request.steps),
     ).rstrip()

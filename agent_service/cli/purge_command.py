@@ -7,11 +7,10 @@ from contextlib import aclosing
 from dataclasses import asdict
 
 from agent_service.cli.exit_codes import ExitCode
-from agent_service.cli.running_service import find_mongodb
+from agent_service.cli.open_store import open_store
 from agent_service.purge import Holdings, Purge, Subject
 from agent_service.request_service import RequestService
 from agent_service.settings import load_settings
-from agent_service.store import Store
 
 
 def purge(*, organization: str, user: str | None = None, yes: bool = False) -> int:
@@ -34,10 +33,7 @@ def purge(*, organization: str, user: str | None = None, yes: bool = False) -> i
 
 
 async def _purge(subject: Subject, *, yes: bool) -> ExitCode:
-    settings = load_settings()
-    mongodb = settings.mongodb
-    uri = find_mongodb(settings)
-    async with Store.connect(uri, database=mongodb.database, driver=mongodb.driver) as store:
+    async with open_store(load_settings()) as store:
         work = Purge(store, RequestService(store))
         return await (_run(work, subject) if yes else _count(work, subject))
 

@@ -6,13 +6,12 @@ import sys
 from contextlib import aclosing
 
 from agent_service.cli.exit_codes import ExitCode
+from agent_service.cli.open_store import open_store
 from agent_service.cli.option_values import parse_moment
-from agent_service.cli.running_service import find_mongodb
 from agent_service.domain.errors import ConfigurationError
 from agent_service.redrive import DEFAULT_RATE, Redrive, Selection
 from agent_service.request_service import RequestService
 from agent_service.settings import load_settings
-from agent_service.store import Store
 
 
 def redrive(
@@ -69,10 +68,7 @@ def redrive(
 
 
 async def _redrive(selection: Selection, rate: float, *, dry_run: bool) -> int:
-    settings = load_settings()
-    mongodb = settings.mongodb
-    uri = find_mongodb(settings)
-    async with Store.connect(uri, database=mongodb.database, driver=mongodb.driver) as store:
+    async with open_store(load_settings()) as store:
         work = Redrive(store, RequestService(store))
         return await (_count(work, selection) if dry_run else _run(work, selection, rate))
 

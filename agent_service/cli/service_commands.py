@@ -13,7 +13,8 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from agent_service.cli.exit_codes import ExitCode
-from agent_service.cli.running_service import find_mongodb
+from agent_service.cli.open_store import open_store
+from agent_service.cli.printing import show_time
 from agent_service.domain.errors import ConfigurationError
 from agent_service.domain.service_state import BREAKER, RETRY_AFTER, Hold, ServiceState, breaker_at, holds_of
 from agent_service.settings import Settings, load_settings
@@ -141,9 +142,7 @@ async def _resume(service: str, *, name: str) -> int:
 @asynccontextmanager
 async def _connected(settings: Settings) -> AsyncIterator[Store]:
     """The store that the workers use, with the server's time."""
-    mongodb = settings.mongodb
-    uri = find_mongodb(settings)
-    async with Store.connect(uri, database=mongodb.database, driver=mongodb.driver) as store:
+    async with open_store(settings) as store:
         await store.measure_clock()
         yield store
 
@@ -182,8 +181,8 @@ def _summary(held: Sequence[Hold]) -> str:
 
 
 def _described(hold: Hold) -> str:
-    until = "until it is lifted" if hold.until is None else f"until {_time(hold.until)}"
-    return f"{hold.name} since {_time(hold.since)} {until}: {hold.reason}"
+    until = "until it is lifted" if hold.until is None else f"until {show_time(hold.until)}"
+    return f"{hold.name} since {show_time(hold.since)} {until}: {hold.reason}"
 
 
 def _document(row: _Row, now: datetime) -> dict[str, Any]:
@@ -195,7 +194,7 @@ def _document(row: _Row, now: datetime) -> dict[str, Any]:
         "waiting": row.waiting,
         "breaker": {
             "state": breaker.state.value,
-            "until": None if breaker.until is None else _time(breaker.until),
+            "until": None if breaker.until is None else show_time(breaker.until),
             "opened": breaker.opened,
             "reason": breaker.reason,
         },
@@ -203,13 +202,9 @@ def _document(row: _Row, now: datetime) -> dict[str, Any]:
             {
                 "name": hold.name,
                 "reason": hold.reason,
-                "since": _time(hold.since),
-                "until": None if hold.until is None else _time(hold.until),
+                "since": show_time(hold.since),
+                "until": None if hold.until is None else show_time(hold.until),
             }
             for hold in holds_of(state, now)
         ],
     }
-
-
-def _time(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

@@ -1,4 +1,4 @@
-"""ServerClock: the time of the MongoDB primary, known without asking it each time (DESIGN §4 rule 6)."""
+"""ServerClock: the time of the MongoDB primary, known without asking it each time (protocol, rule 6)."""
 
 import time
 from collections import deque

@@ -1,5 +1,5 @@
 """
-Events: what a client sees while it waits, derived from what is stored (DESIGN §4 rule 14).
+Events: what a client sees while it waits, derived from what is stored (protocol, rule 14).
 
 The position of a step is `attempt.index`: index 0 is the start of the attempt, 1…N its chunks and N+1 its
 outcome; `0.0` says that the step became claimable, and `end` that it ended. The position of the request is

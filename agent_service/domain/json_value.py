@@ -1,4 +1,4 @@
-"""JsonValue: what a request may carry, and what of it MongoDB can hold (DESIGN §4 rule 15)."""
+"""JsonValue: what a request may carry, and what of it MongoDB can hold (protocol, rule 15)."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias

@@ -37,7 +37,7 @@ def check_graph(
 
 def insertion_order(steps: Sequence[Step]) -> tuple[Step, ...]:
     """
-    The steps with every dependent before what it waits for (DESIGN §4 rule 7).
+    The steps with every dependent before what it waits for (protocol, rule 7).
 
     A step that is there to be released never comes after the one that releases it. Raises InvalidSubmission
     when the steps are not a graph without cycles.

@@ -35,5 +35,5 @@ class RetryPolicy:
 
 
 def hold_for(retry_after: timedelta) -> timedelta:
-    """How long a service is left alone that asked for `retry_after` (DESIGN §4 rule 11)."""
+    """How long a service is left alone that asked for `retry_after` (protocol, rule 11)."""
     return min(max(retry_after, SHORTEST_HOLD), LONGEST_HOLD)

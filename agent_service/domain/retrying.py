@@ -1,4 +1,4 @@
-"""Retrying: what the new request copies, what runs anew, and under which key (DESIGN §4 rule 10)."""
+"""Retrying: what the new request copies, what runs anew, and under which key (protocol, rule 10)."""
 
 import hashlib
 import json

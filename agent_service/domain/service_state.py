@@ -1,5 +1,5 @@
 """
-Service state: whether a base service may be called now; the holds on it and its breaker (DESIGN §4 rule 12).
+Service state: whether a base service may be called now; the holds on it and its breaker (protocol, rule 12).
 
     closed ──too many calls fail──▶ open ──its time passed, work waits──▶ probing ──answered──▶ ramping
       ▲                              ▲  ◀──────────the probe failed──────────┘                     │ │

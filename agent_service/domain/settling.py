@@ -1,4 +1,4 @@
-"""Settling: what follows for a request from the end of some of its steps (DESIGN §2 and §4 rule 8)."""
+"""Settling: what follows for a request from the end of some of its steps (protocol, rule 8)."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,6 @@
 """EmbeddedMongod: a real MongoDB server as a one-node replica set, its data in a folder that stays."""
 
 import asyncio
-import socket
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +10,7 @@ from loguru import logger
 
 from agent_service.domain.errors import LocalPartUnavailable
 from agent_service.local.child_process import ChildProcess, start_child
+from agent_service.local.free_port import free_port
 from agent_service.local.mongod_binary import explain_start_failure, find_mongod
 from agent_service.store.replica_set import initiate_single_node
 
@@ -98,7 +98,7 @@ async def _start_patiently(
     """Start it, again with another port or a moment later where that can help."""
     deadline = monotonic() + LOCK_PATIENCE.total_seconds()
     while True:
-        chosen = port if port is not None else _free_port()
+        chosen = port if port is not None else free_port()
         started = await _start_once(binary, folder, chosen, replica_set, extra_arguments)
         if isinstance(started, EmbeddedMongod):
             return started
@@ -141,10 +141,3 @@ async def _start_once(
     if found is None:
         return child.exit_code or 0, child.output()
     return EmbeddedMongod(child, port=port, replica_set=replica_set, log=log)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -1,4 +1,4 @@
-"""Cancellation: ending requests from outside, asked for or past their deadline (DESIGN §4 rules 9 and 11)."""
+"""Cancellation: ending requests from outside, asked for or past their deadline (protocol, rules 9 and 11)."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Chunks: pieces of streamed output, in the collection `events` (DESIGN §4 rule 13)."""
+"""Chunks: pieces of streamed output, in the collection `events` (protocol, rule 13)."""
 
 from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import BulkWriteError

@@ -1,4 +1,4 @@
-"""Claims: how a pending context becomes the work of exactly one worker (DESIGN §3 and §4 rule 2)."""
+"""Claims: how a pending context becomes the work of exactly one worker (protocol, rule 2)."""
 
 import random
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Documents: how contexts and requests look in MongoDB (DESIGN §5), and the way there and back."""
+"""Documents: how contexts and requests look in MongoDB, and the way there and back."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -123,7 +123,7 @@ def json_object_of(value: Any) -> JsonObject:
 
 
 def waiting_end(status: ContextStatus, error: ContextError, at: datetime) -> Document:
-    """The fields of a context that ends while no worker holds it (DESIGN §4 rule 8)."""
+    """The fields of a context that ends while no worker holds it (protocol, rule 8)."""
     return {
         "status": status.value,
         "error": error_document(error),

@@ -1,5 +1,5 @@
 """
-Doorbell: one change stream of a process, fanned out to whoever waits in it (DESIGN §3 "Waking").
+Doorbell: one change stream of a process, fanned out to whoever waits in it.
 
 It is a hint and nothing more. It carries no resume token: whenever it breaks, it opens anew from now and
 rings every bell once, so that everybody takes one full look. Everybody who waits here polls slowly besides.

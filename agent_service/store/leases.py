@@ -1,4 +1,4 @@
-"""Leases: renewing them, and finding and taking back those that ended (DESIGN §4 rules 3 and 5)."""
+"""Leases: renewing them, and finding and taking back those that ended (protocol, rules 3 and 5)."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass

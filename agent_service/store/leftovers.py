@@ -1,4 +1,4 @@
-"""Leftovers: contexts and chunks that were inserted after their request had ended (DESIGN §4 rule 16)."""
+"""Leftovers: contexts and chunks that were inserted after their request had ended (protocol, rule 16)."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Outcomes: how an attempt's end is written, fenced by its lease token (DESIGN §4 rules 2, 4 and 9)."""
+"""Outcomes: how an attempt's end is written, fenced by its lease token (protocol, rules 2, 4 and 9)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

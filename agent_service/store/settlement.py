@@ -1,4 +1,4 @@
-"""Settlement: reading and writing what follows from the ends of contexts (DESIGN §4 rule 8)."""
+"""Settlement: reading and writing what follows from the ends of contexts (protocol, rule 8)."""
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +18,7 @@ from agent_service.store.driver import Database, Document, Session, bulk_write, 
 from agent_service.store.operations import reading, writing
 from agent_service.store.paging import Page, Place, decode_page, read_page
 
-#: Contexts and events outlive their request by an hour (DESIGN §4 rule 16), and a little more: of several who
+#: Contexts and events outlive their request by an hour (protocol, rule 16), and a little more: of several who
 #: write the same end, one may have looked at the clock well before another.
 OUTLIVES = timedelta(hours=1, minutes=5)
 

@@ -1,4 +1,4 @@
-"""Sizes: finding what would be too large for MongoDB before it is written (DESIGN §4 rule 15)."""
+"""Sizes: finding what would be too large for MongoDB before it is written (protocol, rule 15)."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""UnbrokenCalls: calls to MongoDB that nobody breaks off by being cancelled (DESIGN §4 rule 4)."""
+"""UnbrokenCalls: calls to MongoDB that nobody breaks off by being cancelled (protocol, rule 4)."""
 
 import asyncio
 import contextvars

@@ -1,4 +1,4 @@
-"""ChunkWriter: stores the streamed output of one attempt in pieces (DESIGN §4 rule 13)."""
+"""ChunkWriter: stores the streamed output of one attempt in pieces (protocol, rule 13)."""
 
 import asyncio
 from datetime import timedelta

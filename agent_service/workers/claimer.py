@@ -1,4 +1,4 @@
-"""Claimer: one for each worker; what it claims is either handed over or handed back (DESIGN §4 rule 4)."""
+"""Claimer: one for each worker; what it claims is either handed over or handed back (protocol, rule 4)."""
 
 import random
 import time

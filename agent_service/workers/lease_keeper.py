@@ -1,4 +1,4 @@
-"""LeaseKeeper: renews the leases of attempts that are alive, and hears what to stop (DESIGN §4 rule 3)."""
+"""LeaseKeeper: renews the leases of attempts that are alive, and hears what to stop (protocol, rule 3)."""
 
 import asyncio
 import math

@@ -1,4 +1,4 @@
-"""Prefetch: what a worker has claimed ahead of its free slots, and how much that may be (DESIGN §3)."""
+"""Prefetch: what a worker has claimed ahead of its free slots, and how much that may be."""
 
 import time
 from collections import deque

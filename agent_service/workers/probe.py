@@ -1,4 +1,4 @@
-"""Probe: the right of one worker to try a service that nobody else may call (DESIGN §4 rule 12)."""
+"""Probe: the right of one worker to try a service that nobody else may call (protocol, rule 12)."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""ServiceGate: whether a worker may call its service now, as the whole fleet sees it (DESIGN §4 rule 12)."""
+"""ServiceGate: whether a worker may call its service now, as the whole fleet sees it (protocol, rule 12)."""
 
 import asyncio
 import uuid

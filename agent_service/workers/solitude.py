@@ -1,5 +1,5 @@
 """
-Solitude: one that is suspected of killing processes runs alone in its own (DESIGN §4 rule 5).
+Solitude: one that is suspected of killing processes runs alone in its own (protocol, rule 5).
 
 A context that lost its lease twice may be what its workers died of. It waits until all other attempts of
 the process have ended, and meanwhile nothing is claimed; so when it kills the process once more, nobody else

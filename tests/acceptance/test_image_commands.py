@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from agent_service.local.free_port import free_port
 from tests.support.deployment_files import exec_form, image_command, last_instruction
 from tests.support.image_commands import (
     DEADLINE,
     NO_SERVICE,
     compose_command,
-    free_port,
     healthcheck,
     run,
     started,

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from agent_service.local.free_port import free_port
 from tests.support.api import SUBMISSION
 from tests.support.api_keys import bearing
 from tests.support.commands import RunningModule, run_module, running_module
@@ -20,13 +20,6 @@ pytestmark = pytest.mark.timeout(300)
 
 class NotYet(Exception):
     """The answer is not the one that is waited for."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

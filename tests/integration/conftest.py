@@ -1,6 +1,5 @@
 """Fixtures of the tests on a real MongoDB: each driver, the commands of a store, and what stands on one."""
 
-import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
@@ -9,6 +8,7 @@ import pytest
 from pymongo import AsyncMongoClient, MongoClient
 
 from agent_service.context_manager import ContextManager
+from agent_service.local.free_port import free_port
 from agent_service.request_service import RequestService
 from agent_service.rescuer import Rescuer
 from agent_service.store import Store
@@ -28,13 +28,10 @@ async def any_store(
         await connected.drop()
 
 
-@pytest.fixture
-def free_port() -> int:
+@pytest.fixture(name="free_port")
+def a_free_port() -> int:
     """A port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_port()
 
 
 @pytest.fixture

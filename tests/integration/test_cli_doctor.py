@@ -15,10 +15,10 @@ from agent_service.keys.key_file import KeyFile
 from agent_service.settings import Settings, load_settings
 from agent_service.store import Store
 from agent_service.store.server_facts import ServerFacts
-from agent_service.store.workers import SignOfLife
 from tests.support.api_keys import a_key, revoked_key
 from tests.support.commands import run_module
 from tests.support.contexts import a_context
+from tests.support.fleets import a_sign
 
 FACTS = ServerFacts(
     version=(8, 0, 4),
@@ -92,19 +92,7 @@ async def test_callbacks_that_wait_and_that_nobody_delivers_are_a_problem(
     (problem,) = await problems_of(wanted)
     assert "1 callbacks wait, and no worker delivers them" in problem.text
     assert "agent-service worker callback" in (problem.remedy or "")
-    now = store.clock.now()
-    sign = SignOfLife(
-        id="w",
-        service="callback",
-        queues=("default",),
-        host="h",
-        pid=1,
-        concurrency=1,
-        running=0,
-        started_at=now,
-        seen_at=now,
-    )
-    await store.workers.report(sign)
+    await store.workers.report(a_sign(store, service="callback"))
     assert await problems_of(wanted) == []
 
 

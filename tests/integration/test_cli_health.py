@@ -11,6 +11,7 @@ from agent_service.main import serving_api
 from agent_service.settings import Settings, load_settings
 from agent_service.store import Store
 from agent_service.store.workers import SILENT_AFTER, SignOfLife
+from tests.support.fleets import a_sign
 
 
 @pytest.fixture
@@ -25,17 +26,7 @@ def settings(mongodb_uri: str, database_name: str, free_port: int, tmp_path: obj
 
 
 def sign_of(store: Store, *, host: str, age: timedelta = timedelta(0)) -> SignOfLife:
-    return SignOfLife(
-        id=f"{host}-{age}",
-        service="generation",
-        queues=("default",),
-        host=host,
-        pid=1,
-        concurrency=1,
-        running=0,
-        started_at=store.clock.now(),
-        seen_at=store.clock.now() - age,
-    )
+    return a_sign(store, age=age.total_seconds(), id=f"{host}-{age}", host=host)
 
 
 async def test_the_api_is_healthy_while_it_serves_a_ready_database(settings: Settings, store: Store) -> None:

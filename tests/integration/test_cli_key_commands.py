@@ -2,16 +2,15 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from agent_service.cli import main
 from agent_service.domain.api_key import Scope, is_genuine, read_key_text
 from agent_service.keys.key_file import KeyFile
 from agent_service.store import Store
+from tests.support import typed_commands
 
 Typed = Callable[[str], tuple[int, str, str]]
 
@@ -23,12 +22,9 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.delenv("MONGODB_URI", raising=False)
 
     def run(line: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["agent-service", *line.split()])
-        with pytest.raises(SystemExit) as ended:
-            main()
+        code = typed_commands.typed(line, monkeypatch)
         captured = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, captured.out, captured.err
+        return code, captured.out, captured.err
 
     return run
 

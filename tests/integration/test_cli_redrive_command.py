@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 import pytest
 
 from agent_service.api.app import create_app
-from agent_service.cli import main
 from agent_service.context_manager import ContextManager
 from agent_service.local.servers import serve
 from agent_service.request_service import RequestService
 from agent_service.store import Store
+from tests.support import typed_commands
 from tests.support.hand_worker import work_off
 
 SERVICES = {"generation": 5, "analysis": 5}
@@ -43,12 +42,9 @@ def typed(
     monkeypatch.delenv("AGENT_SERVICE_URL", raising=False)
 
     def run(line: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["agent-service", *line.split()])
-        with pytest.raises(SystemExit) as ended:
-            main()
+        code = typed_commands.typed(line, monkeypatch)
         captured = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, captured.out, captured.err
+        return code, captured.out, captured.err
 
     return run
 

@@ -14,9 +14,9 @@ from agent_service.cli.exit_codes import ExitCode
 from agent_service.domain.errors import ConfigurationError, StoreUnavailable
 from agent_service.domain.service_state import Counts, opened
 from agent_service.store import Store
-from agent_service.store.workers import SignOfLife
 from tests.support.commands import run_module
 from tests.support.contexts import a_context
+from tests.support.fleets import a_sign
 
 Run: TypeAlias = Callable[..., Any]
 
@@ -121,15 +121,12 @@ async def test_a_service_that_nobody_has_heard_of_is_not_found(run: Run, store: 
 async def test_a_service_that_the_settings_do_not_name_is_known_by_what_is_there(
     run: Run, store: Store, known_by: str
 ) -> None:
-    now = store.clock.now()
     if known_by == "a worker":
-        sign: dict[str, Any] = {"id": "w", "queues": ("default",), "host": "h", "pid": 1}
-        counts: dict[str, Any] = {"concurrency": 1, "running": 0, "started_at": now, "seen_at": now}
-        await store.workers.report(SignOfLife(service="translation", **sign, **counts))
+        await store.workers.report(a_sign(store, service="translation"))
     elif known_by == "its work":
         await store.contexts.insert([a_context(service="translation")])
     else:
-        await store.services.count("translation", Counts(calls=1, failures=1), epoch=0, now=now)
+        await store.services.count("translation", Counts(calls=1, failures=1), epoch=0, now=store.clock.now())
     code, _, _ = await run("pause", "translation")
     assert code == ExitCode.DONE
     assert "paused" in (await store.services.read("translation")).holds

@@ -87,7 +87,7 @@ async def test_preparing_can_be_called_again_after_a_failure(mongodb_uri: str, d
 async def test_the_clock_tells_the_time_of_the_server(any_store: Store) -> None:
     await any_store.measure_clock()
     # The server runs on this machine.
-    assert abs(any_store.clock.now() - datetime.now(UTC)) < timedelta(milliseconds=200)
+    assert abs(any_store.clock.now() - datetime.now(UTC)) < timedelta(seconds=2)
 
 
 @each_driver

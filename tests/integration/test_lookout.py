@@ -1,13 +1,12 @@
 """One look finds every kind of need, at the cost of one key of an index for each; and sees who is there."""
 
-import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from mongomock_motor import AsyncMongoMockClient
-from pymongo import AsyncMongoClient, MongoClient
+from pymongo import AsyncMongoClient
 
 from agent_service.domain.context import ContextStatus
 from agent_service.store import Store
@@ -16,24 +15,14 @@ from agent_service.store.roster import Colleague
 from agent_service.store.workers import SILENT_AFTER, SignOfLife
 from tests.support.contexts import NOW, SECOND, a_claim, a_context, a_lease, a_request, ended_context
 from tests.support.explained_commands import CommandRecorder, Document
-from tests.support.haystack import prepare
+from tests.support.fleets import a_sign_at
 
 LATER = NOW + timedelta(minutes=1)
 GRACE = timedelta(seconds=5)
 
 
 def sign(name: str, *, age: timedelta = timedelta(0)) -> SignOfLife:
-    return SignOfLife(
-        id=name,
-        service="generation",
-        queues=("default", "night"),
-        host="host",
-        pid=1,
-        concurrency=1,
-        running=0,
-        started_at=NOW,
-        seen_at=NOW - age,
-    )
+    return a_sign_at(NOW - age, id=name, queues=("default", "night"))
 
 
 async def needs(store: Store) -> set[Need]:
@@ -111,15 +100,6 @@ async def test_an_odd_sign_of_life_hides_nobody(store: Store, raw: Any) -> None:
 async def test_where_nothing_can_be_seen_there_is_every_need() -> None:
     look = await Store(AsyncMongoMockClient()["x"]).lookout.look(NOW, grace=GRACE)
     assert (look.needs, look.present, look.server_time) == (EVERY_NEED, (), None)
-
-
-@pytest.fixture(scope="module")
-def haystack(mongodb_uri: str) -> Iterator[str]:
-    name = f"haystack_{uuid.uuid4().hex}"
-    with MongoClient[Document](mongodb_uri) as client:
-        prepare(client, name)
-        yield name
-        client.drop_database(name)
 
 
 @pytest.fixture

@@ -155,7 +155,7 @@ async def test_the_scheduler_outlives_what_it_cannot_foresee(
     await store.contexts.insert([a_context(status=ContextStatus.SCHEDULED, released_at=None)])
     stopping = asyncio.Event()
     scheduler = asyncio.create_task(Scheduler(store).run(stopping))
-    promoted: int = await until(lambda: pending(raw), seconds=5)
+    promoted: int = await until(lambda: pending(raw), seconds=30)
     assert promoted == 1
     stopping.set()
     await scheduler

@@ -141,11 +141,11 @@ async def test_a_server_that_does_not_answer_is_given_up_after_the_limit(
     async with fragile_store(mongodb_uri, database_name, driver=driver) as (store, point):
         await store.contexts.of_request("a connection is open")
         for commands, expected in (("update", WriteOutcomeUnknown), ("find", StoreUnavailable)):
-            await point.fail(commands, blockConnection=True, blockTimeMS=1_000)
+            await point.fail(commands, blockConnection=True, blockTimeMS=3_000)
             started = time.monotonic()
             with pytest.raises(expected):
                 await store.leases.renew({"r.draft": "token"}, NOW, limit=timedelta(milliseconds=100))
-            assert time.monotonic() - started < 0.9
+            assert time.monotonic() - started < 2.5
             await point.off()
 
 

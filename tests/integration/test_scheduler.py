@@ -30,7 +30,7 @@ async def scheduler(store: Store) -> AsyncIterator[Scheduler]:
     running = asyncio.create_task(scheduler.run(stopping))
     yield scheduler
     stopping.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT.total_seconds()):
         await running
 
 
@@ -52,10 +52,10 @@ async def back_off(store: Store, contexts: ContextManager, delay: timedelta) -> 
 async def test_it_promotes_a_context_soon_after_it_is_due_and_not_before(store: Store) -> None:
     contexts = ContextManager(store)
     with store.doorbell.listen(Topic.WORK) as bell:
-        assert await store.doorbell.opened(timedelta(seconds=10))
+        assert await store.doorbell.opened(LIMIT)
         context = await back_off(store, contexts, timedelta(milliseconds=300))
         due = contexts.now() + timedelta(milliseconds=300)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT.total_seconds()):
             while not (claimed := await claim(contexts, "generation")):
                 await bell.wait(timedelta(seconds=5))
     assert [c.id for c in claimed] == [context.id]
@@ -87,7 +87,7 @@ async def test_it_sleeps_while_nothing_is_scheduled(store: Store, monkeypatch: p
 
     monkeypatch.setattr(store.schedule, "next_run_at", counting)
     with store.doorbell.listen(Topic.SCHEDULE) as bell:
-        await store.doorbell.opened(timedelta(seconds=10))
+        await store.doorbell.opened(LIMIT)
         await bell.wait(timedelta(seconds=1))
         running = asyncio.create_task(Scheduler(store).run(stopping))
         await looked.wait()

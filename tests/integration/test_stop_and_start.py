@@ -99,7 +99,7 @@ async def test_a_stop_while_the_start_waits_for_mongodb_makes_the_start_return(
     silent_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Closing the store waits for the question that was asked.
-    monkeypatch.setattr(database, "CALLER_LIMIT", timedelta(seconds=1))
+    monkeypatch.setattr(database, "CALLER_LIMIT", timedelta(seconds=4))
     uri = f"mongodb://127.0.0.1:{silent_port}/?directConnection=true"
     async with asyncio.timeout(DEADLINE_SECONDS), Store.connect(uri) as store:
         worker = HandlerWorker(store, echo)
@@ -108,7 +108,7 @@ async def test_a_stop_while_the_start_waits_for_mongodb_makes_the_start_return(
         began = time.monotonic()
         await worker.stop()
         await starting
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 3
         assert tasks_of_upkeep() == tasks_of_workers() == []
         # And it may be tried again.
         starting = asyncio.create_task(worker.start())

@@ -11,11 +11,11 @@ from pymongo import AsyncMongoClient
 from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
 from agent_service.store import Store
 from agent_service.store.doorbell import Topic
-from agent_service.store.workers import SignOfLife
 from agent_service.workers import turns
 from agent_service.workers.turns import Turns
 from tests.support.contexts import a_claim, a_context
 from tests.support.explained_commands import Document
+from tests.support.fleets import a_sign
 from tests.support.listening_bells import LIMIT, listening
 from tests.support.waiting import until
 from tests.support.worker_tools import (
@@ -119,21 +119,9 @@ async def test_a_step_that_is_released_is_found_by_one_of_them_too(
 async def test_what_those_do_not_take_who_are_first_is_taken_by_another(
     mongodb_uri: str, database_name: str, store: Store
 ) -> None:
-    now = store.clock.now()
     # As after a power cut: they gave their last sign a moment ago.
     for number in range(WORKERS):
-        sign = SignOfLife(
-            id=f"dead-{number}",
-            service="generation",
-            queues=("default",),
-            host="host",
-            pid=1,
-            concurrency=1,
-            running=0,
-            started_at=now,
-            seen_at=now,
-        )
-        await store.workers.report(sign)
+        await store.workers.report(a_sign(store, id=f"dead-{number}"))
     async with running(HandlerWorker(store, echo, poll_interval=HOUR)):
         await until(lambda: len(store.roster.working_for("generation")) == WORKERS + 1)
         assert await store.doorbell.opened(LIMIT)

@@ -6,23 +6,12 @@ from datetime import timedelta
 from pymongo.asynchronous.database import AsyncDatabase
 
 from agent_service.store import Store
-from agent_service.store.workers import FORGOTTEN_AFTER, SignOfLife
+from agent_service.store.workers import FORGOTTEN_AFTER
 from tests.support.contexts import NOW, SECOND
 from tests.support.explained_commands import CommandRecorder, Document, explain
+from tests.support.fleets import a_sign_at
 
-SIGN = SignOfLife(
-    id="worker-1",
-    service="generation",
-    queues=("default", "fast"),
-    host="host",
-    pid=7,
-    concurrency=10,
-    running=3,
-    loop_lag=timedelta(seconds=0.25),
-    version="1.2.3",
-    started_at=NOW - SECOND,
-    seen_at=NOW,
-)
+SIGN = a_sign_at(NOW, id="worker-1", queues=("default", "fast"))
 
 
 async def test_the_latest_sign_of_each_worker_is_shown(any_store: Store) -> None:

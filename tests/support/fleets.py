@@ -1,6 +1,6 @@
 """Signs of life and contexts in every state, for what is said of the whole fleet."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from agent_service.domain.context import Context, ContextStatus
@@ -12,10 +12,15 @@ from tests.support.worker_tools import Raw
 
 def a_sign(store: Store, *, service: str = "generation", age: float = 0, **changes: Any) -> SignOfLife:
     """What a worker of the service said of itself `age` seconds ago."""
-    now = store.clock.now()
+    usual: dict[str, Any] = {"id": f"worker-of-{service}", "service": service}
+    return a_sign_at(store.clock.now() - timedelta(seconds=age), **(usual | changes))
+
+
+def a_sign_at(seen_at: datetime, **changes: Any) -> SignOfLife:
+    """What a worker said of itself at this time; `changes` are fields of SignOfLife."""
     usual: dict[str, Any] = {
-        "id": f"worker-of-{service}",
-        "service": service,
+        "id": "worker",
+        "service": "generation",
         "queues": ("default",),
         "host": "host",
         "pid": 7,
@@ -23,8 +28,8 @@ def a_sign(store: Store, *, service: str = "generation", age: float = 0, **chang
         "running": 3,
         "loop_lag": timedelta(seconds=0.25),
         "version": "1.2.3",
-        "started_at": now - timedelta(hours=1),
-        "seen_at": now - timedelta(seconds=age),
+        "started_at": seen_at - timedelta(hours=1),
+        "seen_at": seen_at,
     }
     return SignOfLife(**(usual | changes))
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
+from agent_service.local.free_port import free_port
 from tests.support.deployment_files import ROOT, container_environment, image_command, read_compose
 
 #: How long a process may take to be healthy, or to stop, in seconds; far beyond what it needs.
@@ -73,14 +73,6 @@ def wait_until_healthy(
     while (result := run(check, values, folder, behind=behind)).returncode != 0:
         assert process.poll() is None, "the process has ended"
         assert monotonic() < deadline, result.stdout + result.stderr
-
-
-def free_port() -> int:
-    """A port of the loopback on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def healthcheck(container: str) -> list[str]:

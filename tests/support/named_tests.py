@@ -1,16 +1,22 @@
-"""Tests that a document names as `tests/…/test_x.py::test_y`, and whether they are there."""
+"""What documents name: tests, as `tests/…/test_x.py::test_y`, and the rules of the protocol."""
 
 import ast
 import re
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
+_RULE = re.compile(r"^(\d+)\. \*\*([^*]+)\.\*\*", re.MULTILINE)
 _NAMED = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 
 
 def read_document(name: str) -> str:
     """The text of a document in `docs`."""
     return (_ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def rules_of_protocol() -> dict[str, str]:
+    """Number to name, as docs/protocol.md lists its rules."""
+    return dict(_RULE.findall(read_document("protocol.md")))
 
 
 def named_tests(text: str) -> list[tuple[str, str]]:

@@ -1,6 +1,5 @@
 """Cancelling over HTTP: what waits ends at once, and only what had ended before is refused."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import httpx2
@@ -12,19 +11,8 @@ from agent_service.domain.errors import WriteOutcomeUnknown
 from agent_service.domain.request import Caller
 from agent_service.request_service import RequestService
 from agent_service.store import Store
-from tests.support.api import SERVICES, SUBMISSION, assert_problem, calling, make_app, memory_store
+from tests.support.api import SERVICES, SUBMISSION, assert_problem, calling, make_app
 from tests.support.hand_worker import claim, work_off
-
-
-@pytest.fixture
-def store() -> Store:
-    return memory_store()
-
-
-@pytest.fixture
-async def api(store: Store) -> AsyncIterator[httpx2.AsyncClient]:
-    async with calling(make_app(store)) as client:
-        yield client
 
 
 async def submitted(api: httpx2.AsyncClient) -> str:

@@ -1,6 +1,5 @@
 """`POST /v1/requests/{request_id}/retry`, without a server."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -9,7 +8,7 @@ import pytest
 from agent_service.context_manager import ContextManager
 from agent_service.domain.errors import StoreUnavailable
 from agent_service.store import Store
-from tests.support.api import MAX_BODY_BYTES, SUBMISSION, assert_problem, calling, make_app, memory_store
+from tests.support.api import MAX_BODY_BYTES, SUBMISSION, assert_problem, memory_store
 from tests.support.hand_worker import work_off
 
 #: mongomock lets an organization have only one request without a key.
@@ -21,12 +20,6 @@ async def store() -> Store:
     store = memory_store()
     await store.prepare()
     return store
-
-
-@pytest.fixture
-async def api(store: Store) -> AsyncIterator[httpx2.AsyncClient]:
-    async with calling(make_app(store)) as client:
-        yield client
 
 
 async def failed_path(api: httpx2.AsyncClient, store: Store) -> str:

@@ -1,6 +1,6 @@
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -11,22 +11,11 @@ from agent_service.domain.errors import NotDurableYet, StoreUnavailable, WriteOu
 from agent_service.domain.request import Request
 from agent_service.request_writer import Accepted, RequestWriter
 from agent_service.store import Store
-from tests.support.api import MAX_BODY_BYTES, SUBMISSION, assert_problem, calling, make_app, memory_store
+from tests.support.api import MAX_BODY_BYTES, SUBMISSION, assert_problem, calling, make_app
 
 ONE = {"service": "analysis", "input": 1}
 BATCH = "/v1/requests:batch"
 JSON = {"Content-Type": "application/json"}
-
-
-@pytest.fixture
-def store() -> Store:
-    return memory_store()
-
-
-@pytest.fixture
-async def api(store: Store) -> AsyncIterator[httpx2.AsyncClient]:
-    async with calling(make_app(store)) as client:
-        yield client
 
 
 async def send(

@@ -1,7 +1,5 @@
 """Entity tags: who has seen how a request stands is not told again."""
 
-from collections.abc import AsyncIterator
-
 import httpx2
 import pytest
 from starlette.datastructures import Headers
@@ -9,7 +7,7 @@ from starlette.datastructures import Headers
 from agent_service.api.conditional import entity_tag, is_known
 from agent_service.context_manager import ContextManager
 from agent_service.store import Store
-from tests.support.api import SUBMISSION, calling, make_app, memory_store
+from tests.support.api import SUBMISSION
 from tests.support.hand_worker import work_off
 
 TAG = entity_tag(b"a")
@@ -17,17 +15,6 @@ TAG = entity_tag(b"a")
 
 def if_none_match(*values: str) -> Headers:
     return Headers(raw=[(b"if-none-match", value.encode("latin-1")) for value in values])
-
-
-@pytest.fixture
-def store() -> Store:
-    return memory_store()
-
-
-@pytest.fixture
-async def api(store: Store) -> AsyncIterator[httpx2.AsyncClient]:
-    async with calling(make_app(store)) as client:
-        yield client
 
 
 def test_equal_bytes_alone_have_equal_tags() -> None:

@@ -21,23 +21,11 @@ from agent_service.insights import (
     ServiceStatistics,
     UnservedQueue,
 )
-from agent_service.store.workers import SignOfLife
 from tests.support.api import calling, make_app, memory_store
 from tests.support.contexts import NOW, SECOND
+from tests.support.fleets import a_sign_at
 
-WORKER = SignOfLife(
-    id="w",
-    service="generation",
-    queues=("default",),
-    host="host",
-    pid=7,
-    concurrency=10,
-    running=3,
-    loop_lag=timedelta(seconds=0.25),
-    version="1.2.3",
-    started_at=NOW - SECOND,
-    seen_at=NOW,
-)
+WORKER = a_sign_at(NOW, id="w", started_at=NOW - SECOND)
 QUEUE = QueueStatistics(
     queue="default",
     pending=1,

@@ -10,9 +10,9 @@ from agent_service.api.fleet_metrics import FleetMetrics
 from agent_service.domain.context import AttemptOutcome
 from agent_service.domain.service_state import Breaker, BreakerState, Hold
 from agent_service.insights import FleetStatistics, QueueStatistics, ServiceStatistics
-from agent_service.store.workers import SignOfLife
 from agent_service.telemetry.metrics import Counted, QueueName, WorkCounts
 from tests.support.contexts import NOW, SECOND
+from tests.support.fleets import a_sign_at
 
 DEFAULT = {"service": "generation", "queue": "default"}
 QUEUE = QueueStatistics(
@@ -31,19 +31,7 @@ QUEUE = QueueStatistics(
 SERVICE = ServiceStatistics(
     service="generation", may_be_called=True, holds=(), breaker=Breaker(), queues=(QUEUE,)
 )
-WORKER = SignOfLife(
-    id="w",
-    service="generation",
-    queues=("default",),
-    host="host",
-    pid=7,
-    concurrency=10,
-    running=3,
-    loop_lag=timedelta(seconds=0.25),
-    version="1.2.3",
-    started_at=NOW - SECOND,
-    seen_at=NOW,
-)
+WORKER = a_sign_at(NOW, id="w", started_at=NOW - SECOND)
 
 
 def some_counts() -> WorkCounts:

@@ -1,16 +1,13 @@
 """`GET /v1/requests`, without a server."""
 
-from collections.abc import AsyncIterator
-
 import httpx2
-import pytest
 from jsonschema import Draft202012Validator
 
 from agent_service.context_manager import ContextManager
 from agent_service.domain.request import Caller
 from agent_service.request_service import RequestService
 from agent_service.store import Store
-from tests.support.api import SERVICES, SUBMISSION, assert_problem, calling, make_app, memory_store
+from tests.support.api import SERVICES, SUBMISSION, assert_problem
 from tests.support.hand_worker import claim, work_off
 
 SUMMARY = (
@@ -28,17 +25,6 @@ SUMMARY = (
     "finished_at",
     "links",
 )
-
-
-@pytest.fixture
-def store() -> Store:
-    return memory_store()
-
-
-@pytest.fixture
-async def api(store: Store) -> AsyncIterator[httpx2.AsyncClient]:
-    async with calling(make_app(store)) as client:
-        yield client
 
 
 async def submit(api: httpx2.AsyncClient, count: int) -> list[str]:

@@ -1,5 +1,4 @@
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
@@ -9,7 +8,7 @@ import pytest
 
 from agent_service.domain.errors import NotDurableYet, StoreUnavailable, WriteOutcomeUnknown
 from agent_service.store import Store
-from tests.support.api import MAX_BODY_BYTES, SUBMISSION, assert_problem, calling, make_app, memory_store
+from tests.support.api import MAX_BODY_BYTES, SUBMISSION, assert_problem, calling, make_app
 
 STORED = (
     "id",
@@ -23,17 +22,6 @@ STORED = (
     "finished_at",
     "links",
 )
-
-
-@pytest.fixture
-def store() -> Store:
-    return memory_store()
-
-
-@pytest.fixture
-async def api(store: Store) -> AsyncIterator[httpx2.AsyncClient]:
-    async with calling(make_app(store)) as client:
-        yield client
 
 
 async def test_a_submission_is_taken_and_shown_as_it_is_shown_later(api: httpx2.AsyncClient) -> None:

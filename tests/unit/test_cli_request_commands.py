@@ -9,8 +9,8 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from agent_service.cli import main
 from tests.support.scripted_api import frame, served, streaming
+from tests.support.typed_commands import typed
 
 
 class Api:
@@ -42,14 +42,6 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     with served(api) as address:
         monkeypatch.setenv("AGENT_SERVICE_URL", address)
         yield api
-
-
-def typed(arguments: str, monkeypatch: pytest.MonkeyPatch) -> object:
-    """The exit code of a command line."""
-    monkeypatch.setattr(sys, "argv", ["agent-service", *arguments.split()])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return ended.value.code
 
 
 @pytest.mark.parametrize(

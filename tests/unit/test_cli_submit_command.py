@@ -15,9 +15,9 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from agent_service.cli import main
 from tests.support.commands import DEADLINE, running_module
 from tests.support.scripted_api import frame, served, streaming
+from tests.support.typed_commands import typed
 
 SUBMISSION = {"service": "generation", "input": {"template": "Say hi."}}
 EVENTS = [
@@ -67,14 +67,6 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     with served(api) as address:
         monkeypatch.setenv("AGENT_SERVICE_URL", address)
         yield api
-
-
-def typed(arguments: str, monkeypatch: pytest.MonkeyPatch) -> object:
-    """The exit code of a command line."""
-    monkeypatch.setattr(sys, "argv", ["agent-service", *arguments.split()])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return ended.value.code
 
 
 def test_a_submission_is_sent_with_the_keys_and_what_was_accepted_is_printed(

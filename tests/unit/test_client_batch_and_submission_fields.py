@@ -6,12 +6,14 @@ from datetime import timedelta
 import pytest
 from starlette.responses import JSONResponse, Response
 
-from agent_service.client import StepFields, SubmissionFields, pace
+from agent_service.client import StepFields, SubmissionFields
 from agent_service.client.agent_client import LARGEST_BATCH
 from agent_service.domain.errors import BaseServiceRejected, BaseServiceUnavailable, InvalidSubmission
 from agent_service.domain.json_value import JsonObject
 from agent_service.domain.submission import parse_submission
 from tests.support.scripted_api import IMPATIENT, Script, answering
+
+pytestmark = pytest.mark.usefixtures("no_pause")
 
 ONE: JsonObject = {"service": "analysis", "input": 1}
 
@@ -22,12 +24,6 @@ def results(*results: dict[str, object]) -> Response:
 
 def problem(status: int, **more: object) -> dict[str, object]:
     return {"problem": {"status": status, "code": "c", "detail": "d", **more}}
-
-
-@pytest.fixture(autouse=True)
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Repeat at once."""
-    monkeypatch.setattr(pace, "FIRST_PAUSE", timedelta(0))
 
 
 async def test_each_submission_has_its_id_or_its_error() -> None:

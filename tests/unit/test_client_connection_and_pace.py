@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from agent_service.client import AgentClient, pace
+from agent_service.client import AgentClient
 from agent_service.client.pace import Pace
 from agent_service.domain.errors import BaseServiceUnavailable, ConfigurationError
 from tests.support.scripted_api import IMPATIENT, Script, aborting, answering, frame
@@ -19,9 +19,8 @@ ACCEPTED = JSONResponse({"id": "r1"}, 202)
 
 
 @pytest.fixture(autouse=True)
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Repeat at once."""
-    monkeypatch.setattr(pace, "FIRST_PAUSE", timedelta(0))
+def no_key_of_this_machine(no_pause: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the keys that a test sets."""
     monkeypatch.delenv("AGENT_SERVICE_API_KEY", raising=False)
 
 

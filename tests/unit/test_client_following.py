@@ -1,7 +1,6 @@
 """Reading along: every event once and in order, wherever the stream breaks."""
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,7 +8,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from agent_service.client import AgentClient, pace
+from agent_service.client import AgentClient
 from agent_service.domain.errors import BaseServiceRejected, BaseServiceUnavailable, RequestNotFound
 from agent_service.local.servers import serve
 from tests.support.scripted_api import (
@@ -22,6 +21,8 @@ from tests.support.scripted_api import (
     scripted_app,
     streaming,
 )
+
+pytestmark = pytest.mark.usefixtures("no_pause")
 
 #: The whole story of a request: its frames by their cursors, in order.
 STORY = {
@@ -42,12 +43,6 @@ BREAKS = st.lists(
     | st.tuples(st.just("refuse"), st.sampled_from([429, 502, 503])),
     max_size=12,
 )
-
-
-@pytest.fixture(autouse=True)
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Come back at once."""
-    monkeypatch.setattr(pace, "FIRST_PAUSE", timedelta(0))
 
 
 class BreakingApi:

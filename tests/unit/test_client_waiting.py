@@ -8,15 +8,14 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from agent_service.client import pace, waiting
+from agent_service.client import waiting
 from agent_service.domain.errors import RequestNotFound, StillRunning
 from tests.support.scripted_api import Script, answering, frame, streaming
 
 
 @pytest.fixture(autouse=True)
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Come back at once."""
-    monkeypatch.setattr(pace, "FIRST_PAUSE", timedelta(0))
+def at_once(no_pause: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask again at once, also where the API answered early."""
     monkeypatch.setattr(waiting, "_EARLY", timedelta(0))
 
 

@@ -146,6 +146,10 @@ def test_every_name_in_a_containers_environment_is_a_setting(container: str) -> 
     assert load(started_environment(container)).warnings == ()
 
 
+def test_how_long_requests_are_kept_is_told_to_all_who_end_them() -> None:
+    assert [name for name in OWN_CONTAINERS if "RETENTION_DAYS" not in container_environment(name)] == []
+
+
 @pytest.mark.parametrize("container", OWN_CONTAINERS)
 def test_a_container_is_given_the_time_that_its_graceful_stop_takes(container: str) -> None:
     period = read_compose()["services"][container]["stop_grace_period"]

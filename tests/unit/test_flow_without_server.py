@@ -5,8 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 import httpx2
-import pytest
-from mongomock_motor import AsyncMongoMockClient
 
 from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
 from agent_service.domain.context import AttemptOutcome, ContextStatus
@@ -27,11 +25,6 @@ PLAN = (
     step("check", "analysis", after=("draft",), value="{{ steps.draft.output.text }}"),
     step("notify", "communication", after=("check",), value={"words": "{{ steps.check.output.words }}"}),
 )
-
-
-@pytest.fixture
-def store() -> Store:
-    return Store(AsyncMongoMockClient()["agent_service"])
 
 
 class Generate(GenerativeWorker):

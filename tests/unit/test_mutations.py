@@ -6,11 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.named_tests import rules_of_protocol
+
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "tests" / "faults" / "mutations.toml"
 MUTATIONS = tomllib.loads(TABLE.read_text(encoding="utf-8"))["mutation"]
-#: The rules that code can break, by their numbers in the protocol; each has a mutation.
-RULES = frozenset({*(str(number) for number in range(1, 17)), "callbacks"})
+#: The rules of docs/protocol.md, with their numbers, and what else is broken on purpose.
+RULES = {f"{number} {name.lower()}" for number, name in rules_of_protocol().items()} | {
+    "durability",
+    "callbacks",
+}
 
 
 def functions_of(path: Path) -> set[str]:
@@ -27,4 +32,4 @@ def test_a_mutation_names_one_place_and_one_test(mutation: dict[str, str]) -> No
 
 
 def test_every_rule_has_a_mutation() -> None:
-    assert {mutation["rule"].split()[0] for mutation in MUTATIONS} == RULES
+    assert {mutation["rule"] for mutation in MUTATIONS} == RULES

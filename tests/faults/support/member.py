@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -12,6 +11,7 @@ from typing import Any
 from pymongo import AsyncMongoClient
 
 from agent_service.local.child_process import ChildProcess, start_child
+from agent_service.local.free_port import free_port
 from agent_service.local.mongod_binary import explain_start_failure, find_mongod
 from tests.faults.support.faked_time import clock_offset
 
@@ -32,7 +32,7 @@ class Member:
         self._child: ChildProcess | None = None
         self._paused = False
         self.offset = timedelta(0)
-        self.port = _free_port()
+        self.port = free_port()
 
     @property
     def address(self) -> str:
@@ -108,10 +108,3 @@ class Member:
         """Run an administrative command on this member."""
         async with self.client() as client:
             return await client.admin.command(command, codec_options=client.codec_options)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port

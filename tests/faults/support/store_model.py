@@ -1,7 +1,7 @@
 """
 Store model: what the store's operations mean, in plain Python, with nothing done in parts.
 
-Each method is one operation as the protocol describes it (DESIGN §4); a test does the same to the real store
+Each method is one operation as docs/protocol.md describes it; a test does the same to the real store
 and compares. Times are told apart only as far as they matter: due or not, over or not.
 """
 

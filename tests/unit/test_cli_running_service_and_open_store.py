@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from agent_service.cli.open_store import open_store
 from agent_service.cli.running_service import find_api, find_mongodb, open_client
 from agent_service.domain.errors import ConfigurationError
 from agent_service.local.addresses import Addresses, published
@@ -42,6 +43,12 @@ def test_without_a_running_dev_the_variable_to_set_is_named(tmp_path: Path) -> N
         find_api(settings(tmp_path))
     with pytest.raises(ConfigurationError, match="MONGODB_URI"):
         find_mongodb(settings(tmp_path))
+
+
+async def test_the_store_of_commands_is_the_one_of_the_settings(tmp_path: Path) -> None:
+    configured = settings(tmp_path, MONGODB_URI="mongodb://b.example:3/?directConnection=true")
+    async with open_store(configured) as store:
+        assert store.address == "b.example:3"
 
 
 async def test_commands_send_the_key_that_is_set(tmp_path: Path) -> None:
