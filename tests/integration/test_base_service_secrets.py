@@ -47,7 +47,7 @@ async def test_a_repeated_header_is_hidden() -> None:
 async def test_a_secret_that_a_cut_message_ends_in_is_hidden_too(kept: int) -> None:
     before = "x" * (LONGEST_MESSAGE - 1 - kept)
     said = await message_of(f"{before}{SECRET} is wrong", api_key=SECRET)
-    assert said.endswith("x***…")
+    assert said.endswith("x***")
 
 
 async def test_what_is_too_short_for_a_secret_is_left_in_the_words_around_it() -> None:
