@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 from loguru import logger
 
 from agent_service import main as composition
+from agent_service.cli.callback_commands import callbacks
 from agent_service.cli.doctor import examine
 from agent_service.cli.exit_codes import ExitCode, exit_code_of
 from agent_service.cli.health import api_health, worker_health
@@ -33,6 +34,7 @@ app.command(submit)
 app.command(requests)
 app.command(services)
 app.command(keys)
+app.command(callbacks)
 app.command(config)
 app.command(purge)
 

@@ -95,25 +95,38 @@ def host_of(url: str) -> str:
     return (urlsplit(url).hostname or "").lower()
 
 
-def callback_id(request_id: str) -> str:
-    """The id of the one callback of a request, outside of the range of the ids of its steps' contexts."""
-    return f"{request_id}:{CALLBACK_SERVICE}"
+def callback_id(request_id: str, number: int = 1) -> str:
+    """
+    The id of the callback of a request, outside of the range of the ids of its steps' contexts.
+
+    `number` counts its deliveries: 2 is the first that somebody asked for after the callback had failed.
+    """
+    first = f"{request_id}:{CALLBACK_SERVICE}"
+    return first if number == 1 else f"{first}.{number}"
 
 
 def is_callback(context_id: str) -> bool:
     """Whether a context delivers a callback, and is no step of its request."""
-    return context_id.endswith(f":{CALLBACK_SERVICE}")
+    return context_id.partition(".")[0].endswith(f":{CALLBACK_SERVICE}")
 
 
-def callback_context(ended: EndedRequest, *, at: datetime, expires_at: datetime) -> Context:
+def delivery_number(context_id: str) -> int:
+    """Which delivery of its callback a context is, from 1 on. Raises `ValueError` if it is none."""
+    first, _, number = context_id.partition(".")
+    if not is_callback(first):
+        raise ValueError(f"{context_id} is the id of no callback")
+    return int(number or 1)
+
+
+def callback_context(ended: EndedRequest, *, at: datetime, expires_at: datetime, number: int = 1) -> Context:
     """
     The context that delivers the callback of a request, claimable at once.
 
-    It expires at a time that is known from the beginning, long after its last try.
+    It expires at a time that is known from the beginning, long after its last try. Receivers know each
+    delivery by the id of the first.
     """
-    context_id = callback_id(ended.id)
     return Context(
-        id=context_id,
+        id=callback_id(ended.id, number),
         request_id=ended.id,
         step=CALLBACK_SERVICE,
         service=CALLBACK_SERVICE,
@@ -129,7 +142,7 @@ def callback_context(ended: EndedRequest, *, at: datetime, expires_at: datetime)
             "status": ended.status.value,
             "timestamp": ended.finished_at.isoformat(),
         },
-        idempotency_key=context_id,
+        idempotency_key=callback_id(ended.id),
         max_attempts=CALLBACK_TRIES,
         created_at=at,
         deadline_at=at + CALLBACK_LIFE,

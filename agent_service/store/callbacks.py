@@ -2,8 +2,9 @@
 
 from collections.abc import Collection as AnyCollection
 
-from agent_service.domain.callback import EndedRequest, callback_id
+from agent_service.domain.callback import EndedRequest
 from agent_service.domain.request import Callback, RequestStatus
+from agent_service.store.contexts import ids_of_callbacks
 from agent_service.store.documents import caller_of
 from agent_service.store.driver import Database, Document, Session, durable
 from agent_service.store.operations import reading, writing
@@ -53,7 +54,7 @@ class CallbackCollection:
             gone = set(request_ids) - {document["_id"] async for document in found}
         if gone:
             with writing():
-                await self._contexts.delete_many({"_id": {"$in": [callback_id(each) for each in gone]}})
+                await self._contexts.delete_many({"$or": [{"_id": ids_of_callbacks(each)} for each in gone]})
 
 
 def _wants_callback(document: Document) -> bool:

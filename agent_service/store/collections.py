@@ -6,6 +6,7 @@ from agent_service.store.chunks import ChunkCollection
 from agent_service.store.claims import ClaimCollection
 from agent_service.store.contexts import ContextCollection
 from agent_service.store.counters import CounterCollection
+from agent_service.store.dead_callbacks import DeadCallbackCollection
 from agent_service.store.dead_letters import DeadLetterCollection
 from agent_service.store.driver import Database
 from agent_service.store.keys import KeyCollection
@@ -41,6 +42,7 @@ class Collections:
         self.schedule = ScheduleCollection(database)
         self.chunks = ChunkCollection(database)
         self.dead_letters = DeadLetterCollection(database)
+        self.dead_callbacks = DeadCallbackCollection(database)
         self.workers = WorkerCollection(database)
         self.statistics = StatisticsCollection(database)
         self.counters = CounterCollection(database)

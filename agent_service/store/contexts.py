@@ -18,6 +18,11 @@ def ids_of_request(request_id: str) -> Document:
     return {"$gte": f"{request_id}.", "$lt": f"{request_id}/"}
 
 
+def ids_of_callbacks(request_id: str) -> Document:
+    """The range of the ids of all deliveries of a request's callback: `;` follows `:` in ASCII."""
+    return {"$gte": f"{request_id}:", "$lt": f"{request_id};"}
+
+
 class ContextCollection:
     """The collection `contexts`, as far as contexts are inserted and read; claims and ends are elsewhere."""
 

@@ -85,7 +85,8 @@ INDEXES = (
         name="standing",
         # First what no other query names: the planner then weighs this index for none of them.
         keys=("schema", "service", "queue", "status", "finished_at", "run_at"),
-        serves="statistics: how many contexts of a queue stand where, since when, and what ended lately",
+        serves="statistics: how many contexts of a queue stand where, since when, and what ended lately;"
+        " the callbacks that failed",
     ),
     Index(
         collection="contexts",

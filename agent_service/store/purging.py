@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from pymongo import ASCENDING
 
-from agent_service.domain.callback import callback_id
 from agent_service.domain.request import RequestStatus
-from agent_service.store.contexts import ids_of_request
+from agent_service.store.contexts import ids_of_callbacks, ids_of_request
 from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import reading, writing
 
@@ -101,8 +100,8 @@ class PurgingCollection:
 def _of_requests(request_ids: Collection[str]) -> Document:
     """The filter of what belongs to these requests, with their callbacks: a few ranges of ids."""
     ranges: list[Document] = [{"_id": ids_of_request(request_id)} for request_id in request_ids]
-    return {"$or": [*ranges, _callbacks_of(request_ids)]}
+    return {"$or": [*ranges, *_callbacks_of(request_ids)["$or"]]}
 
 
 def _callbacks_of(request_ids: Collection[str]) -> Document:
-    return {"_id": {"$in": [callback_id(request_id) for request_id in request_ids]}}
+    return {"$or": [{"_id": ids_of_callbacks(request_id)} for request_id in request_ids]}

@@ -161,6 +161,7 @@ def run_commands(processes: CanaryProcesses, canaries: Canaries) -> None:
     """The commands that read settings, with good ones and with such that cannot be."""
     for command in ("doctor", "config show", "health", "services list", "requests redrive --dry-run"):
         processes.run(*command.split())
+    processes.run("callbacks", "list")
     processes.run("purge", "--organization", "default")
     cut = f"mongodb://ann:aa/{canaries['the end of a password that breaks its address']}@db.example"
     no_address = f"postgres://ann:{canaries['a password in an address that is none']}@db.example"

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
-from agent_service.domain.context import Context
+from agent_service.domain.context import Context, ContextStatus
 from agent_service.domain.listing import RequestFilter
 from agent_service.domain.request import RequestStatus
 from agent_service.domain.settling import Consequences
 from agent_service.domain.stop import CANCELLED, DEADLINE
 from agent_service.domain.transitions import lease_lost, released
 from agent_service.store import Store
+from agent_service.store.dead_callbacks import CallbackDelivery
 from agent_service.store.dead_letters import FailedRequest
 from agent_service.store.indexes import INDEXES
 from agent_service.store.outcomes import Outcome
@@ -33,6 +34,16 @@ ENDS = needle_contexts("ended")
 ENDED_CONTEXT = f"{ENDED}.draft"
 RUNNING: Context = replace(a_context(request_id=needle_id("running")), lease=LEASE, attempt=1, tries=1)
 FAILED = FailedRequest(id=ENDED, organization_id="default", step_names=("draft", "check", "note"))
+DEAD = CallbackDelivery(
+    request_id=needle_id("dead"),
+    number=1,
+    organization_id="default",
+    status=ContextStatus.FAILED,
+    error_code="gone",
+    attempts=1,
+    finished_at=NOW - SECOND,
+    expires_at=NOW,
+)
 FAILED_ONES = RequestFilter(statuses=frozenset({RequestStatus.FAILED}))
 RELATED = RequestFilter(correlation_id=CORRELATION_ID)
 RELEASED = released(at=NOW)
@@ -168,6 +179,19 @@ QUERIES = [
         "keys that made a request",
         lambda s: s.dead_letters.taken_keys("default", ["key-ended-0", "key-ended-1"]),
         ("idempotency", 2),
+    ),
+    query("failed callbacks", lambda s: s.dead_callbacks.failed(NOW), ("standing", ALL)),
+    query(
+        "a page of failed callbacks and the others of its last date",
+        lambda s: s.dead_callbacks.failed(NOW, since=NOW - SECOND, limit=2),
+        ("standing", 2),
+        ("standing", ALL),
+    ),
+    query("callbacks that are delivered again", lambda s: s.dead_callbacks.followed([DEAD]), ("_id_", 0)),
+    query(
+        "the last deliveries of callbacks",
+        lambda s: s.dead_callbacks.latest([DEAD.request_id, needle_id("dead", 1)]),
+        ("_id_", 2),
     ),
     query("what a retry copies", lambda s: s.contexts.results(ENDED, ["draft"]), ("_id_", 1)),
     query(

@@ -113,13 +113,15 @@ async def test_a_callback_that_waits_goes_with_its_request(store: Store, raw: Ra
     await work_off(contexts)
     await store.contexts.insert(
         [
-            a_context(id=callback_id(each), request_id=each, step="callback", service="callback")
+            a_context(id=callback_id(each, number), request_id=each, step="callback", service="callback")
             for each in (request_id, other)
+            for number in (1, 2)
         ]
     )
     deleted, left = await run(purging(store))
-    assert (deleted, left) == (Holdings(requests=1, contexts=2), 0)
-    assert {d["_id"] async for d in raw.contexts.find()} == {f"{other}.draft", callback_id(other)}
+    assert (deleted, left) == (Holdings(requests=1, contexts=3), 0)
+    kept = {f"{other}.draft", callback_id(other), callback_id(other, 2)}
+    assert {d["_id"] async for d in raw.contexts.find()} == kept
 
 
 async def test_what_does_not_end_is_left_and_another_run_finds_it(store: Store, raw: Raw) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from agent_service.domain.callback import callback_id
 from agent_service.domain.context import Context, ContextStatus, Lease
 from agent_service.domain.request import Caller, RequestStatus
 from agent_service.store.chunks import chunk_id
@@ -89,6 +90,8 @@ def _needle_context_documents() -> Iterable[Document]:
         waiting: dict[str, Any] = {"status": ContextStatus.BLOCKED, "waiting_on": ("draft",)}
         yield _context("ended", number, step="check", **waiting)
         yield _context("ended", number, step="note", **waiting)
+        delivery: dict[str, Any] = {"id": callback_id(needle_id("dead", number)), "service": "callback"}
+        yield _context("dead", number, **delivery, **(ended | {"settled": True}), status=ContextStatus.FAILED)
 
 
 def _context(kind: str, number: int, *, step: str = "draft", **changes: Any) -> Document:

@@ -13,6 +13,7 @@ from agent_service.domain.callback import (
     EndedRequest,
     callback_context,
     callback_id,
+    delivery_number,
     host_of,
     is_callback,
     is_host_name,
@@ -142,6 +143,27 @@ def test_a_callback_is_told_from_a_step_of_the_same_name() -> None:
     assert is_callback(callback_id("r"))
     assert not is_callback(context_id("r", "callback"))
     assert callback_id("r") not in {context_id("r", "callback"), "r"}
+
+
+def test_each_delivery_of_a_callback_has_a_number_and_none_is_a_step() -> None:
+    ids = [callback_id("r", number) for number in (1, 2, 11)]
+    assert ids == ["r:callback", "r:callback.2", "r:callback.11"]
+    assert [delivery_number(each) for each in ids] == [1, 2, 11]
+    assert all(is_callback(each) for each in ids)
+    for no_callback in ("r", "r.2", context_id("r", "callback"), context_id("r", "2:callback")):
+        assert not is_callback(no_callback)
+        with pytest.raises(ValueError, match="the id of no callback"):
+            delivery_number(no_callback)
+
+
+def test_a_further_delivery_is_known_to_the_receiver_by_the_id_of_the_first() -> None:
+    ended = EndedRequest(
+        id="r", caller=Caller(), callback=Callback(url=URL), status=RequestStatus.FAILED, finished_at=NOW
+    )
+    first, third = [callback_context(ended, at=NOW, expires_at=NOW, number=number) for number in (1, 3)]
+    assert third.id == "r:callback.3"
+    assert replace(third, id=first.id) == first
+    assert first.idempotency_key == first.id
 
 
 def test_the_delivery_belongs_to_the_requests_organization_and_says_no_more_than_how_it_ended() -> None:
