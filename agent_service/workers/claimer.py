@@ -16,6 +16,9 @@ from agent_service.store.claims import Claim
 from agent_service.telemetry import fail_point
 from agent_service.telemetry.metrics import Counted
 
+#: Where others claim too, a batch begins anywhere in the first few batches: one for each of them, or so many.
+_MOST_APART = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
@@ -45,6 +48,8 @@ class Claimer:
         self._lease = lease
         #: Whether the last claim found something.
         self._found_work = False
+        #: Whether it found as much as it asked for, so that there may be far more.
+        self._found_more = False
         #: Leases of claims whose answers were lost.
         self._unknown: list[Lease] = []
         #: What is to be given back without having been started.
@@ -63,13 +68,14 @@ class Claimer:
         now = self._contexts.now()
         lease = Lease(token=uuid.uuid4().hex, worker=self._worker_id, expires_at=now + self._lease)
         # Whoever had nothing to do may have been woken together with others; under load nobody is told.
-        others = len(self._contexts.store.roster.working_for(self._service)) > 1
-        lone = limit == 1 and not self._found_work and others
+        workers = len(self._contexts.store.roster.working_for(self._service))
+        lone = limit == 1 and not self._found_work and workers > 1
         claim = Claim(service=self._service, queues=self._queues, lease=lease, at=now, lone=lone)
         try:
             fail_point.reach("claim.sending")
-            contexts = await self._contexts.claim(claim, limit)
+            contexts = await self._contexts.claim(claim, limit, skip=self._offset(limit, workers))
             self._found_work = bool(contexts)
+            self._found_more = len(contexts) == limit
             fail_point.reach("claim.answered")
         except StoreUnavailable:
             raise
@@ -79,6 +85,12 @@ class Claimer:
             raise
         self._count(contexts)
         return Claimed(contexts=contexts, lease_ends=lease_ends)
+
+    def _offset(self, limit: int, workers: int) -> int:
+        """How far down the line a batch begins: where all look at the first, all but one come too late."""
+        if workers < 2 or limit == 1 or not self._found_more:
+            return 0
+        return random.randrange(limit * min(workers, _MOST_APART))
 
     def _count(self, contexts: Sequence[Context]) -> None:
         tally = self._contexts.store.counters.tally

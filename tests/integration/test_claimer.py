@@ -14,6 +14,7 @@ from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
 from agent_service.domain.errors import StoreError, WriteOutcomeUnknown
 from agent_service.store import Store
 from agent_service.store.claims import Claim
+from agent_service.store.roster import Colleague
 from agent_service.workers.claimer import Claimer
 from agent_service.workers.generative_worker import GenerativeWorker
 from tests.support.base_service_behaviours import RecordedCall, Reply, answer
@@ -90,6 +91,40 @@ async def test_two_workers_never_do_the_same_work(store: Store) -> None:
         view = await ended(store, request_id)
     assert sorted(done) == sorted(context.step for context in view.contexts)
     assert {context.attempt for context in view.contexts} == {1}
+
+
+class NotesOffsets(ContextManager):
+    """Where down the line each claim began."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.offsets: list[int] = []
+
+    async def claim(self, claim: Claim, limit: int, *, skip: int = 0) -> list[Context]:
+        self.offsets.append(skip)
+        return await super().claim(claim, limit, skip=skip)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_batches_begin_apart_where_others_claim_and_there_is_more_than_one_takes(
+    store: Store, workers: int
+) -> None:
+    await many(store, 60)
+    names = [f"worker-{number}" for number in range(workers)]
+    queues = frozenset({"default"})
+    store.roster.learn(Colleague(id=name, service="generation", queues=queues) for name in names)
+    contexts = NotesOffsets(store)
+    claimer = claimer_of(contexts)
+    claimed = [context.id for _ in range(25) for context in (await claimer.claim(2)).contexts]
+    assert len(set(claimed)) == len(claimed) == 50
+    assert contexts.offsets[0] == 0
+    begun = set(contexts.offsets)
+    assert begun <= set(range(2 * workers))
+    assert (len(begun) > 1) == (workers > 1)
+    rest: list[str] = []
+    while found := (await claimer.claim(2)).contexts:
+        rest += [context.id for context in found]
+    assert len({*claimed, *rest}) == 60
 
 
 class LosesAnswers(ContextManager):
