@@ -102,7 +102,7 @@ async def worker(settings: Settings, service: str, queues: Sequence[str] = ()) -
 
     Raises ConfigurationError that names the variable to set.
     """
-    check_worker(settings, service)
+    check_worker(settings, service, queues)
     async with connected(settings) as store, working(settings, store, [service], queues):
         await _forever()
 

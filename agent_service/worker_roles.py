@@ -33,10 +33,12 @@ class Worker(Protocol):
         """End what runs, within the grace time."""
 
 
-def check_worker(settings: Settings, service: str) -> None:
+def check_worker(settings: Settings, service: str, queues: Sequence[str] = ()) -> None:
     """Raise `ConfigurationError` that names the variable to set, if no worker for the service can run."""
     if service == CALLBACK_SERVICE:
         load_part(_CHECK_CALLBACKS)(settings.callback)
+        if set(queues) - {DEFAULT_QUEUE}:
+            raise ConfigurationError("callbacks wait in the queue `default` only; leave --queue out")
         return
     if service not in settings.services:
         known = ", ".join((*settings.services, CALLBACK_SERVICE))

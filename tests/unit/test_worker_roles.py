@@ -77,3 +77,10 @@ def test_no_service_of_ones_own_can_take_the_name_of_callbacks() -> None:
 @pytest.mark.parametrize("place", worker_roles.PARTS)
 def test_everything_that_is_loaded_by_name_is_there(place: str) -> None:
     assert callable(worker_roles.load_part(place))
+
+
+def test_callbacks_have_no_queues_to_choose() -> None:
+    environ = {"CALLBACK_ALLOWED_HOSTS": "hooks.example.org", "CALLBACK_SECRET": SECRET}
+    worker_roles.check_worker(load(**environ), "callback", ["default"])
+    with pytest.raises(ConfigurationError, match="queue `default` only"):
+        worker_roles.check_worker(load(**environ), "callback", ["slow"])
