@@ -18,7 +18,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     The driver may leave a socket behind that it was connecting to a server which was killed in that moment.
 
-    Everywhere else an unclosed socket fails the test.
+    Everywhere else whatever is left behind but such a socket fails the test.
     """
     forgiving = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
     for item in items:
