@@ -48,7 +48,7 @@ class Claimer:
         self._lease = lease
         #: Whether the last claim found something.
         self._found_work = False
-        #: Whether it found as much as it asked for, so that there may be far more.
+        #: Whether it was a batch and found all that it asked for, so that there may be far more.
         self._found_more = False
         #: Leases of claims whose answers were lost.
         self._unknown: list[Lease] = []
@@ -75,7 +75,7 @@ class Claimer:
             fail_point.reach("claim.sending")
             contexts = await self._contexts.claim(claim, limit, skip=self._offset(limit, workers))
             self._found_work = bool(contexts)
-            self._found_more = len(contexts) == limit
+            self._found_more = len(contexts) == limit > 1
             fail_point.reach("claim.answered")
         except StoreUnavailable:
             raise
