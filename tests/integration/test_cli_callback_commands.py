@@ -2,20 +2,19 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from agent_service.cli import main
 from agent_service.context_manager import ContextManager
 from agent_service.domain.callback import callback_id
 from agent_service.domain.context import ContextError
 from agent_service.domain.request import Caller
 from agent_service.domain.transitions import failed
 from agent_service.store import Store
+from tests.support import typed_commands
 from tests.support.callbacks import CALLBACK, callbacks_of, requests_with_callbacks
 from tests.support.hand_worker import claim, end, work_off
 from tests.support.worker_tools import Raw
@@ -37,12 +36,9 @@ def typed(
     monkeypatch.setenv("MONGODB_DATABASE", database_name)
 
     def run(line: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["agent-service", "callbacks", *line.split()])
-        with pytest.raises(SystemExit) as ended:
-            main()
+        code = typed_commands.typed(f"callbacks {line}", monkeypatch)
         captured = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, captured.out, captured.err
+        return code, captured.out, captured.err
 
     return run
 

@@ -15,15 +15,14 @@ from agent_service.local.servers import serve
 from agent_service.store import Store
 from tests.support.api import make_app
 from tests.support.hand_worker import work_off
-from tests.support.listing_stand_in import Raw, with_lists
 from tests.support.worker_tools import HandlerWorker, running
 
 LIMIT = timedelta(seconds=60)
 
 
 @pytest.fixture
-async def client(store: Store, raw: Raw) -> AsyncIterator[AgentClient]:
-    async with serve(with_lists(make_app(store), raw)) as server, AgentClient(server.base_url) as client:
+async def client(store: Store) -> AsyncIterator[AgentClient]:
+    async with serve(make_app(store)) as server, AgentClient(server.base_url) as client:
         yield client
 
 

@@ -13,9 +13,10 @@ from agent_service.domain.service_state import Hold
 from agent_service.store import Store
 from agent_service.store.outcomes import Outcome
 from agent_service.workers import claim_loop, prefetch
+from agent_service.workers.claimer import Claimed, Claimer
 from tests.support.service_gates import HOUR, SERVICE, all_ended, second_store
 from tests.support.waiting import until
-from tests.support.worker_tools import HandlerWorker, Raw, read, running, submit, when
+from tests.support.worker_tools import HandlerWorker, Raw, echo, read, running, submit, when
 
 
 class Slow:
@@ -60,6 +61,25 @@ async def test_of_short_attempts_the_next_is_claimed_while_the_slot_is_busy(stor
         handler.done.set()
         contexts = await all_ended(store, requests)
     assert {context.tries for context in contexts} == {1}
+
+
+@pytest.mark.parametrize("batch_size", [4, 2])
+async def test_one_claim_is_for_the_free_slots_and_for_the_line_behind_them(
+    store: Store, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    limits: list[int] = []
+    claim = Claimer.claim
+
+    async def note_limit(self: Claimer, limit: int) -> Claimed:
+        limits.append(limit)
+        return await claim(self, limit)
+
+    monkeypatch.setattr(Claimer, "claim", note_limit)
+    requests = [await submit(store) for _ in range(30)]
+    worker = HandlerWorker(store, echo, concurrency=4, batch_size=batch_size, poll_interval=HOUR)
+    async with running(worker):
+        await all_ended(store, requests)
+    assert batch_size < max(limits) <= 2 * batch_size
 
 
 async def test_of_long_attempts_nothing_is_claimed_ahead_and_an_idle_peer_gets_the_work(
@@ -160,5 +180,27 @@ async def test_while_too_many_outcomes_wait_to_be_written_nothing_is_claimed(
         await until(lambda: asked >= 5)
         # Two that wait to be written, and what had been claimed by then: one at work and one ahead.
         assert 2 <= len(handler.called) <= 4
+        may_write.set()
+        await all_ended(store, requests)
+
+
+async def test_claiming_goes_on_as_soon_as_enough_outcomes_are_written(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim_loop, "_UNWRITTEN_PER_SLOT", 1)
+    monkeypatch.setattr(claim_loop, "_LEAST_UNWRITTEN", 2)
+    may_write = asyncio.Event()
+    finish = ContextManager.finish
+
+    async def slowly(self: ContextManager, outcomes: Sequence[Outcome]) -> frozenset[str]:
+        await may_write.wait()
+        return await finish(self, outcomes)
+
+    monkeypatch.setattr(ContextManager, "finish", slowly)
+    requests = [await submit(store) for _ in range(8)]
+    # Nothing but the written outcomes can wake it: no slot becomes free, and its own poll is an hour away.
+    worker = HandlerWorker(store, echo, concurrency=1, poll_interval=HOUR)
+    async with running(worker):
+        await until(lambda: worker._claiming._held_up)
         may_write.set()
         await all_ended(store, requests)
