@@ -63,9 +63,9 @@ async def watch() -> None:
         configure_logging(level="INFO", format="console", stream=log)
         _say_what_is_ignored(configured)
         _say(f"Starting MongoDB, a language model, three services, three workers and the API in {folder} …")
-        async with development(_settings(configured, folder)) as (addresses, local):
+        async with development(_settings(configured, folder)) as (addresses, wait_until_broken):
             _say(f"Everything runs after {monotonic() - began:.1f} s. The API is at {addresses.api_url}.")
-            ended = await _unless_broken(_follow(addresses, log=folder / LOG), local.wait_until_broken())
+            ended = await _unless_broken(_follow(addresses, log=folder / LOG), wait_until_broken())
         _say("Everything that was started has stopped.")
         result = summarise(ended, seconds=monotonic() - began)
         _tell_where_things_are(result, ended, folder)

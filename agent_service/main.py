@@ -11,6 +11,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -65,7 +66,7 @@ class LocalDefault(Protocol):
     outbox: Path | None
 
     async def wait_until_broken(self) -> None:
-        """Wait until one of them has ended by itself, and say so."""
+        """Wait until one of them has ended by itself. Raises `LocalPartUnavailable`."""
 
 
 def run(role: Coroutine[Any, Any, None], *, when_stopped: int = 0) -> int:
@@ -91,7 +92,7 @@ async def api(settings: Settings) -> None:
         upkeep = Upkeep.of(store, lease=_longest_lease(settings), retention=settings.retention)
         upkeep.start()
         try:
-            await _forever()
+            await store.supervisor.wait()
         finally:
             await upkeep.stop()
 
@@ -104,7 +105,7 @@ async def worker(settings: Settings, service: str, queues: Sequence[str] = ()) -
     """
     check_worker(settings, service, queues)
     async with connected(settings) as store, working(settings, store, [service], queues):
-        await _forever()
+        await store.supervisor.wait()
 
 
 async def dev(settings: Settings) -> None:
@@ -118,18 +119,21 @@ async def dev(settings: Settings) -> None:
         check_worker(settings, CALLBACK_SERVICE)
     with _load("hold_data_folder")(settings.data_folder) as folder:
         held = settings.model_copy(update={"data_folder": folder})
-        async with development(held) as (addresses, local):
+        async with development(held) as (addresses, wait_until_broken):
             logger.info("the API is at {}, MongoDB at {}", addresses.api_url, addresses.mongodb_uri)
             if addresses.outbox is not None:
                 logger.info("messages are put into {}", addresses.outbox)
-            await local.wait_until_broken()
+            await wait_until_broken()
 
 
 @asynccontextmanager
-async def development(settings: Settings) -> AsyncIterator[tuple[Addresses, LocalDefault]]:
+async def development(
+    settings: Settings,
+) -> AsyncIterator[tuple[Addresses, Callable[[], Coroutine[Any, Any, None]]]]:
     """
     Everything that `dev` runs, on a data folder that is held; its addresses are published while it runs.
 
+    What is yielded beside them waits until a part has ended by itself, and raises what it ended with.
     What is missing in `settings` is started: see `agent_service.local.local_default`.
     """
     async with AsyncExitStack() as stack:
@@ -153,7 +157,7 @@ async def development(settings: Settings) -> AsyncIterator[tuple[Addresses, Loca
             outbox=str(local.outbox) if local.outbox else None,
         )
         stack.enter_context(published(addresses, settings.data_folder))
-        yield addresses, local
+        yield addresses, partial(_first_of, local.wait_until_broken, store.supervisor.wait)
 
 
 @asynccontextmanager
@@ -187,11 +191,14 @@ async def serving_api(settings: Settings, store: Store) -> AsyncIterator[str]:
     say_who_is_served(settings.api)
     async with _load("serve")(app, host=settings.api.host, port=settings.api.port) as server:
         logger.info("the API listens on {}:{}", server.host, server.port)
+        draining = app.state.draining
+        serving = store.supervisor.start("HTTP server", server.wait_until_ended, ends=draining.is_set)
         try:
             yield address_of(server.host, server.port)
         finally:
             # Streams end by themselves now, and their readers go on elsewhere.
-            app.state.draining.set()
+            draining.set()
+            serving.cancel()
 
 
 @asynccontextmanager
@@ -209,6 +216,19 @@ async def working(
         ends = await asyncio.gather(*(each.stop() for each in workers), return_exceptions=True)
         for error in (end for end in ends if isinstance(end, BaseException)):
             logger.opt(exception=error).error("a worker did not stop cleanly")
+
+
+async def _first_of(*waits: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Wait for the first of these to end; raises what it raised."""
+    tasks = [asyncio.create_task(wait()) for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _spare_what_stays() -> None:
@@ -240,10 +260,6 @@ async def _until_signal(role: Coroutine[Any, Any, None], when_stopped: int) -> i
         if not received:
             raise
     return when_stopped if received else 0
-
-
-async def _forever() -> None:
-    await asyncio.get_running_loop().create_future()
 
 
 def _mongodb_uri(settings: Settings) -> str:

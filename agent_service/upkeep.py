@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Collection
 from datetime import timedelta
+from functools import partial
 from typing import ClassVar, Self
 from weakref import WeakKeyDictionary
 
@@ -57,12 +58,16 @@ class Upkeep:
         """Begin, if nobody has yet."""
         self._users += 1
         if self._users == 1:
-            self._stopping = asyncio.Event()
+            self._stopping = stopping = asyncio.Event()
+            loops = {
+                "rescuer": self._rescuer.run,
+                "scheduler": self._scheduler.run,
+                "tally writer": self._tally_writer.run,
+                "loop lag": self.lag.run,
+            }
             self._tasks = [
-                asyncio.create_task(self._rescuer.run(self._stopping), name="rescuer"),
-                asyncio.create_task(self._scheduler.run(self._stopping), name="scheduler"),
-                asyncio.create_task(self._tally_writer.run(self._stopping), name="tally writer"),
-                asyncio.create_task(self.lag.run(self._stopping), name="loop lag"),
+                self._store.supervisor.start(name, partial(run, stopping), ends=stopping.is_set)
+                for name, run in loops.items()
             ]
 
     async def stop(self) -> None:

@@ -26,7 +26,8 @@ class FleetMetrics(Collector):
     """
     Shows the statistics that it was given last, and whether there are any.
 
-    Every series is of a service, or of a queue of one; none is of a request, an organization or a worker.
+    Every series is of a service, of a queue of one, or of a loop; none is of a request, an organization or a
+    worker.
     """
 
     def __init__(self) -> None:
@@ -108,6 +109,14 @@ def _counters(statistics: FleetStatistics) -> Iterator[Metric]:
         for queue, counts in statistics.counters.items():
             family.add_metric(queue, counts.events.get(counted, 0))
         yield family
+    failures = CounterMetricFamily(
+        f"{_PREFIX}_loop_failures",
+        "Loops of processes that ended although nobody asked them to, by what they do.",
+        labels=("loop",),
+    )
+    for loop, number in statistics.loop_failures.items():
+        failures.add_metric([loop], number)
+    yield failures
     attempts = CounterMetricFamily(
         f"{_PREFIX}_attempts", "Attempts whose end was written, by outcome.", labels=(*_QUEUE, "outcome")
     )

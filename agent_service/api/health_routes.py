@@ -23,12 +23,20 @@ def health_routes(store: Store, calls: BoundedCalls) -> APIRouter:
         "/healthz",
         operation_id="healthz",
         response_class=Response,
-        responses=answers(
-            HTTPStatus.OK, "The process lives; MongoDB is not asked.", example={"status": "ok"}
-        ),
+        responses={
+            **answers(HTTPStatus.OK, "The process lives; MongoDB is not asked.", example={"status": "ok"}),
+            **problem_answer(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "The process lost a loop that it cannot work without, and stops.",
+                code="unhealthy",
+            ),
+        },
     )
     async def healthz() -> Response:
-        """Say that the process lives."""
+        """Say whether the process lives and works."""
+        failure = store.supervisor.failure
+        if failure is not None:
+            raise refuse(HTTPStatus.SERVICE_UNAVAILABLE, "unhealthy", str(failure))
         return JSONResponse({"status": "ok"}, headers=_NO_STORE)
 
     @router.get(

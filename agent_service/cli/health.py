@@ -40,7 +40,7 @@ async def api_health(settings: Settings) -> Health:
 
 
 async def worker_health(settings: Settings) -> Health:
-    """Whether a worker of this machine counts as alive, and how long the event loop of one stood still."""
+    """Whether the workers of this machine live and work, and how long an event loop of theirs stood still."""
     host = socket.gethostname()
     try:
         async with open_store(settings) as store:
@@ -48,8 +48,12 @@ async def worker_health(settings: Settings) -> Health:
             workers = await living_workers(store)
     except AgentServiceError as error:
         return Health(problem=f"no worker of this machine can be seen: {error}")
-    lags = [worker.loop_lag for worker in workers if worker.host == host]
-    if lags:
-        return Health(remark=f"event loop late by {max(lags).total_seconds():.1f} s at most")
+    here = [worker for worker in workers if worker.host == host]
+    for worker in here:
+        if worker.trouble:
+            return Health(problem=f"a worker of {worker.service} on {host} is unhealthy: {worker.trouble}")
+    if here:
+        lag = max(worker.loop_lag for worker in here)
+        return Health(remark=f"event loop late by {lag.total_seconds():.1f} s at most")
     silence = f"{SILENT_AFTER.total_seconds():g} s"
     return Health(problem=f"no worker on {host} gave a sign of life within {silence}")

@@ -23,7 +23,8 @@ Every error of agent_service, in one tree.
     │   │   └── DestinationUnavailable   one address of many did not take what was sent to it
     │   └── BaseServiceRejected      another try would end the same way
     ├── ConfigurationError           a setting is missing or wrong
-    └── LocalPartUnavailable         a part of the local default cannot run on this machine
+    ├── LocalPartUnavailable         a part of the local default cannot run on this machine
+    └── LoopFailed                   a process lost a loop that it cannot work without, and stops
 
 The docstring of a class says what happened and what to do about it.
 """
@@ -184,3 +185,11 @@ class ConfigurationError(AgentServiceError):
 
 class LocalPartUnavailable(AgentServiceError):
     """A part of the local default cannot run here; the message says which, why, and what to set instead."""
+
+
+class LoopFailed(AgentServiceError):
+    """
+    A loop ended that this process cannot work without; it stopped in order, and nothing was lost.
+
+    The log has the traceback. Start the process (or the worker) anew.
+    """

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from agent_service.domain.context import AttemptOutcome, ContextStatus
@@ -89,6 +89,8 @@ class FleetStatistics:
     workers: tuple[SignOfLife, ...]
     #: What the whole fleet has done since its first day.
     counters: Mapping[QueueName, WorkCounts]
+    #: How often loops of each name have failed, in all processes.
+    loop_failures: Mapping[str, int] = field(default_factory=dict)
 
 
 async def read_statistics(store: Store) -> FleetStatistics:
@@ -113,6 +115,7 @@ async def read_statistics(store: Store) -> FleetStatistics:
         ),
         workers=workers,
         counters=counters,
+        loop_failures=await store.counters.loop_failures(),
     )
 
 

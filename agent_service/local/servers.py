@@ -25,11 +25,16 @@ STUCK_MILLISECONDS = 60_000
 class Server:
     """A server that accepts connections until it is stopped."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, running: asyncio.Task[None]) -> None:
         self.host = host
         self.port = port
+        self._running = running
         bracketed = f"[{host}]" if ":" in host else host
         self.base_url = f"http://{bracketed}:{port}"
+
+    async def wait_until_ended(self) -> None:
+        """Wait until nothing is served any more; raises what it ended with."""
+        await asyncio.shield(self._running)
 
 
 class _EmbeddedServer(uvicorn.Server):
@@ -65,7 +70,7 @@ async def serve(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Asyn
             if running.done():
                 raise LocalPartUnavailable(f"the application for {host}:{port} failed while it started")
             await asyncio.sleep(_POLL_SECONDS)
-        yield Server(host, listener.getsockname()[1])
+        yield Server(host, listener.getsockname()[1], running)
     finally:
         server.should_exit = True
         await asyncio.shield(_finish(running))

@@ -5,6 +5,7 @@ Each process adds what it has counted now and then, so a sum never goes back whe
 killed process had not told yet, a few seconds of counting, is missing.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,10 +19,16 @@ from agent_service.telemetry.metrics import BOUNDS, Counted, Histogram, QueueNam
 
 #: More queues than these are not shown.
 _MOST_QUEUES = 1_000
+#: The document that counts the failures of loops, of all processes together.
+_LOOPS = "loops"
 
 
 class CounterCollection:
-    """One document for each service and queue; `tally` holds what this process has not told yet."""
+    """
+    One document for each service and queue, and one for the loops of all processes.
+
+    `tally` holds what this process has not told yet.
+    """
 
     def __init__(self, database: Database) -> None:
         self._counters = durable(database, "counters")
@@ -48,12 +55,37 @@ class CounterCollection:
             except StoreUnavailable:
                 self.tally.put_back(name, counts)
                 raise
+        await self._tell_loop_failures()
+
+    async def _tell_loop_failures(self) -> None:
+        failures = Counter(self.tally.loop_failures)
+        if not failures:
+            return
+        self.tally.loop_failures.clear()
+        increments = {f"failures.{name}": number for name, number in failures.items()}
+        try:
+            with writing():
+                await self._counters.update_one(
+                    {"_id": _LOOPS}, {"$inc": increments, "$setOnInsert": {"schema": SCHEMA}}, upsert=True
+                )
+        except StoreUnavailable:
+            self.tally.loop_failures.update(failures)
+            raise
 
     async def all(self) -> dict[QueueName, WorkCounts]:
-        """What has been told so far. Raises `StoreUnavailable`."""
+        """What has been told so far of queues. Raises `StoreUnavailable`."""
         with reading(CALLER_LIMIT):
-            found = await self._counters.find({}, limit=_MOST_QUEUES).to_list(None)
+            found = await self._counters.find({"_id": {"$ne": _LOOPS}}, limit=_MOST_QUEUES).to_list(None)
         return dict(decode_all(found, _counts_of))
+
+    async def loop_failures(self) -> Mapping[str, int]:
+        """How often loops of each name have failed, in all processes. Raises `StoreUnavailable`."""
+        with reading(CALLER_LIMIT):
+            found = await self._counters.find_one({"_id": _LOOPS})
+        failures = (found or {}).get("failures")
+        if not isinstance(failures, Mapping):
+            return {}
+        return {name: number for name, number in failures.items() if isinstance(number, int)}
 
 
 def _increments(counts: WorkCounts) -> Iterator[tuple[str, float]]:

@@ -9,6 +9,7 @@ from typing import Self
 from loguru import logger
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
+from agent_service.concurrency import Supervisor
 from agent_service.domain.clock import ServerClock
 from agent_service.domain.errors import StoreError, StoreUnavailable, WriteOutcomeUnknown
 from agent_service.store.collections import Collections
@@ -48,8 +49,10 @@ class Store(Collections):
         self._preparing: asyncio.Task[None] | None = None
         self._measured = self._measured_wall = 0.0
         self.clock = ServerClock()
+        #: Runs every loop of the process that this store belongs to.
+        self.supervisor = Supervisor(count=self.counters.tally.loop_failed)
         #: For whoever may be cancelled in the middle.
-        self.calls = UnbrokenCalls()
+        self.calls = UnbrokenCalls(self.supervisor)
         self._loop: asyncio.AbstractEventLoop | None = None
         #: The measurement that a new primary calls for.
         self._measuring: asyncio.Task[None] | None = None
@@ -58,7 +61,7 @@ class Store(Collections):
         self._known_primary: str | None = None
         #: When (monotonic seconds) this process first saw its present primary.
         self._primary_changed: float | None = None
-        self.doorbell = Doorbell(self._database)
+        self.doorbell = Doorbell(self._database, self.supervisor)
         self.lookout = Lookout(self._database)
         self.roster = Roster()
 
@@ -210,7 +213,7 @@ class Store(Collections):
     def _measure_clock_of_new_primary(self) -> None:
         at_it = self._measuring is not None and not self._measuring.done()
         if not at_it and not self._is_clock_current():
-            self._measuring = asyncio.create_task(self._try_to_measure_clock(), context=contextvars.Context())
+            self._measuring = self.supervisor.background("measuring the clock", self._try_to_measure_clock())
 
     async def _try_to_measure_clock(self) -> None:
         try:

@@ -13,11 +13,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 from loguru import logger
 from pymongo.errors import OperationFailure, PyMongoError
 
+from agent_service.concurrency import Supervisor
 from agent_service.store.bell import Bell
 from agent_service.store.doorbell_topics import Ring, Topic, pipeline_for, rings_of
 from agent_service.store.driver import Database, Document, change_stream, is_mock
@@ -46,8 +48,9 @@ AnyBell = TypeVar("AnyBell", bound=Bell)
 class Doorbell:
     """Opens the stream with the first listener and closes it with `close`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, supervisor: Supervisor) -> None:
         self._database = database
+        self._supervisor = supervisor
         self._bells: set[Bell] = set()
         #: The same by their keys: of a thousand who wait for one request each, news concern one.
         self._by_key: defaultdict[str | None, set[Bell]] = defaultdict(set)
@@ -120,14 +123,20 @@ class Doorbell:
         self._watching = wanted
         self._opened.clear()
         self._settled = asyncio.Event()
-        self._task = asyncio.create_task(self._listen_for(wanted, self._settled), name="doorbell")
+        self._task = self._supervisor.start(
+            "doorbell", partial(self._listen_for, wanted, self._settled), ends=partial(self._may_end, wanted)
+        )
 
     def _end_task(self) -> None:
         if self._task is not None:
-            ending = asyncio.create_task(_end(self._task, self._settled), name="doorbell ending")
+            ending = self._supervisor.background("doorbell ending", _end(self._task, self._settled))
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
             self._task = None
+
+    def _may_end(self, topics: frozenset[Topic]) -> bool:
+        """Whether nobody needs the stream of these topics any more, or the server has none."""
+        return not self.available or self._task is None or topics != self._watching
 
     async def _listen_for(self, topics: frozenset[Topic], settled: asyncio.Event) -> None:
         """Keep a stream open until cancelled or until the server says that it has none."""

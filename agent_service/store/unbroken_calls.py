@@ -5,9 +5,7 @@ import contextvars
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from loguru import logger
-
-from agent_service.domain.errors import AgentServiceError
+from agent_service.concurrency import Supervisor
 
 T = TypeVar("T")
 
@@ -19,7 +17,9 @@ class UnbrokenCalls:
     Broken off, nobody knows what was applied, and the driver leaves connections open that it just opened.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, supervisor: Supervisor) -> None:
+        #: Told of those that nobody waits for.
+        self._supervisor = supervisor
         self._running: set[asyncio.Task[Any]] = set()
 
     async def run(self, call: Coroutine[Any, Any, T]) -> T:
@@ -28,13 +28,13 @@ class UnbrokenCalls:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            task.add_done_callback(_say_how_it_ended)
+            self._supervisor.watch(task)
             raise
 
     def start(self, call: Coroutine[Any, Any, object]) -> None:
         """Begin a call of nobody's; the time limit of whoever is at it here is not its own."""
         task = self._remember(asyncio.create_task(call, context=contextvars.Context()))
-        task.add_done_callback(_say_how_it_ended)
+        self._supervisor.watch(task)
 
     async def finish(self) -> None:
         """Wait for those that nobody waits for any more; each is bounded by its own limits."""
@@ -45,11 +45,3 @@ class UnbrokenCalls:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
-
-
-def _say_how_it_ended(task: asyncio.Task[Any]) -> None:
-    error = None if task.cancelled() else task.exception()
-    if error is None:
-        return
-    log = logger if isinstance(error, AgentServiceError) else logger.opt(exception=error)
-    log.debug("a call that nobody waits for ended with {}: {}", type(error).__name__, error)

@@ -28,6 +28,8 @@ class SignOfLife:
     running: int
     #: The longest time in the last minute that the event loop of its process stood still.
     loop_lag: timedelta = timedelta(0)
+    #: Why its process is unhealthy: which loop failed; empty if it is not.
+    trouble: str = ""
     #: The version of agent_service that it runs; empty where it did not say.
     version: str = ""
     started_at: datetime
@@ -55,6 +57,7 @@ class WorkerCollection:
                         "concurrency": sign.concurrency,
                         "running": sign.running,
                         "loop_lag": sign.loop_lag.total_seconds(),
+                        "trouble": sign.trouble,
                         "version": sign.version,
                         "started_at": sign.started_at,
                         "seen_at": sign.seen_at,
@@ -94,6 +97,7 @@ def _sign_of(document: Document) -> SignOfLife:
         concurrency=document["concurrency"],
         running=document["running"],
         loop_lag=timedelta(seconds=document.get("loop_lag", 0)),
+        trouble=document.get("trouble", ""),
         version=document.get("version", ""),
         started_at=document["started_at"],
         seen_at=document["seen_at"],

@@ -5,6 +5,7 @@ Counting is part of every attempt, so it costs a dictionary and a bisection, and
 """
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -101,11 +102,13 @@ class WorkCounts:
 
 
 class Tally:
-    """What was counted since the last `take`, by queue."""
+    """What was counted and not told yet: by queue, and by loop of this process."""
 
     def __init__(self) -> None:
         # By plain pairs, which are made sooner than names.
         self._counts: dict[tuple[str, str], WorkCounts] = {}
+        #: How often each loop of this process failed.
+        self.loop_failures: Counter[str] = Counter()
 
     def of(self, service: str, queue: str) -> WorkCounts:
         """The counts of a queue, to be added to at once and not to be kept."""
@@ -119,6 +122,10 @@ class Tally:
         while self._counts:
             (service, queue), counts = self._counts.popitem()
             yield QueueName(service, queue), counts
+
+    def loop_failed(self, name: str) -> None:
+        """A loop of this process failed once more."""
+        self.loop_failures[name] += 1
 
     def put_back(self, name: QueueName, counts: WorkCounts) -> None:
         """What was taken could not be told."""

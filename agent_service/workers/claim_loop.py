@@ -91,6 +91,14 @@ class ClaimLoop:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Claim until `stopping` is set; outlives every trouble of MongoDB."""
+        try:
+            await self._claim_until(stopping)
+        except Exception:
+            await self._hand_back_at_the_end()
+            raise
+        await self._hand_back_at_the_end()
+
+    async def _claim_until(self, stopping: asyncio.Event) -> None:
         self._stopping = stopping
         failures = 0
         with (
@@ -116,7 +124,6 @@ class ClaimLoop:
                     await bell.wait(pause / 2 if failures else pause)
                     self._drained = False
             self._bell = None
-        await self._hand_back_at_the_end()
 
     def let_go(self) -> None:
         """Leave what is still claimed ahead to its leases: nobody waits for this worker any more."""

@@ -66,7 +66,13 @@ class LeaseKeeper:
             del self._kept[lease.context_id]
 
     async def run(self) -> None:
-        """Renew, and hear what shall stop, until `stop`; it must go on until the last attempt has ended."""
+        """
+        Renew, and hear what shall stop, until `stop`; it must go on until the last attempt has ended.
+
+        Started again after a failure it renews at once what is held.
+        """
+        if self._kept:
+            await self._carefully(self._renew_and_measure)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._hear_stops(), name="stop signals")
             tasks.create_task(self._look_again(), name="late stop signals")

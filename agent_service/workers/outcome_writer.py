@@ -58,6 +58,8 @@ class OutcomeWriter:
         self._contexts = contexts
         self._outcomes: Batches[_Unwritten] = Batches(most=_LARGEST_BULK, linger=_LINGER)
         self._ended: Batches[WrittenEnd] = Batches(most=_MOST_SETTLED, linger=_LINGER_BEFORE_SETTLING)
+        #: What was taken out of `_outcomes` and is not written: it outlives a failure of `run`.
+        self._in_hand: list[_Unwritten] = []
 
     async def write(self, outcome: Outcome) -> bool:
         """Write how an attempt ended; False if its lease was lost, and then nothing was written."""
@@ -70,31 +72,65 @@ class OutcomeWriter:
         self._counts(context).count(Counted.LEASE_LOST)
 
     async def run(self) -> None:
-        """Write and settle until `stop`, then what is left."""
-        settler = asyncio.create_task(self._settle_all(), name="settler")
+        """
+        Write until `stop`, then what is left; started again after a failure, it goes on with what is left.
+
+        `settle` must run beside it.
+        """
+        if self._in_hand or self._outcomes:
+            await self._write_what_failed()
         rounds = 0
-        again: list[_Unwritten] = []
-        try:
-            while batch := await self._next(again):
-                now, later = _one_for_each_context(batch)
-                again = [*await self._write(now), *later]
-                rounds = rounds + 1 if again else 0
-                if again:
-                    pause = min(0.2 * 2 ** min(rounds, 10), _LONGEST_PAUSE)
-                    await asyncio.sleep(random.uniform(0.5, 1) * pause)
-        finally:
-            self._ended.close()
-            await settler
+        while await self._take():
+            now, later = _one_for_each_context(self._in_hand)
+            self._in_hand = [*await self._write(now), *later]
+            rounds = rounds + 1 if self._in_hand else 0
+            if rounds:
+                pause = min(0.2 * 2 ** min(rounds, 10), _LONGEST_PAUSE)
+                await asyncio.sleep(random.uniform(0.5, 1) * pause)
+        self._ended.close()
+
+    async def settle(self) -> None:
+        """Settle what has ended, until `run` is over; what cannot be settled now is left for the rescuer."""
+        while ended := await self._ended.next():
+            try:
+                await self._contexts.settle_ends(ended)
+            except StoreError as error:
+                logger.warning("settling goes on later: {}", error)
+            except Exception:
+                logger.exception("settling met something unforeseen; the rescuer tries again")
 
     def stop(self) -> None:
         """End `run` once everything that was handed in before is written."""
         self._outcomes.close()
 
-    async def _next(self, again: list[_Unwritten]) -> list[_Unwritten]:
-        """What is to be written again and what else is there, or what comes next; nothing at the end."""
-        if again:
-            return [*again, *self._outcomes.take(_LARGEST_BULK - len(again))]
-        return await self._outcomes.next()
+    async def _take(self) -> bool:
+        """Take what comes next, besides what is in hand already; False at the end."""
+        if self._in_hand:
+            self._in_hand += self._outcomes.take(_LARGEST_BULK - len(self._in_hand))
+        else:
+            self._in_hand = await self._outcomes.next()
+        return bool(self._in_hand)
+
+    async def _write_what_failed(self) -> None:
+        """
+        Write one by one everything that is here after `run` failed.
+
+        Each leaves, written or not, so that `run` fails of none of them twice.
+        """
+        self._in_hand += self._outcomes.take(len(self._outcomes))
+        while self._in_hand:
+            item = self._in_hand[0]
+            again: list[_Unwritten] = []
+            try:
+                if not item.written.done():
+                    again = await self._write([item])
+            except Exception as error:  # noqa: BLE001 - handed to the attempt that it is the end of
+                if not item.written.done():
+                    item.written.set_exception(error)
+            if again:
+                await asyncio.sleep(random.uniform(0.1, 0.2) * min(item.failures, 10))
+            else:
+                self._in_hand.pop(0)
 
     async def _write(self, batch: list[_Unwritten]) -> list[_Unwritten]:
         """
@@ -123,13 +159,24 @@ class OutcomeWriter:
                 return batch
             return self._without_output(batch[0], refused=isinstance(error, UnstorableValue))
         for item in batch:
-            applied = item.outcome.context.id not in lost
-            self._acknowledge(item, applied=applied)
-            if applied:
-                self._count(item.outcome)
-            else:
-                self.lost(item.outcome.context)
+            self._written(item, applied=item.outcome.context.id not in lost)
         return []
+
+    def _written(self, item: _Unwritten, *, applied: bool) -> None:
+        """Tell and count one that was written, or lost; what is odd in it concerns none of its neighbours."""
+        if not item.written.done():
+            item.written.set_result(applied)
+        try:
+            if not applied:
+                self.lost(item.outcome.context)
+                return
+            # One that was to be tried again may have ended instead, as its request was cancelled.
+            if len(self._ended) < _MOST_UNSETTLED:
+                self._ended.put(WrittenEnd.of(item.outcome, certain=not item.failures))
+            self._count(item.outcome)
+        except Exception:
+            log = logger.bind(**attempt_fields(item.outcome.context))
+            log.exception("the end of an attempt is written and could not be counted")
 
     def _count(self, outcome: Outcome) -> None:
         context, transition = outcome.context, outcome.transition
@@ -160,13 +207,6 @@ class OutcomeWriter:
                 return [*batch[position:], *again]
         return again
 
-    def _acknowledge(self, item: _Unwritten, *, applied: bool) -> None:
-        # One that was to be tried again may have ended instead, as its request was cancelled.
-        if applied and len(self._ended) < _MOST_UNSETTLED:
-            self._ended.put(WrittenEnd.of(item.outcome, certain=not item.failures))
-        if not item.written.done():
-            item.written.set_result(applied)
-
     def _without_output(self, item: _Unwritten, *, refused: bool) -> list[_Unwritten]:
         """What MongoDB cannot take is written without its output, and given up if that is refused too."""
         outcome = item.outcome
@@ -174,21 +214,11 @@ class OutcomeWriter:
             return [item]
         if outcome.transition.error == _UNSTORABLE:
             logger.bind(**attempt_fields(outcome.context)).error("the end of an attempt cannot be written")
-            self._acknowledge(item, applied=False)
+            self._written(item, applied=False)
             return []
         transition = failed(at=outcome.transition.at, error=_UNSTORABLE, chunks=outcome.transition.chunks)
         item.outcome = Outcome(context=outcome.context, transition=transition)
         return [item]
-
-    async def _settle_all(self) -> None:
-        """Settle what has ended; what cannot be settled now is left for the rescuer."""
-        while ended := await self._ended.next():
-            try:
-                await self._contexts.settle_ends(ended)
-            except StoreError as error:
-                logger.warning("settling goes on later: {}", error)
-            except Exception:
-                logger.exception("settling met something unforeseen; the rescuer tries again")
 
 
 def _one_for_each_context(batch: list[_Unwritten]) -> tuple[list[_Unwritten], list[_Unwritten]]:

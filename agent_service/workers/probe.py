@@ -1,10 +1,11 @@
 """Probe: the right of one worker to try a service that nobody else may call (protocol, rule 12)."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from loguru import logger
 
@@ -36,13 +37,13 @@ class Probe:
 
     def keep(self) -> None:
         """Renew it until it is ended."""
-        self._tasks.append(asyncio.create_task(self._renew(), name=f"{self.state.service} probe"))
+        self._begin("probe", self._renew())
 
     def end(self, breaker: Breaker) -> None:
         """Put this breaker in the place of the probe, unless somebody has taken it over; the first counts."""
         if not self._over.is_set():
             self._over.set()
-            self._tasks.append(asyncio.create_task(self._move(breaker), name=f"{self.state.service} breaker"))
+            self._begin("breaker", self._move(breaker))
 
     @property
     def done(self) -> bool:
@@ -53,6 +54,9 @@ class Probe:
         """Wait until nothing more is written."""
         self._over.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(self._store.supervisor.background(f"{self.state.service} {name}", work))
 
     async def _renew(self) -> None:
         lease = self.state.breaker.probe

@@ -39,6 +39,7 @@ class LifeSigns:
         concurrency: int,
         running: Callable[[], int],
         loop_lag: Callable[[], timedelta],
+        trouble: Callable[[], str] = lambda: "",
     ) -> None:
         self._store = store
         self._worker_id = worker_id
@@ -47,6 +48,7 @@ class LifeSigns:
         self._concurrency = concurrency
         self._running = running
         self._loop_lag = loop_lag
+        self._trouble = trouble
         self._version = _own_version()
         self._started_at = store.clock.now()
 
@@ -86,6 +88,7 @@ class LifeSigns:
                     concurrency=self._concurrency,
                     running=self._running(),
                     loop_lag=self._loop_lag(),
+                    trouble=self._trouble(),
                     version=self._version,
                     started_at=self._started_at,
                     seen_at=self._store.clock.now(),

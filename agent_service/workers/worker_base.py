@@ -12,23 +12,13 @@ from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall,
 from agent_service.base_services.client import BaseServiceClient
 from agent_service.base_services.http_client import HttpClient
 from agent_service.context_manager import ContextManager
-from agent_service.domain.context import Context
-from agent_service.domain.errors import ConfigurationError
+from agent_service.domain.errors import ConfigurationError, LoopFailed
 from agent_service.domain.request import DEFAULT_QUEUE
 from agent_service.domain.retry_policy import RetryPolicy
 from agent_service.store import Store
-from agent_service.upkeep import Upkeep, end_tasks
-from agent_service.workers.admission import Admission
-from agent_service.workers.attempts import Attempts
-from agent_service.workers.claim_loop import ClaimLoop
-from agent_service.workers.execution import Execution
 from agent_service.workers.handler_call import Handler
-from agent_service.workers.lease_keeper import LeaseKeeper
-from agent_service.workers.outcome_writer import OutcomeWriter
-from agent_service.workers.service_gate import ServiceGate
-from agent_service.workers.sign_of_life import LifeSigns
-from agent_service.workers.solitude import Solitude
 from agent_service.workers.threaded_handler import BlockingHandler, ThreadedHandler, is_plain_function
+from agent_service.workers.worker_run import WorkerRun
 from agent_service.workers.worker_settings import WorkerArguments, WorkerSettings, resolve
 
 
@@ -91,8 +81,10 @@ class ClientWorker:
         self._client: BaseServiceClient | None = None
         self._starting: asyncio.Task[None] | None = None
         self._lifecycle = asyncio.Lock()
-        self._stopping = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        #: Set while it does not run.
+        self._stopped = asyncio.Event()
+        self._stopped.set()
+        self._run: WorkerRun | None = None
 
     async def handle(self, call: BaseServiceCall, on_delta: OnDelta) -> BaseServiceAnswer:
         """
@@ -113,10 +105,13 @@ class ClientWorker:
         """
         Connect, then claim and work until `stop`.
 
-        Waits for MongoDB as long as it takes. Raises `ConfigurationError` if there is nothing to call.
+        Waits for MongoDB as long as it takes. Raises `ConfigurationError` if there is nothing to call, and
+        `LoopFailed` where a loop of this store has failed for good: then another store is needed.
         """
-        if self._tasks or self._starting is not None:
+        if self._run is not None or self._starting is not None:
             raise ConfigurationError(f"the {self._service} worker runs already")
+        if self._store.supervisor.failure is not None:
+            raise self._store.supervisor.failure
         self._client = self._new_client()
         self._starting = asyncio.create_task(self._store.wait_until_ready())
         try:
@@ -128,7 +123,7 @@ class ClientWorker:
                     await self._close_client()
                     return
                 self._starting.result()
-                self._begin_tasks()
+                self._begin()
         except BaseException:
             self._starting.cancel()
             await self._close_client()
@@ -142,55 +137,18 @@ class ClientWorker:
             ", ".join(self._queues),
         )
 
-    def _begin_tasks(self) -> None:
-        self._stopping = asyncio.Event()
-        self._upkeep = Upkeep.of(self._store, lease=self._settings.lease, retention=self._settings.retention)
-        self._upkeep.start()
-        self._outcomes = OutcomeWriter(self._contexts)
-        self._keeper = LeaseKeeper(self._contexts, lease=self._settings.lease)
-        self._handler = self._new_handler()
-        self._attempts = Attempts(
-            self._keeper,
-            Solitude.of(self._store),
-            on_free=lambda seconds: self._claiming.fill(seconds),
-            on_written=lambda: self._claiming.written(),
-        )
-        self._gate = ServiceGate(
-            self._store,
-            service=self._service,
-            queues=self._queues,
-            worker_id=self.id,
-            concurrency=self._settings.concurrency,
-            lease=self._settings.lease,
-            poll_interval=self._settings.poll_interval,
-            on_change=lambda: self._claiming.wake(),
-        )
-        self._claiming = ClaimLoop(
+    def _begin(self) -> None:
+        self._run = WorkerRun(
             self._contexts,
+            worker_id=self.id,
             service=self._service,
             queues=self._queues,
-            worker_id=self.id,
             settings=self._settings,
-            attempts=self._attempts,
-            gate=self._gate,
-            new_execution=self._new_execution,
+            handler=self._new_handler(),
+            backoff=self._backoff,
         )
-        self._signs = LifeSigns(
-            self._store,
-            worker_id=self.id,
-            service=self._service,
-            queues=self._queues,
-            concurrency=self._settings.concurrency,
-            running=lambda: len(self._attempts),
-            loop_lag=self._upkeep.lag.worst,
-        )
-        self._tasks = [
-            asyncio.create_task(self._claiming.run(self._stopping), name=f"{self._service} claimer"),
-            asyncio.create_task(self._gate.run(), name=f"{self._service} gate"),
-            asyncio.create_task(self._keeper.run(), name=f"{self._service} lease keeper"),
-            asyncio.create_task(self._outcomes.run(), name=f"{self._service} outcome writer"),
-            asyncio.create_task(self._signs.run(self._stopping), name=f"{self._service} signs of life"),
-        ]
+        self._stopped.clear()
+        self._forget_failures = self._store.supervisor.on_failed(self._stop_soon)
 
     async def stop(self) -> None:
         """
@@ -202,34 +160,36 @@ class ClientWorker:
         if self._starting is not None:
             self._starting.cancel()
         async with self._lifecycle:
-            if not self._tasks:
+            if self._run is None:
                 return
-            claiming, *others = self._tasks
-            self._stopping.set()
-            self._claiming.wake()
-            await end_tasks([claiming])
-            self._claiming.let_go()
-            await self._attempts.end(self._settings.shutdown_grace)
-            self._gate.stop()
-            self._keeper.stop()
-            self._outcomes.stop()
-            await end_tasks(others)
-            await self._upkeep.stop()
+            await self._run.stop(self._settings.shutdown_grace)
             await self._close_client()
-            self._tasks = []
+            self._run = None
+            self._forget_failures()
+            self._stopped.set()
         logger.info("{} worker stopped", self._service)
 
-    def _new_execution(self, context: Context, lease_ends: float, admission: Admission) -> Execution:
-        return Execution(
-            context,
-            contexts=self._contexts,
-            handler=self._handler,
-            outcomes=self._outcomes,
-            lease_ends=lease_ends,
-            timeout=self._settings.timeout,
-            backoff=self._backoff,
-            admission=admission,
-        )
+    async def wait(self) -> None:
+        """
+        Wait until the worker has stopped, be it by `stop` or by itself.
+
+        Where a loop of the process fails that it cannot do without, the worker stops by itself, in order:
+        what it can write it writes, and the rest it hands back. Raises `LoopFailed` then.
+        """
+        await self._stopped.wait()
+        if self._store.supervisor.failure is not None:
+            raise self._store.supervisor.failure
+
+    def _stop_soon(self, _: LoopFailed) -> None:
+        """A loop of the process failed: stop in order, with nobody's help."""
+        supervisor = self._store.supervisor
+        self._stop_task = supervisor.background(f"stopping the {self._service} worker", self._stop_for_good())
+
+    async def _stop_for_good(self) -> None:
+        try:
+            await self.stop()
+        finally:
+            self._stopped.set()
 
     def _resolve(self, arguments: WorkerArguments) -> WorkerSettings:
         """How it works: the arguments, and what was left out from the environment."""

@@ -6,6 +6,7 @@ import pymongo
 import pytest
 from pymongo import _csot
 
+from agent_service.concurrency import Supervisor
 from agent_service.domain.errors import StoreUnavailable
 from agent_service.store.unbroken_calls import UnbrokenCalls
 
@@ -17,7 +18,7 @@ async def test_the_result_and_the_error_of_a_call_are_those_of_its_caller() -> N
     async def fail() -> int:
         raise StoreUnavailable("away")
 
-    calls = UnbrokenCalls()
+    calls = UnbrokenCalls(Supervisor())
     assert await calls.run(answer()) == 1
     with pytest.raises(StoreUnavailable):
         await calls.run(fail())
@@ -34,7 +35,7 @@ async def test_a_call_whose_caller_is_cancelled_goes_on_to_its_end(error: Except
         if error is not None:
             raise error
 
-    calls = UnbrokenCalls()
+    calls = UnbrokenCalls(Supervisor())
     caller = asyncio.create_task(calls.run(call()))
     await began.wait()
     caller.cancel()
@@ -59,7 +60,7 @@ async def test_a_call_of_nobodys_is_waited_for_at_the_end_and_has_no_limit_of_ot
         if error is not None:
             raise error
 
-    calls = UnbrokenCalls()
+    calls = UnbrokenCalls(Supervisor())
     with pymongo.timeout(10):
         calls.start(call())
     await calls.finish()
