@@ -127,6 +127,8 @@ class WorkerStatisticsAnswer:
     concurrency: int
     running: int
     loop_lag_seconds: float
+    #: Why its process is unhealthy, such as a loop that failed; empty if it is not.
+    trouble: str
     started_at: Moment
     seen_at: Moment
 
@@ -209,6 +211,7 @@ def _worker(worker: SignOfLife) -> WorkerStatisticsAnswer:
         concurrency=worker.concurrency,
         running=worker.running,
         loop_lag_seconds=_seconds(worker.loop_lag),
+        trouble=worker.trouble,
         started_at=moment(worker.started_at),
         seen_at=moment(worker.seen_at),
     )

@@ -69,6 +69,7 @@ STATISTICS: JsonObject = {
             "concurrency": 10,
             "running": 10,
             "loop_lag_seconds": 0.004,
+            "trouble": "",
             "started_at": "2026-11-23T09:00:01.702Z",
         }
     ],

@@ -60,6 +60,8 @@ class OutcomeWriter:
         self._ended: Batches[WrittenEnd] = Batches(most=_MOST_SETTLED, linger=_LINGER_BEFORE_SETTLING)
         #: What was taken out of `_outcomes` and is not written: it outlives a failure of `run`.
         self._in_hand: list[_Unwritten] = []
+        #: Whether `run` was started and has not come to its end.
+        self._begun = False
 
     async def write(self, outcome: Outcome) -> bool:
         """Write how an attempt ended; False if its lease was lost, and then nothing was written."""
@@ -77,8 +79,9 @@ class OutcomeWriter:
 
         `settle` must run beside it.
         """
-        if self._in_hand or self._outcomes:
+        if self._begun:
             await self._write_what_failed()
+        self._begun = True
         rounds = 0
         while await self._take():
             now, later = _one_for_each_context(self._in_hand)

@@ -102,7 +102,7 @@ class AnswerLost(ContextManager):
 async def write(contexts: ContextManager, context: Context, transition: Transition) -> bool:
     """Write one end as a worker does, and settle it."""
     writer = OutcomeWriter(contexts)
-    task = asyncio.create_task(writer.run())
+    task = asyncio.gather(writer.run(), writer.settle())
     try:
         async with asyncio.timeout(20):
             return await writer.write(Outcome(context=context, transition=transition))

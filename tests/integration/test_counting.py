@@ -80,7 +80,7 @@ async def test_an_end_is_counted_when_it_is_written_and_a_lost_lease_instead_of_
     await raw["contexts"].update_one({"_id": lost.id}, {"$set": {"lease.token": "somebody else's"}})
     writer = OutcomeWriter(ContextManager(store))
     with counted(store) as counts:
-        writing = asyncio.create_task(writer.run())
+        writing = asyncio.gather(writer.run(), writer.settle())
         assert await writer.write(done(kept))
         assert not await writer.write(done(lost))
         writer.stop()

@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
-from typing import Any
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, cast
 
 import pytest
 
@@ -45,7 +46,7 @@ def done(store: Store, context: Context, output: Any = "done") -> Outcome:
 async def writing(contexts: ContextManager) -> AsyncIterator[OutcomeWriter]:
     """A writer that runs; at the end everything is written and settled."""
     writer = OutcomeWriter(contexts)
-    task = asyncio.create_task(writer.run())
+    task = asyncio.gather(writer.run(), writer.settle())
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
             yield writer
@@ -71,6 +72,21 @@ async def test_ends_that_arrive_together_are_written_together(mongodb_uri: str, 
         view = await ended(store, outcomes[0].context.request_id)
     assert {context.status for context in view.contexts} == {ContextStatus.COMPLETED}
     assert {context.settled for context in view.contexts} == {True}
+
+
+async def test_one_odd_end_among_many_is_written_or_fails_alone(store: Store, warnings: list[str]) -> None:
+    contexts = await claim(store, 5)
+    # Nobody can tell how long it waited.
+    uncountable = replace(contexts[0], run_at=cast("datetime", "yesterday"))
+    # No update can be made of it.
+    unwritable = replace(contexts[1], lease=None)
+    outcomes = [done(store, context) for context in (uncountable, unwritable, *contexts[2:])]
+    async with writing(ContextManager(store)) as writer:
+        assert await write_all(writer, outcomes) == [True, False, True, True, True]
+        assert await writer.write(done(store, (await claim(store, 1))[0]))
+        for context in (contexts[0], *contexts[2:]):
+            assert (await read(store, context.id)).status is ContextStatus.COMPLETED
+    assert [line for line in warnings if "could not be counted" in line]
 
 
 class LosesAnswer(ContextManager):
@@ -223,7 +239,7 @@ async def test_while_nothing_is_answered_a_bulk_is_not_tried_one_by_one_to_its_e
     writes = [asyncio.create_task(writer.write(done(store, context))) for context in claimed]
     await asyncio.sleep(0)
     async with asyncio.timeout(DEADLINE_SECONDS):
-        task = asyncio.create_task(writer.run())
+        task = asyncio.gather(writer.run(), writer.settle())
         assert await asyncio.gather(*writes) == [True] * 20
         writer.stop()
         await task

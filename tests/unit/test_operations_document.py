@@ -22,6 +22,7 @@ async def exposed() -> dict[str, set[str]]:
     async with calling(make_app(store)) as api:
         await api.post("/v1/requests", json=SUBMISSION)
         store.counters.tally.of("generation", "default").ended(AttemptOutcome.COMPLETED, waited=1, took=1)
+        store.counters.tally.loop_failed("claimer")
         await store.counters.tell()
         text = (await api.get("/metrics")).text
     found: dict[str, set[str]] = {}
