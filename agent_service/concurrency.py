@@ -62,14 +62,11 @@ class Supervisor:
         and never raises; to cancel it asks the loop to end, too.
         """
         task_name = f"{of} {name}" if of else name
-        # In a context of its own: no time limit and no log field of whoever starts it is that of the loop.
-        return asyncio.create_task(
-            self._run(name, task_name, run, ends, essential), name=task_name, context=contextvars.Context()
-        )
+        return asyncio.create_task(self._run(name, task_name, run, ends, essential), name=task_name)
 
     def background(self, name: str, call: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """
-        Start something that is no loop and that nobody need wait for.
+        Start something that is no loop and that nobody need wait for; no time limit of the caller is its own.
 
         Where it raises what nobody foresaw, that is logged and counted; the process stays healthy.
         """

@@ -90,10 +90,16 @@ class ContextManager:
 
     async def claim(self, claim: Claim, limit: int, *, skip: int = 0) -> list[Context]:
         """Claim up to `limit` pending contexts for one worker; one goes in one round trip, more in two."""
-        if limit > 1:
-            return await self.store.claims.claim_many(claim, limit, skip=skip)
-        context = await self.store.claims.claim_one(claim)
-        return [] if context is None else [context]
+        claims = self.store.claims
+        try:
+            if limit > 1:
+                return await claims.claim_many(claim, limit, skip=skip)
+            context = await claims.claim_one(claim)
+            return [] if context is None else [context]
+        finally:
+            if claims.undecodable:
+                undecodable, claims.undecodable = claims.undecodable, []
+                self.store.calls.start(self.settle(undecodable))
 
     async def hand_back_claim(self, *leases: Lease) -> int:
         """

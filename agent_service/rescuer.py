@@ -33,7 +33,7 @@ from agent_service.store.cancellation import OpenRequest
 from agent_service.store.doorbell import Topic
 from agent_service.store.leftovers import LEFTOVER_KINDS
 from agent_service.store.lookout import EVERY_NEED, Look, Need
-from agent_service.store.paging import Page
+from agent_service.store.paging import Odd, Page
 from agent_service.telemetry import fail_point
 from agent_service.telemetry.log_fields import attempt_fields
 from agent_service.telemetry.metrics import Counted
@@ -156,10 +156,15 @@ class Rescuer:
         repairs = _Repairs(self._stopping)
         async for page in _pages(partial(self._store.leases.expired, now, limit=_PAGE), self._stopping):
             taken: list[str] = []
+            for odd in page.odd:
+                await repairs.attempt(partial(self._end_odd, odd, now, taken), str(odd.document["_id"]))
             for context in page:
                 await repairs.attempt(partial(self._take_back, context, taken), context.id)
             if taken:
                 await repairs.attempt(partial(self._contexts.settle, taken), "what was taken back")
+
+    async def _end_odd(self, odd: Odd, at: datetime, taken: list[str]) -> None:
+        taken += await self._store.leases.end_undecodable(odd, at)
 
     async def _take_back(self, context: Context, taken: list[str]) -> None:
         if self._store.primary_is_new(self._lease):

@@ -73,6 +73,8 @@ async def _examine_mongodb(settings: Settings, uri: str, *, fix: bool) -> AsyncI
         )
     async for finding in _examine_indexes(settings, fix=fix):
         yield finding
+    for finding in await _examine_documents(settings):
+        yield finding
     yield await _examine_keys(settings)
     async for finding in _examine_waiting_callbacks(settings):
         yield finding
@@ -125,6 +127,28 @@ async def _examine_indexes(settings: Settings, *, fix: bool) -> AsyncIterator[Fi
             if fix
             else "run `agent-service doctor --fix`",
         )
+
+
+async def _examine_documents(settings: Settings) -> list[Finding]:
+    """Whether everything that is stored can be decoded; what cannot is not worked on by anybody."""
+    async with open_store(settings) as store:
+        try:
+            found = await store.odd_documents.find()
+        except StoreError as error:
+            return [Finding(text=f"the documents cannot be looked at: {error}", remedy="see the message")]
+    remedy = "mend or delete them by hand; a request with such a step ends at its deadline, if it can"
+    findings = [
+        Finding(
+            text=f"{odd.collection} has documents that cannot be read, such as {odd.id}: {odd.problem}",
+            remedy=remedy,
+        )
+        for odds in found.values()
+        for odd in odds or ()
+    ]
+    late = [name for name, odds in found.items() if odds is None]
+    if late:
+        findings.append(Finding(text=f"too much is stored in {', '.join(late)} to look at all documents"))
+    return findings or [Finding(text="all documents can be read")]
 
 
 async def _examine_keys(settings: Settings) -> Finding:

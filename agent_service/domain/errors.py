@@ -13,6 +13,7 @@ Every error of agent_service, in one tree.
     ├── StillRunning                 what was waited for has not ended in time
     ├── LimitExceeded                the organization has or submits too much just now
     ├── UnstorableValue              MongoDB could not hold the value
+    ├── UndecodableDocument          what is stored is not what this version knows
     ├── LeaseLost                    the attempt belongs to another worker now
     ├── StoreError
     │   ├── StoreUnavailable         MongoDB cannot be reached, or has no primary
@@ -116,6 +117,18 @@ class LimitExceeded(AgentServiceError):
 
 class UnstorableValue(AgentServiceError):
     """The value cannot be stored in MongoDB: too large, too deep, or made of what BSON cannot hold."""
+
+
+class UndecodableDocument(AgentServiceError):
+    """
+    A stored document has a field of another type than this version knows; `agent-service doctor` names it.
+
+    `field` says which; the message never shows what stands in it.
+    """
+
+    def __init__(self, field: str, found: str, wanted: str) -> None:
+        self.field = field
+        super().__init__(f"{field} is {found}, and must be {wanted}")
 
 
 class LeaseLost(AgentServiceError):

@@ -18,6 +18,8 @@ from agent_service.store.requests import owned
 #: No worker holds a context in one of these.
 WAITING = (ContextStatus.BLOCKED.value, ContextStatus.SCHEDULED.value, ContextStatus.PENDING.value)
 _OPEN = (*WAITING, ContextStatus.RUNNING.value)
+#: Running, and no rescuer finds it by the end of its lease.
+_UNHELD: Document = {"status": ContextStatus.RUNNING.value, "lease.expires_at": {"$not": {"$type": "date"}}}
 #: After all times: however old a request is, and whoever's clock made it.
 END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _PROJECTION = {"planned": 1, "steps.name": 1, "created_at": 1, "deadline_at": 1}
@@ -107,14 +109,16 @@ class CancellationCollection:
         """
         End those contexts of a request that no worker holds, and let them expire if a time is given.
 
-        Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
+        One that runs under a lease that no worker can have is such a context, too. Raises
+        `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
-        fields = waiting_end(stop.status, stop.error, at)
+        fields = {**waiting_end(stop.status, stop.error, at), "lease": None}
         if expires_at is not None:
             fields["expires_at"] = expires_at
         with writing():
             await self._contexts.update_many(
-                {"_id": ids_of_request(request_id), "status": {"$in": list(WAITING)}}, {"$set": fields}
+                {"_id": ids_of_request(request_id), "$or": [{"status": {"$in": list(WAITING)}}, _UNHELD]},
+                {"$set": fields},
             )
 
 

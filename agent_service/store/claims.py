@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from pymongo import ASCENDING, ReturnDocument, UpdateMany
+from pymongo.errors import OperationFailure
 
 from agent_service.domain.context import Context, Lease
 from agent_service.domain.errors import StoreUnavailable, WriteOutcomeUnknown
@@ -14,13 +15,18 @@ from agent_service.domain.stop import STOPS
 from agent_service.store.documents import context_of
 from agent_service.store.driver import Database, Document, bulk_write, durable
 from agent_service.store.operations import reading, writing
-from agent_service.store.paging import decode_all
+from agent_service.store.paging import decode_all, decode_apart
+from agent_service.store.undecodable import end_undecodable
 
 #: The order in which contexts are claimed: that of the index `claim`, so nothing is ever sorted in memory.
 CLAIM_ORDER = [("priority", ASCENDING), ("rank", ASCENDING), ("_id", ASCENDING)]
 
 #: How often a batch is tried whose candidates all went to competitors.
 _ROUNDS = 4
+#: The server cannot count up what is no number (14), or too large a one (2).
+_CANNOT_COUNT = frozenset({2, 14})
+#: How many are looked at where the first one cannot be claimed.
+_HEAD = 20
 #: What a claim counts up, and what has not changed while a candidate is what was read of it.
 _COUNTED = ("attempt", "tries")
 _FENCE = ("attempt", *(stop.flag for stop in STOPS))
@@ -43,23 +49,26 @@ class ClaimCollection:
 
     def __init__(self, database: Database) -> None:
         self._contexts = durable(database, "contexts")
+        #: Those that claims ended because they cannot be decoded; whoever claims has them settled.
+        self.undecodable: list[str] = []
 
     async def claim_one(self, claim: Claim) -> Context | None:
         """
-        Claim the best pending context, or none, in one round trip; none, too, if it cannot be decoded.
+        Claim the best pending context, or none, in one round trip.
 
-        Raises `StoreUnavailable`, or `WriteOutcomeUnknown`, after which nothing may be executed:
-        `find_claimed` tells later what the lost answer was.
+        One that cannot be decoded is ended, and the next one claimed. Raises `StoreUnavailable`, or
+        `WriteOutcomeUnknown`, after which nothing may be executed: `find_claimed` tells later what the lost
+        answer was.
         """
-        with writing():
-            document = await self._contexts.find_one_and_update(
-                claim_filter(claim),
-                claim_update(claim),
-                sort=CLAIM_ORDER,
-                return_document=ReturnDocument.AFTER,
-            )
-        found = decode_all([] if document is None else [document], context_of)
-        return found[0] if found else None
+        for _ in range(_ROUNDS):
+            document = await self._take_first(claim)
+            if document is None:
+                return None
+            found, odd = decode_apart([document], context_of)
+            if found:
+                return found[0]
+            self.undecodable += await end_undecodable(self._contexts, odd, claim.at)
+        return None
 
     async def claim_many(self, claim: Claim, limit: int, *, skip: int = 0) -> list[Context]:
         """
@@ -73,11 +82,43 @@ class ClaimCollection:
             candidates = await self._candidates(claim, limit, skip)
             if not candidates and not skip:
                 return []
-            if won := await self._take(claim, candidates):
-                return decode_all(won, lambda document: context_of(_as_claimed(document, claim)))
+            claimable = await self._decode(claim, candidates)
+            won = await self._take(claim, [each for each in candidates if repr(each["_id"]) in claimable])
+            if won:
+                return [claimable[repr(document["_id"])] for document in won]
             skip = random.randrange(1, 4 * limit) if candidates else 0
         one = await self.claim_one(claim)
         return [] if one is None else [one]
+
+    async def _take_first(self, claim: Claim) -> Document | None:
+        """The document of the best pending context as it was claimed, or None."""
+        with writing():
+            try:
+                return await self._contexts.find_one_and_update(
+                    claim_filter(claim),
+                    claim_update(claim),
+                    sort=CLAIM_ORDER,
+                    return_document=ReturnDocument.AFTER,
+                )
+            except OperationFailure as error:
+                if error.code not in _CANNOT_COUNT:
+                    raise
+        # What cannot be counted up cannot be claimed either, and stands before all others.
+        await self._decode(claim, await self._candidates(claim, _HEAD, 0))
+        with writing():
+            return await self._contexts.find_one_and_update(
+                claim_filter(claim),
+                claim_update(claim),
+                sort=CLAIM_ORDER,
+                return_document=ReturnDocument.AFTER,
+            )
+
+    async def _decode(self, claim: Claim, candidates: Sequence[Document]) -> Mapping[str, Context]:
+        """The candidates as they stand once they are claimed, by `repr` of their id; odd ones are ended."""
+        contexts, odd = decode_apart(candidates, lambda document: context_of(_as_claimed(document, claim)))
+        if odd:
+            self.undecodable += await end_undecodable(self._contexts, odd, claim.at)
+        return {repr(context.id): context for context in contexts}
 
     async def _candidates(self, claim: Claim, limit: int, skip: int) -> list[Document]:
         with reading():
@@ -86,6 +127,8 @@ class ClaimCollection:
 
     async def _take(self, claim: Claim, candidates: Sequence[Document]) -> Sequence[Document]:
         """Claim those of the candidates that nobody has touched since they were read; returns these."""
+        if not candidates:
+            return []
         update = claim_update(claim)
         with writing():
             won = await bulk_write(
@@ -172,5 +215,5 @@ def _still_as_read(candidates: Sequence[Document]) -> list[Document]:
 
 def _as_claimed(document: Document, claim: Claim) -> Document:
     """A candidate as it stands after its claim."""
-    counted = {name: document[name] + 1 for name in _COUNTED}
+    counted = {name: document[name] + 1 for name in _COUNTED if isinstance(document.get(name), int)}
     return {**document, **_claimed_fields(claim), **counted}

@@ -12,6 +12,7 @@ from agent_service.store.driver import Database
 from agent_service.store.keys import KeyCollection
 from agent_service.store.leases import LeaseCollection
 from agent_service.store.leftovers import LeftoverCollection
+from agent_service.store.odd_documents import OddDocuments
 from agent_service.store.outcomes import OutcomeCollection
 from agent_service.store.purging import PurgingCollection
 from agent_service.store.quotas import QuotaCollection
@@ -49,3 +50,4 @@ class Collections:
         self.services = ServiceCollection(database)
         self.keys = KeyCollection(database)
         self.quotas = QuotaCollection(database)
+        self.odd_documents = OddDocuments(database)

@@ -14,9 +14,11 @@ from agent_service.domain.context import (
     ContextStatus,
     Lease,
 )
+from agent_service.domain.errors import UndecodableDocument
 from agent_service.domain.json_value import JsonObject, JsonValue
 from agent_service.domain.request import Callback, Caller, Request, RequestStatus, Step, Submission
 from agent_service.store.driver import Document
+from agent_service.store.shapes import PLAIN, check_context, check_request, name_of
 
 #: The version of the documents' shape, on every document, so that a later version can migrate.
 SCHEMA = 1
@@ -62,8 +64,13 @@ def context_document(context: Context) -> Document:
     }
 
 
-def context_of(document: Mapping[str, Any]) -> Context:
-    """The context in a document; fields that were not read have their defaults."""
+def context_of(document: Document) -> Context:
+    """
+    The context in a document; fields that were not read have their defaults.
+
+    Raises `UndecodableDocument`.
+    """
+    check_context(document)
     return Context(
         id=document["_id"],
         request_id=document["request_id"],
@@ -102,7 +109,11 @@ def context_of(document: Mapping[str, Any]) -> Context:
 
 
 def json_of(value: Any) -> JsonValue:
-    """A stored JSON value as it was: BSON decodes an object with `$ref` and `$id` as a reference."""
+    """
+    A stored JSON value as it was: BSON decodes an object with `$ref` and `$id` as a reference.
+
+    Raises `UndecodableDocument` for what is no JSON, such as a date.
+    """
     # Most values are texts; an abstract class would be asked at several times the cost of a plain one.
     if isinstance(value, str):
         return value
@@ -112,7 +123,8 @@ def json_of(value: Any) -> JsonValue:
         return {key: json_of(child) for key, child in value.items()}
     if isinstance(value, list):
         return [json_of(child) for child in value]
-    # A plain value: text, a number, a truth value or null.
+    if type(value) not in PLAIN:
+        raise UndecodableDocument("a JSON value", name_of(value), "what JSON has")
     return cast("JsonValue", value)
 
 
@@ -216,8 +228,9 @@ def request_document(request: Request) -> Document:
     return document
 
 
-def request_of(document: Mapping[str, Any]) -> Request:
-    """The request in a document."""
+def request_of(document: Document) -> Request:
+    """The request in a document. Raises `UndecodableDocument`."""
+    check_request(document)
     steps = tuple(
         Step(
             name=step["name"],

@@ -16,7 +16,7 @@ from datetime import UTC
 from typing import Any, TypeAlias, cast
 
 import bson
-from bson.codec_options import CodecOptions
+from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient, ReadPreference, UpdateMany, UpdateOne
 from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -51,6 +51,9 @@ _CODEC: CodecOptions[Document] = CodecOptions(
     tz_aware=True,
     tzinfo=UTC,
     uuid_representation=bson.binary.UuidRepresentation.STANDARD,
+    # A date that Python has no datetime for, or bytes that are no text, must not spoil a whole batch.
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+    unicode_decode_error_handler="replace",
 )
 
 

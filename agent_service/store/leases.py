@@ -11,7 +11,8 @@ from agent_service.store.documents import context_of
 from agent_service.store.driver import Database, Document, durable, is_mock
 from agent_service.store.operations import reading, writing
 from agent_service.store.outcomes import leaving_running
-from agent_service.store.paging import Page, Place, decode_page, read_page
+from agent_service.store.paging import Odd, Page, Place, decode_page, read_page
+from agent_service.store.undecodable import end_undecodable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +83,17 @@ class LeaseCollection:
             )
         return decode_page(page, context_of, lambda last: (last["lease"]["expires_at"], last["_id"]))
 
+    async def end_undecodable(self, odd: Odd, at: datetime) -> list[str]:
+        """
+        End a context whose lease has ended by the server's own time and that cannot be decoded.
+
+        Returns its id if it ended, to be settled. Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
+        """
+        return await end_undecodable(self._contexts, [odd], at, still=self._still_ended())
+
+    def _still_ended(self) -> Document:
+        return {"$expr": {"$lt": ["$lease.expires_at", "$$NOW"]}} if self._server_time else {}
+
     async def take_back(self, context: Context, transition: Transition) -> bool:
         """
         Apply `transition` if the lease that was read is still the one there and has ended by the server's
@@ -89,9 +101,7 @@ class LeaseCollection:
 
         Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
-        still_ended: Document = {}
-        if self._server_time:
-            still_ended = {"$expr": {"$lt": ["$lease.expires_at", "$$NOW"]}}
+        still_ended = self._still_ended()
         with writing():
             for update in leaving_running(context, transition):
                 done = await self._contexts.update_one({**update.filter, **still_ended}, update.change)
@@ -101,7 +111,8 @@ class LeaseCollection:
 
 
 def _state(document: Document) -> LeaseState:
-    lease = document.get("lease") or {}
+    stored = document.get("lease")
+    lease = stored if isinstance(stored, dict) else {}
     running = document["status"] == "running"
     return LeaseState(
         token=lease.get("token") if running else None,

@@ -1,12 +1,14 @@
 """Paging: walking an index in the order (date, id), past whatever stays where it is."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
 from loguru import logger
 from pymongo import ASCENDING
 
+from agent_service.domain.errors import UndecodableDocument
 from agent_service.store.driver import Collection, Document
 
 #: The (date, id) of the last document of a page; the next page begins behind it.
@@ -14,13 +16,30 @@ Place = tuple[datetime, str]
 
 T = TypeVar("T")
 
+#: The ids of odd documents that were told of, the oldest first, and how many of them are remembered.
+_told: dict[str, None] = {}
+_MOST_TOLD = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Odd:
+    """A document that could not be decoded, and why."""
+
+    document: Document
+    error: Exception
+
 
 class Page(list[T]):
-    """What could be read of one page; `end` is the place of its last document, None where there is none."""
+    """
+    What could be read of one page; `end` is the place of its last document, None where there is none.
 
-    def __init__(self, items: Iterable[T], end: Place | None) -> None:
+    `odd` are the documents that could not be decoded.
+    """
+
+    def __init__(self, items: Iterable[T], end: Place | None, odd: Iterable[Odd] = ()) -> None:
         super().__init__(items)
         self.end = end
+        self.odd = tuple(odd)
 
 
 def decode_page(
@@ -29,22 +48,40 @@ def decode_page(
     place: Callable[[Document], Place],
 ) -> Page[T]:
     """
-    The page of these documents, without those that cannot be decoded.
+    The page of these documents; those that cannot be decoded are told apart.
 
     One odd document, written by hand or by another version, must not keep all others from being repaired.
     """
-    return Page(decode_all(documents, decode), place(documents[-1]) if documents else None)
+    items, odd = decode_apart(documents, decode)
+    return Page(items, place(documents[-1]) if documents else None, odd)
 
 
 def decode_all(documents: Iterable[Document], decode: Callable[[Document], T]) -> list[T]:
     """What can be decoded of these documents; the others are told."""
+    return decode_apart(documents, decode)[0]
+
+
+def decode_apart(documents: Iterable[Document], decode: Callable[[Document], T]) -> tuple[list[T], list[Odd]]:
+    """What can be decoded of these documents, and what cannot, which is told."""
     items: list[T] = []
+    odd: list[Odd] = []
     for document in documents:
         try:
             items.append(decode(document))
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
-            logger.bind(id=document.get("_id")).error("an odd document is passed over: {!r}", error)
-    return items
+        except (UndecodableDocument, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+            odd.append(Odd(document=document, error=error))
+            _tell(document.get("_id"), error)
+    return items, odd
+
+
+def _tell(document_id: object, error: Exception) -> None:
+    """Log an odd document as an error the first time; whoever looks again and again finds it again."""
+    told = repr(document_id)
+    level = "DEBUG" if told in _told else "ERROR"
+    logger.bind(id=document_id).log(level, "an odd document is passed over: {!r}", error)
+    _told[told] = None
+    while len(_told) > _MOST_TOLD:
+        del _told[next(iter(_told))]
 
 
 async def read_page(

@@ -44,6 +44,8 @@ class LeaseKeeper:
         self._length = lease
         self._kept: dict[str, KeptLease] = {}
         self._stopping = asyncio.Event()
+        #: Whether `run` was started before.
+        self._begun = False
         self._bell: Bell | None = None
         #: When (monotonic seconds) the bell last rang, for whichever context.
         self._rung = -math.inf
@@ -71,8 +73,9 @@ class LeaseKeeper:
 
         Started again after a failure it renews at once what is held.
         """
-        if self._kept:
+        if self._begun and self._kept:
             await self._carefully(self._renew_and_measure)
+        self._begun = True
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._hear_stops(), name="stop signals")
             tasks.create_task(self._look_again(), name="late stop signals")

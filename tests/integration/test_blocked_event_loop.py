@@ -10,7 +10,16 @@ from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall,
 from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
 from agent_service.store import Store
 from tests.support.waiting import until
-from tests.support.worker_tools import DEADLINE_SECONDS, HandlerWorker, by_step, ended, read, running, submit
+from tests.support.worker_tools import (
+    DEADLINE_SECONDS,
+    HandlerWorker,
+    by_step,
+    ended,
+    read,
+    running,
+    submit,
+    the_run,
+)
 
 LEASE_SECONDS = 2
 
@@ -34,9 +43,9 @@ class BlockedProcess:
             self.worker_id = worker.id
             await worker.start()
             await until(self.go_on.is_set, seconds=3 * DEADLINE_SECONDS)
-            await until(lambda: len(worker._attempts) == 0)
-            await until(lambda: worker._upkeep.lag.worst().total_seconds() > 0)
-            self.lag = worker._upkeep.lag.worst().total_seconds()
+            await until(lambda: len(the_run(worker)._attempts) == 0)
+            await until(lambda: the_run(worker)._upkeep.lag.worst().total_seconds() > 0)
+            self.lag = the_run(worker)._upkeep.lag.worst().total_seconds()
             await worker.stop()
         self.ended.set()
 

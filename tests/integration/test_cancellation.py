@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent_service.domain.context import ContextStatus
+from agent_service.domain.context import Context, ContextStatus
 from agent_service.domain.request import Caller, RequestStatus
 from agent_service.domain.stop import CANCELLED, DEADLINE, STOPS, Stop
 from agent_service.store import Store
@@ -56,13 +56,34 @@ async def test_whatever_has_not_ended_is_flagged(any_store: Store, stop: Stop, s
         assert await the_context(any_store, left_alone) == left_alone
 
 
+async def hold(store: Store, context: Context) -> Context:
+    """Give a context that runs a lease."""
+    lease = {"token": "held", "worker": "a worker", "expires_at": NOW}
+    await store._database["contexts"].update_one({"_id": context.id}, {"$set": {"lease": lease}})
+    return await the_context(store, context)
+
+
+@each_stop
+async def test_what_runs_under_a_lease_that_nobody_can_have_ends(any_store: Store, stop: Stop) -> None:
+    for lease in (None, "mine", {"token": "held", "worker": "a worker", "expires_at": "soon"}):
+        context = a_context(status=ContextStatus.RUNNING)
+        await any_store.contexts.insert([context])
+        await any_store._database["contexts"].update_one({"_id": context.id}, {"$set": {"lease": lease}})
+        await any_store.cancellation.end_waiting(context.request_id, stop, at=NOW)
+        found = await the_context(any_store, context)
+        assert (found.status, found.lease, found.settled) == (stop.status, None, False)
+
+
 @each_stop
 @each_status
 async def test_what_no_worker_holds_ends_and_nothing_else(
     any_store: Store, stop: Stop, status: ContextStatus
 ) -> None:
+    # What runs is held; what nobody can hold ends with what waits.
     context, other = a_context(status=status), a_context(status=status)
     await any_store.contexts.insert([context, other])
+    if status is ContextStatus.RUNNING:
+        context = await hold(any_store, context)
     ended = replace(context, status=stop.status, error=stop.error, finished_at=NOW, settled=False)
     for at in (NOW, NOW + SECOND):
         await any_store.cancellation.end_waiting(context.request_id, stop, at=at)

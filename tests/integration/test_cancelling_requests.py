@@ -25,6 +25,7 @@ from tests.support.worker_tools import (
     step,
     streamed,
     submit,
+    the_run,
     when,
 )
 
@@ -150,7 +151,7 @@ async def test_a_completion_that_comes_all_the_same_keeps_its_output(
             request_id = await submit(store, step("draft"), step("check", after=("draft",)))
             await stub.wait_for_calls()
             # Nobody here hears of it before the answer has come.
-            worker._keeper.stop()
+            the_run(worker)._keeper.stop()
             await requests.cancel(request_id)
             go_on.set()
             view = await ended(store, request_id)

@@ -25,6 +25,7 @@ from tests.support.worker_tools import (
     read,
     running,
     submit,
+    the_run,
     when,
 )
 
@@ -94,7 +95,9 @@ async def test_a_paused_service_is_called_by_nobody_until_it_is_resumed(
             await store.services.hold(SERVICE, Hold(name="paused", reason="", since=now, until=None))
             await store.services.hold(SERVICE, Hold(name="night", reason="", since=now, until=now + SHORT))
             for worker in workers:
-                await until(lambda worker=worker: len(worker._gate._view.stored.holds) == 2, seconds=30)
+                await until(
+                    lambda worker=worker: len(the_run(worker)._gate._view.stored.holds) == 2, seconds=30
+                )
             requests = [await submit(store) for _ in range(10)]
             # Both were woken for these by the same doorbell, which is rung in order.
             await until(lambda: store.clock.now() > now + SHORT)
@@ -122,7 +125,7 @@ async def test_what_was_claimed_while_a_hold_began_is_handed_back_and_costs_noth
         if claimed is not None and claimed.attempt == 1:
             now = store.clock.now()
             await store.services.hold(SERVICE, Hold(name="paused", reason="", since=now, until=None))
-            await until(lambda: worker._gate._view.stored.holds, seconds=30)
+            await until(lambda: the_run(worker)._gate._view.stored.holds, seconds=30)
         return claimed
 
     monkeypatch.setattr(store.claims, "claim_one", slow_claim)

@@ -24,6 +24,7 @@ from tests.support.worker_tools import (
     running,
     step,
     submit,
+    the_run,
     when,
 )
 
@@ -105,11 +106,11 @@ async def test_a_handler_that_refuses_to_be_stopped_ends_its_attempt_and_keeps_i
                 views = [await ended(store, hanging)]
                 assert told.is_set()
                 # Nothing more is called while the one place for calls is taken.
-                assert len(worker._attempts) == 1
+                assert len(the_run(worker)._attempts) == 1
                 assert (await read(store, f"{behind}.draft")).attempt == 0
                 released.set()
                 views.append(await ended(store, behind))
-                await until(lambda: len(worker._attempts) == 0)
+                await until(lambda: len(the_run(worker)._attempts) == 0)
         finally:
             # What it does afterwards has no effect any more.
             released.set()

@@ -55,10 +55,12 @@ async def test_an_odd_running_context_does_not_keep_others_from_being_taken_back
     ids = [context.id for context in claimed]
     await end_leases(raw)
     await damage(raw.contexts, ids[:odd], "deadline_at", date="lease.expires_at")
-    before = await stored(raw, ids[:odd])
     await rescuer.sweep()
     assert [document["status"] for document in await stored(raw, ids[odd:])] == ["scheduled"] * 2
-    assert await stored(raw, ids[:odd]) == before
+    undecodable = await stored(raw, ids[:odd])
+    assert [document["status"] for document in undecodable] == ["failed"] * odd
+    assert {document["error"]["code"] for document in undecodable} == {"undecodable_context"}
+    assert {document["lease"] for document in undecodable} == {None}
 
 
 @ODD_AND_PAGE

@@ -16,7 +16,7 @@ from agent_service.workers import claim_loop, prefetch
 from agent_service.workers.claimer import Claimed, Claimer
 from tests.support.service_gates import HOUR, SERVICE, all_ended, second_store
 from tests.support.waiting import until
-from tests.support.worker_tools import HandlerWorker, Raw, echo, read, running, submit, when
+from tests.support.worker_tools import HandlerWorker, Raw, echo, read, running, submit, the_run, when
 
 
 class Slow:
@@ -40,7 +40,7 @@ async def count_running(raw: Raw) -> int:
 
 async def learn_that_attempts_are_short(store: Store, worker: HandlerWorker) -> None:
     await all_ended(store, [await submit(store) for _ in range(3)])
-    await until(lambda: worker._claiming._prefetch.allowed)
+    await until(lambda: the_run(worker)._claiming._prefetch.allowed)
 
 
 async def test_of_short_attempts_the_next_is_claimed_while_the_slot_is_busy(store: Store, raw: Raw) -> None:
@@ -88,7 +88,7 @@ async def test_of_long_attempts_nothing_is_claimed_ahead_and_an_idle_peer_gets_t
     handler = Slow()
     worker = HandlerWorker(store, handler, concurrency=2, poll_interval=HOUR)
     async with running(worker), second_store(mongodb_uri, database_name) as other:
-        worker._claiming._prefetch.took(30)
+        the_run(worker)._claiming._prefetch.took(30)
         handler.slow = True
         requests = [await submit(store) for _ in range(4)]
         await until(lambda: len(handler.called) == 2)
@@ -114,7 +114,7 @@ async def test_what_was_claimed_ahead_and_does_not_begin_is_handed_back_and_cost
         await learn_that_attempts_are_short(store, worker)
         handler.slow = True
         requests = [await submit(store) for _ in range(2)]
-        await until(lambda: len(worker._claiming._prefetch) == 1)
+        await until(lambda: len(the_run(worker)._claiming._prefetch) == 1)
         (waiting,) = [request for request in requests if f"{request}.draft" not in handler.called]
         if reason == "a hold begins":
             now = store.clock.now()
@@ -201,6 +201,6 @@ async def test_claiming_goes_on_as_soon_as_enough_outcomes_are_written(
     # Nothing but the written outcomes can wake it: no slot becomes free, and its own poll is an hour away.
     worker = HandlerWorker(store, echo, concurrency=1, poll_interval=HOUR)
     async with running(worker):
-        await until(lambda: worker._claiming._held_up)
+        await until(lambda: the_run(worker)._claiming._held_up)
         may_write.set()
         await all_ended(store, requests)

@@ -21,6 +21,7 @@ from tests.support.worker_tools import (
     error_of,
     running,
     submit,
+    the_run,
 )
 
 
@@ -50,9 +51,9 @@ async def test_a_service_that_asks_for_a_pause_is_left_alone_by_the_whole_fleet_
         )
         async with running(one, two):
             first = await submit(store, tries=1)
-            await until(lambda: one._gate._view.stored.holds, seconds=30)
-            await until(lambda: two._gate._view.stored.holds, seconds=30)
-            hold = two._gate._view.stored.holds[RETRY_AFTER]
+            await until(lambda: the_run(one)._gate._view.stored.holds, seconds=30)
+            await until(lambda: the_run(two)._gate._view.stored.holds, seconds=30)
+            hold = the_run(two)._gate._view.stored.holds[RETRY_AFTER]
             requests = [first, *[await submit(store, tries=1) for _ in range(10)]]
             contexts = await all_ended(store, requests)
     assert hold.until is not None

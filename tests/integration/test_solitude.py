@@ -26,6 +26,7 @@ from tests.support.worker_tools import (
     running,
     step,
     submit,
+    the_run,
     when,
 )
 
@@ -114,7 +115,7 @@ async def test_a_suspect_begins_when_all_others_have_ended_and_nothing_begins_be
         await calls.runs("later")
         calls.let_go("later")
         await ended(store, later)
-        await until(lambda: len(worker._attempts) == 0)
+        await until(lambda: len(the_run(worker)._attempts) == 0)
     assert calls.beside["suspect"] == set()
     for context in (await ended(store, request_id)).contexts:
         assert (context.status, context.tries, context.attempt) == (ContextStatus.COMPLETED, 1, 1)
@@ -161,7 +162,7 @@ async def test_several_workers_of_a_process_with_a_suspect_each_run_them_in_turn
     ]
     async with running(*workers):
         view = await ended(store, request_id)
-        await until(lambda: not any(len(worker._attempts) for worker in workers))
+        await until(lambda: not any(len(the_run(worker)._attempts) for worker in workers))
     assert {context.status for context in view.contexts} == {ContextStatus.COMPLETED}
     assert all(calls.beside[name] == set() for name in suspects)
     assert {context.tries for context in view.contexts} == {1}
@@ -239,7 +240,7 @@ async def test_a_suspect_that_waits_can_be_stopped(store: Store, raw: Raw, calls
         await calls.runs("plain", "behind")
         calls.let_go("plain", "behind")
         await ended(store, behind)
-        await until(lambda: len(worker._attempts) == 0)
+        await until(lambda: len(the_run(worker)._attempts) == 0)
         await worker.stop()
     assert "suspect" not in calls.called
     await ended(store, plain)

@@ -69,7 +69,7 @@ async def test_stopping_one_worker_several_times_at_once_takes_nothing_from_the_
         await first.start()
         await asyncio.gather(*(first.stop() for _ in range(stops)))
         assert tasks_of_upkeep() == UPKEEP
-        assert len(tasks_of_workers()) == 5
+        assert len(tasks_of_workers()) == 6
         await first.stop()
         assert tasks_of_upkeep() == UPKEEP
         assert (await ended(store, await submit(store))).status is RequestStatus.COMPLETED

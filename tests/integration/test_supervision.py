@@ -9,7 +9,7 @@ import pytest
 
 from agent_service import concurrency
 from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
-from agent_service.domain.context import AttemptOutcome, ContextStatus
+from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
 from agent_service.domain.errors import LoopFailed
 from agent_service.scheduler import Scheduler
 from agent_service.store import Store
@@ -19,8 +19,18 @@ from agent_service.workers.lease_keeper import LeaseKeeper
 from agent_service.workers.outcome_writer import OutcomeWriter
 from agent_service.workers.service_gate import ServiceGate
 from agent_service.workers.sign_of_life import LifeSigns
-from tests.support.waiting import until
-from tests.support.worker_tools import DEADLINE_SECONDS, HandlerWorker, echo, ended, read, running, submit
+from tests.support.worker_tools import (
+    DEADLINE_SECONDS,
+    HandlerWorker,
+    echo,
+    ended,
+    read,
+    running,
+    submit,
+    when,
+)
+
+LEASE = timedelta(seconds=1)
 
 
 class Handler:
@@ -138,7 +148,7 @@ async def test_a_keeper_that_keeps_failing_still_renews_while_the_worker_stops(
 ) -> None:
     breaking = Breaking(monkeypatch, LeaseKeeper, "_renew_regularly")
     handler = Handler()
-    worker = HandlerWorker(store, handler, lease_seconds=1, shutdown_grace=DEADLINE_SECONDS)
+    worker = HandlerWorker(store, handler, lease_seconds=LEASE, shutdown_grace=DEADLINE_SECONDS)
     breaking.times = 1_000
     await worker.start()
     request_id = await submit(store)
@@ -148,12 +158,11 @@ async def test_a_keeper_that_keeps_failing_still_renews_while_the_worker_stops(
     with pytest.raises(LoopFailed):
         await store.supervisor.wait()
 
-    async def outlived() -> bool:
-        lease = (await read(store, f"{request_id}.draft")).lease
+    def outlives(context: Context) -> bool:
         # Several lengths of the lease: it would have ended, and the attempt with it.
-        return lease is not None and lease.expires_at - first.expires_at > timedelta(seconds=3)
+        return context.lease is not None and context.lease.expires_at - first.expires_at > 3 * LEASE
 
-    await until(outlived)
+    await when(store, f"{request_id}.draft", outlives)
     handler.may_end.set()
     await stopped_by_itself(worker)
     context = await read(store, f"{request_id}.draft")

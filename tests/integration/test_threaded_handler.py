@@ -32,6 +32,7 @@ from tests.support.worker_tools import (
     step,
     streamed,
     submit,
+    the_run,
     when,
 )
 
@@ -146,11 +147,11 @@ async def test_a_thread_that_is_late_ends_its_attempt_and_keeps_its_slot(
         hanging = await submit(store, tries=1)
         view = await ended(store, hanging)
         behind = await submit(store, step("quick"))
-        assert len(worker._attempts) == 1
+        assert len(the_run(worker)._attempts) == 1
         assert (await read(store, f"{behind}.quick")).attempt == 0
         thread.go_on.set()
         assert by_step(await ended(store, behind))["quick"].output == "quick"
-        await until(lambda: len(worker._attempts) == 0)
+        await until(lambda: len(the_run(worker)._attempts) == 0)
     context = by_step(view)["draft"]
     assert (context.status, error_of(context), context.output) == (ContextStatus.FAILED, "timeout", None)
     assert thread.refused == [context.id]
@@ -163,11 +164,11 @@ async def test_there_are_never_more_threads_than_slots(store: Store, thread: Thr
         request_id = await submit(store, *(step(f"step_{number}") for number in range(5)), tries=1)
         await until(lambda: thread.at_a_time == 2)
         found = [await when(store, f"{request_id}.step_{number}", has_failed) for number in range(2)]
-        assert len(worker._attempts) == 2
+        assert len(the_run(worker)._attempts) == 2
         assert [error_of(context) for context in found] == ["timeout"] * 2
         thread.go_on.set()
         await ended(store, request_id)
-        await until(lambda: len(worker._attempts) == 0)
+        await until(lambda: len(the_run(worker)._attempts) == 0)
     assert thread.most_at_a_time == 2
 
 

@@ -28,6 +28,7 @@ from tests.support.worker_tools import (
     running,
     step,
     submit,
+    the_run,
 )
 
 WORKERS = 8
@@ -63,7 +64,7 @@ async def fleet(
 
 
 def bells(workers: list[HandlerWorker]) -> list[Turns]:
-    return [worker._claiming._turns for worker in workers]
+    return [the_run(worker)._claiming._turns for worker in workers]
 
 
 def queries(log: CommandLog) -> int:
@@ -141,7 +142,7 @@ async def test_a_worker_that_is_busy_leaves_everything_to_the_others(
 
     async with fleet(mongodb_uri, database_name, handle, concurrency=1) as (workers, _):
         long = [await submit(store, step(value="long")) for _ in range(WORKERS - 1)]
-        await until(lambda: sum(len(worker._attempts) for worker in workers) == WORKERS - 1)
+        await until(lambda: sum(len(the_run(worker)._attempts) for worker in workers) == WORKERS - 1)
         for _ in range(5):
             assert (await ended(store, await submit(store))).status == "completed"
         go_on.set()
@@ -156,7 +157,7 @@ async def test_many_contexts_at_once_are_worked_on_by_many(
     together = asyncio.Event()
 
     async def handle(call: BaseServiceCall, on_delta: OnDelta) -> BaseServiceAnswer:
-        names.update(worker.id for worker in workers if len(worker._attempts))
+        names.update(worker.id for worker in workers if len(the_run(worker)._attempts))
         if len(names) >= WORKERS // 2:
             together.set()
         await together.wait()

@@ -24,6 +24,7 @@ from tests.support.worker_tools import (
     running,
     step,
     submit,
+    the_run,
 )
 
 
@@ -118,7 +119,7 @@ async def test_what_was_claimed_when_the_stop_came_is_handed_back(store: Store) 
     stopping = asyncio.create_task(worker.stop())
     # The task above has to run first, and it sets this before anything else.
     async with asyncio.timeout(DEADLINE_SECONDS):
-        await worker._stopping.wait()
+        await the_run(worker)._stopping.wait()
     go_on.set()
     await stopping
     context = await read(store, f"{request_id}.draft")

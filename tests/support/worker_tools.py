@@ -21,6 +21,7 @@ from agent_service.store import Store
 from agent_service.store.claims import Claim
 from agent_service.store.doorbell import Topic
 from agent_service.workers.worker_base import ClientWorker
+from agent_service.workers.worker_run import WorkerRun
 from tests.support.base_service_behaviours import Behaviour, RecordedCall, Reply, answer
 from tests.support.stored_chunks import all_chunks
 
@@ -130,6 +131,12 @@ async def streamed(store: Store, context_id: str, text: str, *, attempt: int = 1
                 if "".join(chunk.delta for chunk in chunks) == text:
                     return chunks
                 await bell.wait(timedelta(milliseconds=50))
+
+
+def the_run(worker: ClientWorker) -> WorkerRun:
+    """What works for a worker that was started."""
+    assert worker._run is not None, "the worker does not run"
+    return worker._run
 
 
 def by_step(view: RequestView) -> Mapping[str, Context]:

@@ -99,6 +99,7 @@ def test_statistics_are_told_in_seconds_and_moments() -> None:
             "concurrency": 10,
             "running": 3,
             "loop_lag_seconds": 0.25,
+            "trouble": "",
             "started_at": shown(NOW - SECOND),
             "seen_at": shown(NOW),
         }

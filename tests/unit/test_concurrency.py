@@ -188,7 +188,7 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_failure() -> None:
     assert supervisor.failure is not None
 
 
-async def test_a_loop_has_nothing_of_the_context_that_started_it() -> None:
+async def test_a_background_task_has_no_limit_of_who_starts_it() -> None:
     limit = contextvars.ContextVar[str]("limit", default="none")
     seen: list[str] = []
 
@@ -196,7 +196,7 @@ async def test_a_loop_has_nothing_of_the_context_that_started_it() -> None:
         seen.append(limit.get())
 
     token = limit.set("of the caller")
-    await Supervisor().start("rescuer", run, ends=always)
+    await Supervisor().background("measuring the clock", run())
     limit.reset(token)
     assert seen == ["none"]
 

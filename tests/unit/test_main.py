@@ -1,5 +1,6 @@
 """The composition root: what each role loads, refuses and does on a signal."""
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -114,7 +115,7 @@ def test_the_first_signal_lets_a_role_end_cleanly() -> None:
     async def role() -> None:
         try:
             signal.raise_signal(signal.SIGTERM)
-            await main._forever()
+            await asyncio.Event().wait()
         finally:
             cleaned.append(True)
 
@@ -126,7 +127,7 @@ def test_an_error_of_a_role_is_not_hidden_by_the_signal_before_it() -> None:
     async def role() -> None:
         try:
             signal.raise_signal(signal.SIGTERM)
-            await main._forever()
+            await asyncio.Event().wait()
         finally:
             raise ConfigurationError("went wrong while it stopped")
 
@@ -142,10 +143,10 @@ from agent_service import main
 async def role():
     try:
         os.kill(os.getpid(), signal.{name})
-        await main._forever()
+        await asyncio.Event().wait()
     finally:
         os.kill(os.getpid(), signal.{name})
-        await main._forever()
+        await asyncio.Event().wait()
 main.run(role())
 """
     assert run_program(program).returncode == code
