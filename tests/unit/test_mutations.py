@@ -67,7 +67,7 @@ def same_code(one: str, other: str) -> bool:
 @pytest.mark.parametrize(
     ("where", "old", "new", "text", "instead"),
     [
-        pytest.param("LIMIT", "3", "4", "LIMIT = 3", "LIMIT = 4", id="a value of a name"),
+        pytest.param("LIMIT", "3", "4", "LIMIT = 3", "LIMIT = 4", id="what a name is assigned"),
         pytest.param("Line.take", "not force", "force", "not force", "force", id="an expression"),
         pytest.param("Line.take", "not force", "", " and not force", "", id="an operand"),
         pytest.param("Line.take", "wanted", "", "(wanted)", "()", id="an argument"),
@@ -159,7 +159,7 @@ def test_a_name_that_several_modules_define_takes_its_module_before_it(tmp_path:
     [
         ("Line.give", "1", "2", "Line.give is defined in made nowhere"),
         ("take", "1", "2", "take is defined in made nowhere"),
-        ("wanted", "1", "2", "wanted is defined in made nowhere"),
+        ("wanted", '"name"', "2", "wanted is defined in made nowhere"),
         ("Line.take", "LIMIT + 1", "2", "'LIMIT + 1' stands nowhere in made.line.Line.take"),
         ("Line.take", "name", "2", "what is broken: 'name' stands 2 times (lines 6, 7) in made.line.Line"),
         ("Line.take", "force=force", "force = force", "'force = force' changes nothing"),

@@ -1,7 +1,7 @@
 """
 Mutations of the code: each finds its place in the syntax tree, not in the text of a file.
 
-A definition is a function, a class, or a name that a module or a class assigns. A fragment of one is an
+A definition is a function, a class, or an assignment to a name. A fragment of one is an
 expression, or a run of statements, of keyword arguments or of entries of a dict.
 """
 
@@ -177,19 +177,17 @@ class Package:
         return found[0]
 
 
-def _definitions(parent: ast.AST, *, of: str = "", local: bool = False) -> Iterator[tuple[str, ast.AST]]:
-    """The definitions below a node with their qualified names; the variables of functions are none."""
+def _definitions(parent: ast.AST, of: str = "") -> Iterator[tuple[str, ast.AST]]:
+    """The definitions below a node with their qualified names."""
     for child in ast.iter_child_nodes(parent):
         if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            name = of + child.name
-            yield name, child
-            yield from _definitions(child, of=f"{name}.", local=not isinstance(child, ast.ClassDef))
+            yield of + child.name, child
+            yield from _definitions(child, f"{of}{child.name}.")
         elif isinstance(child, ast.Assign | ast.AnnAssign):
             targets = child.targets if isinstance(child, ast.Assign) else [child.target]
-            if not local:
-                yield from ((of + target.id, child) for target in targets if isinstance(target, ast.Name))
+            yield from ((of + target.id, child) for target in targets if isinstance(target, ast.Name))
         elif isinstance(child, ast.stmt | ast.excepthandler):
-            yield from _definitions(child, of=of, local=local)
+            yield from _definitions(child, of)
 
 
 def _places(text: str, definition: ast.AST) -> Iterator[_Place]:
@@ -238,8 +236,7 @@ def _same(one: object, other: object) -> bool:
     if type(one) is not type(other):
         return False
     if isinstance(one, ast.AST):
-        fields = (field for field in one._fields if field != "kind")
-        return all(_same(getattr(one, f, None), getattr(other, f, None)) for f in fields)
+        return all(_same(getattr(one, f, None), getattr(other, f, None)) for f in one._fields)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_same, one, other))
     return one == other
