@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -26,11 +27,13 @@ def named_tests(text: str) -> list[tuple[str, str]]:
 
 def is_there(path: str, function: str) -> bool:
     """Whether there is such a file, with such a function in it."""
-    if not (_ROOT / path).is_file():
-        return False
-    tree = ast.parse((_ROOT / path).read_text(encoding="utf-8"))
-    functions = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)}
-    return not function or function in functions
+    return (_ROOT / path).is_file() and (not function or function in _functions_of(_ROOT / path))
+
+
+@cache
+def _functions_of(path: Path) -> frozenset[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return frozenset(n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
 def rows_of(text: str, heading: str) -> list[str]:
