@@ -14,6 +14,7 @@ holds in both directions, upgrade and roll-back, takes `before` and `after` in p
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ from tests.support.worker_tools import Raw
 from tests.upgrade.support.release import Release, ReleaseMissing, pinned_commit, release_of, this_tree
 
 #: What is on for every process, so that both versions write all kinds of documents.
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "api_require_keys": "true",
     "callback_allowed_hosts": "receiver.invalid",
     "callback_secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
@@ -56,13 +57,11 @@ def previous_release(request: pytest.FixtureRequest, tmp_path_factory: pytest.Te
     It is kept in pytest's cache by commit, and the processes of xdist share it. Fails where the history is
     missing.
     """
-    folder = tmp_path_factory.mktemp("previous_release")
-    cache = request.config.cache
     try:
-        release = release_of(pinned_commit(), folder if cache is None else cache.mkdir("previous_release"))
+        release = release_of(pinned_commit(), request.config.cache.mkdir("previous_release"))
     except ReleaseMissing as error:
         pytest.fail(str(error), pytrace=False)
-    release.check_origin(folder)
+    release.check_origin(tmp_path_factory.mktemp("origin"))
     return release
 
 

@@ -56,7 +56,7 @@ async def indexes_of(raw: Raw) -> dict[str, Any]:
 async def freeze(raw: Raw, frozen: Raw) -> None:
     """Copy everything as soon as contexts stand in every status; `frozen` has what one version wrote."""
 
-    async def stands() -> bool:
+    async def stands() -> bool | None:
         return set(await raw.contexts.distinct("status")) >= STANDING
 
     await until(stands, seconds=60)
@@ -173,21 +173,21 @@ async def test_two_versions_share_the_work_and_either_can_go_on_alone(
             await check_what_clients_see(old, new, work)
             work.go_on.set()
             await check_same_answers(old, new, work)
-            assert all("problem" not in found for found in await doctors)
             second += await fleet.start(after.role(worker_role(queues=("default", LATER))))
+
+            assert all("problem" not in found for found in await doctors)
 
             for process in first:
                 process.terminate()
             assert [await process.ended() for process in first] == [0, 0]
             await fleet.wait_until_ended(work.ids.values())
             await check_ends(new, work)
-            assert "problem" not in await command(fleet, after, "doctor")
             await callbacks_are_tried(raw, work)
     assert (await indexes_of(raw)).items() >= indexes.items(), "an index was dropped or built again"
     for process in second:
         process.terminate()
     assert [await process.ended() for process in second] == [0, 0, 0]
-    assert [line for process in fleet.processes for line in process.errors() if "level" in line] == []
+    assert [line for line in fleet.logs() if line.get("level") in ("ERROR", "CRITICAL")] == []
     await check_documents(previous_release, present_release, fleet.uri, tmp_path, frozen.name, fleet.database)
 
 
@@ -195,7 +195,7 @@ async def callbacks_are_tried(raw: Raw, work: OpenWork) -> None:
     """Until the one callback of each request that wants one has been tried by the version that stays."""
     wanted = {work.ids[name] for name in ("ended", "waiting")}
 
-    async def tried() -> bool:
+    async def tried() -> bool | None:
         found = await raw.contexts.find({"service": "callback"}, {"request_id": 1, "history": 1}).to_list()
         assert len(found) <= len(wanted)
         return {document["request_id"] for document in found if document["history"]} == wanted
