@@ -36,6 +36,7 @@ def test_processes_of_each_release_run_its_own_code_and_never_the_installed_tree
         empty.check_origin(tmp_path)
 
 
+@pytest.mark.usefixtures("previous_release")
 def test_the_previous_release_is_a_whole_commit_id_from_before_this_tree() -> None:
     assert re.fullmatch("[0-9a-f]{40}", pinned_commit())
     ancestor = ["git", "-C", str(ROOT), "merge-base", "--is-ancestor", pinned_commit(), "HEAD"]
