@@ -1,10 +1,13 @@
 """Databases: making one as good as new between two tests, which costs far less than a new one."""
 
 import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from pymongo.asynchronous.database import AsyncDatabase
 
+from agent_service.store import Store
 from agent_service.store.collections import COLLECTION_NAMES
 from agent_service.store.indexes import INDEXES
 
@@ -25,7 +28,7 @@ async def empty_database(database: AsyncDatabase[dict[str, Any]]) -> None:
     await asyncio.gather(*(_empty(database, entry) for entry in entries))
 
 
-async def _empty(database: AsyncDatabase[dict[str, Any]], entry: dict[str, Any]) -> None:
+async def _empty(database: AsyncDatabase[dict[str, Any]], entry: Mapping[str, Any]) -> None:
     name = entry["name"]
     if name.startswith("system."):
         # Views are listed by themselves, and this one goes with the last of them.
@@ -40,3 +43,12 @@ async def _empty(database: AsyncDatabase[dict[str, Any]], entry: dict[str, Any])
         wanted = _WANTED.get((name, index))
         if index != "_id_" and (wanted is None or not wanted.matches(information)):
             await collection.drop_index(index)
+
+
+@asynccontextmanager
+async def emptied_store(uri: str, *, database: str) -> AsyncIterator[Store]:
+    """A store on a database that has its indexes and nothing else, closed after the block."""
+    async with Store.connect(uri, database=database) as store:
+        await empty_database(store._database)
+        await store.prepare()
+        yield store

@@ -109,13 +109,18 @@ class ClientWorker:
             raise ConfigurationError(f"set {self._service.upper()}_BASE_URL, or override `handle`")
         return await self._client.call(call, on_delta)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and not stopped since; true also while it waits for MongoDB."""
+        return bool(self._tasks) or self._starting is not None
+
     async def start(self) -> None:
         """
         Connect, then claim and work until `stop`.
 
         Waits for MongoDB as long as it takes. Raises `ConfigurationError` if there is nothing to call.
         """
-        if self._tasks or self._starting is not None:
+        if self.is_running:
             raise ConfigurationError(f"the {self._service} worker runs already")
         self._client = self._new_client()
         self._starting = asyncio.create_task(self._store.wait_until_ready())
