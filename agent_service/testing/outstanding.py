@@ -1,5 +1,6 @@
 """Outstanding: what of a database is still to be done without anybody's doing, as one look finds it."""
 
+import asyncio
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,10 +40,9 @@ class Outstanding:
         return bool(self.contexts or self.unsettled or self.needs)
 
     @property
-    def is_at_work(self) -> bool:
-        """Whether some worker has, or could have, something to do, and nothing else is in the way."""
-        statuses = {status for status, _, _ in self.contexts}
-        return bool(statuses) and "scheduled" not in statuses and not self.needs
+    def is_due(self) -> bool:
+        """Whether there is something whose time has come."""
+        return Need.DEADLINES in self.needs or any(status == "scheduled" for status, _, _ in self.contexts)
 
     def __str__(self) -> str:
         found = [
@@ -62,9 +62,8 @@ async def read_outstanding(store: Store) -> Outstanding:
     Raises `StoreUnavailable`.
     """
     # Requests first: once one is planned, the look at the contexts that follows sees all of its steps.
-    look = await store.look(grace=timedelta(0))
+    look, states = await asyncio.gather(store.look(grace=timedelta(0)), store.services.all())
     now = store.clock.now()
-    states = await store.services.all()
     held = {state.service for state in states if permission(state, now, concurrency=1).limit == 0}
     contexts: dict[tuple[str, str, str], int] = {}
     unsettled = 0

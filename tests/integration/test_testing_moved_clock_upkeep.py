@@ -24,7 +24,7 @@ from agent_service.testing import (
 from agent_service.testing.fixtures import _entered
 from agent_service.testing.moved_clock import find_faketime, movable_mongod
 from agent_service.workers.worker_base import ClientWorker
-from tests.support.worker_tools import claim, error_of, read, running, submit
+from tests.support.worker_tools import AT_ONCE, claim, error_of, read, running, submit
 
 TEN_MINUTES = timedelta(minutes=10)
 HOUR = timedelta(hours=1)
@@ -61,13 +61,14 @@ def clock(movable: tuple[str, MovedClock]) -> MovedClock:
 
 def patient_worker(store: Store, service: ScriptedBaseService, **options: Any) -> ClientWorker:
     backoff = RetryPolicy(base=TEN_MINUTES, cap=TEN_MINUTES)
-    return ClientWorker(store, service="generation", base_url=service.url, backoff=backoff, **options)
+    options = {"backoff": backoff, **options}
+    return ClientWorker(store, service="generation", base_url=service.url, **options)
 
 
 async def test_a_retry_in_ten_minutes_happens_at_once(store: Store, clock: MovedClock) -> None:
     async with at_once(), ScriptedBaseService() as service:
-        service.script(fail(503), complete("second"))
-        worker = patient_worker(store, service)
+        service.script(fail(503, retry_after=TEN_MINUTES), complete("second"))
+        worker = patient_worker(store, service, backoff=AT_ONCE)
         request_id = await submit(store)
         await run_until_idle(store, worker)
         waiting = await read(store, f"{request_id}.draft")
@@ -82,10 +83,10 @@ async def test_a_retry_in_ten_minutes_happens_at_once(store: Store, clock: Moved
 
 async def test_workers_that_run_go_on_with_what_is_due_then(store: Store, clock: MovedClock) -> None:
     async with at_once(), ScriptedBaseService() as service, running(patient_worker(store, service)):
-        service.script(fail(503, retry_after=timedelta(minutes=9)), complete("second"))
+        service.script(fail(503), complete("second"))
         request_id = await submit(store)
         await run_until_idle(store)
-        await clock.advance(2 * TEN_MINUTES)
+        await clock.advance(TEN_MINUTES)
         ended = await wait_for_step(store, request_id, "draft")
     assert ended.output == "second"
 
