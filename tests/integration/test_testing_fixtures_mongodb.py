@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from pymongo import AsyncMongoClient
 
+from agent_service import testing
 from agent_service.testing import mongodb, temporary_mongod
 from agent_service.testing.fixtures import _entered
 from agent_service.testing.mongodb import URI_VARIABLE, temporary_folder
@@ -20,21 +22,26 @@ from agent_service.testing.mongodb import URI_VARIABLE, temporary_folder
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_SECONDS = 100
 
-PROJECT = """
-    from agent_service import RequestService
+#: A block of the document that is a file: its first line is a comment with the name.
+FILES = re.compile(r"^```python\n# (\S+\.py)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-    names = []
+ISOLATION = """
+from agent_service import RequestService
 
-    async def test_first(agent_service_store, agent_service_database):
-        await RequestService(agent_service_store).submit({"service": "generation", "input": 1})
-        await agent_service_store._database["own"].insert_one({})
-        names.append(agent_service_database)
+names = []
 
-    async def test_second(agent_service_store, agent_service_database):
-        assert (await RequestService(agent_service_store).list()).requests == ()
-        assert "own" not in await agent_service_store._database.list_collection_names()
-        assert await agent_service_store.problems() == []
-        assert names == [agent_service_database]
+
+async def test_first(agent_service_store, agent_service_database):
+    await RequestService(agent_service_store).submit({"service": "generation", "input": 1})
+    await agent_service_store._database["own"].insert_one({})
+    names.append(agent_service_database)
+
+
+async def test_second(agent_service_store, agent_service_database):
+    assert (await RequestService(agent_service_store).list()).requests == ()
+    assert "own" not in await agent_service_store._database.list_collection_names()
+    assert await agent_service_store.problems() == []
+    assert names == [agent_service_database]
 """
 
 
@@ -54,14 +61,6 @@ def run_pytest(folder: Path, *arguments: str, **environment: str) -> str:
     return done.stdout
 
 
-def make_project(folder: Path) -> Path:
-    shutil.copy(ROOT / "examples" / "pytest.ini", folder)
-    shutil.copy(ROOT / "examples" / "conftest.py", folder)
-    lines = [line.removeprefix("    ") for line in PROJECT.splitlines()]
-    (folder / "test_project.py").write_text("\n".join(lines))
-    return folder
-
-
 async def test_the_tests_of_the_example_pass_on_a_server_of_ones_own_and_leave_nothing_there(
     mongodb_uri: str,
 ) -> None:
@@ -75,10 +74,20 @@ async def test_the_tests_of_the_example_pass_on_a_server_of_ones_own_and_leave_n
     assert left == []
 
 
-def test_each_test_has_an_empty_database_also_where_tests_run_side_by_side(tmp_path: Path) -> None:
-    folder = make_project(tmp_path)
-    shutil.copy(folder / "test_project.py", folder / "test_other.py")
-    assert "4 passed" in run_pytest(folder, "-n", "2", "--dist", "loadfile")
+def test_the_examples_of_the_document_pass_and_each_test_has_an_empty_database(tmp_path: Path) -> None:
+    files = dict(FILES.findall((ROOT / "docs" / "testing.md").read_text()))
+    assert set(files) == {"conftest.py", "test_drafts.py", "test_waiting.py"}
+    shutil.copy(ROOT / "examples" / "pytest.ini", tmp_path)
+    for name, text in {**files, "test_isolation.py": ISOLATION}.items():
+        (tmp_path / name).write_text(text)
+    assert "5 passed" in run_pytest(tmp_path)
+
+
+def test_the_document_names_all_that_can_be_imported() -> None:
+    document = (ROOT / "docs" / "testing.md").read_text()
+    assert [name for name in testing.__all__ if not re.search(rf"\b{name}\b", document)] == []
+    assert sorted(testing.__all__) == testing.__all__
+    assert [name for name in testing.__all__ if getattr(testing, name, None) is None] == []
 
 
 def test_a_missing_package_is_named_with_what_to_install() -> None:
