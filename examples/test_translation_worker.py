@@ -2,7 +2,7 @@
 Tests of the example, as you may write them for a worker of yours. Nothing has to run before:
 
     pip install 'agent-service[testing]'
-    pytest examples
+    cd examples && pytest
 """
 
 from datetime import timedelta

@@ -1,4 +1,3 @@
-import asyncio
 import re
 from datetime import timedelta
 
@@ -83,6 +82,16 @@ async def test_a_paused_service_counts_as_idle_until_it_is_resumed(store: Store)
         await run_until_idle(store, limit=timedelta(milliseconds=50))
 
 
+async def test_a_cancellation_that_was_only_asked_for_is_finished(store: Store) -> None:
+    async with ScriptedBaseService() as service:
+        service.script(fail(429, retry_after=timedelta(minutes=5)))
+        request_id = await submit(store)
+        await run_until_idle(store, ClientWorker(store, service="generation", base_url=service.url))
+    await store.cancellation.ask(request_id)
+    await run_until_idle(store, limit=timedelta(seconds=10))
+    assert await status_of(store, request_id) is RequestStatus.CANCELLED
+
+
 async def test_it_says_what_is_left_when_the_time_is_over(store: Store) -> None:
     async with ScriptedBaseService() as service:
         service.script(hang())
@@ -97,8 +106,7 @@ async def test_it_says_what_is_left_when_the_time_is_over(store: Store) -> None:
 
 async def test_without_any_worker_the_upkeep_is_done_all_the_same(store: Store) -> None:
     request_id = await submit(store, deadline_seconds=1)
-    waiting = asyncio.create_task(run_until_idle(store, limit=timedelta(seconds=10)))
-    await waiting
+    await run_until_idle(store, limit=timedelta(seconds=10))
     assert await status_of(store, request_id) is RequestStatus.FAILED
 
 
