@@ -25,6 +25,8 @@ from tests.faults.support.history import Call
 from tests.support.base_service_stub import BaseServiceStub
 from tests.support.waiting import until
 
+__all__ = ["RecordingService", "echo"]
+
 
 @dataclass(slots=True)
 class _Arrived:
