@@ -12,7 +12,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import IO
@@ -50,7 +50,9 @@ class ChildProcess:
     thread. It is a session of its own: Ctrl-C in the terminal reaches only its parent, which then stops it.
     """
 
-    def __init__(self, arguments: Sequence[str], *, log: Path) -> None:
+    def __init__(
+        self, arguments: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *arguments]
         with _open_log(log) as output:
             self._offset = output.tell()
@@ -60,6 +62,7 @@ class ChildProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                env=None if environment is None else {**os.environ, **environment},
             )
         self.log = log
 
@@ -111,15 +114,21 @@ class ChildProcess:
 
 
 async def start_child(
-    arguments: Sequence[str], *, log: Path, ready: str, limit: timedelta
+    arguments: Sequence[str],
+    *,
+    log: Path,
+    ready: str,
+    limit: timedelta,
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[ChildProcess, re.Match[str] | None]:
     """
     Start a program and wait until its output matches the pattern `ready`.
 
-    The match is None when the child ended first: its exit code and output tell why. Raises TimeoutError.
-    Whatever goes wrong here, a cancellation included, no process is left.
+    `environment` is added to that of this process. The match is None when the child ended first: its exit
+    code and output tell why. Raises TimeoutError. Whatever goes wrong here, a cancellation included, no
+    process is left.
     """
-    child = ChildProcess(arguments, log=log)
+    child = ChildProcess(arguments, log=log, environment=environment)
     try:
         async with asyncio.timeout(limit.total_seconds()):
             found = await child.wait_for(ready)

@@ -1,7 +1,8 @@
 """EmbeddedMongod: a real MongoDB server as a one-node replica set, its data in a folder that stays."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
@@ -57,16 +58,23 @@ async def start_mongod(
     replica_set: str = "rs0",
     extra_arguments: Sequence[str] = (),
     binary: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> EmbeddedMongod:
     """
     Start mongod on the data in `data_folder` (made if it is missing) and wait until it takes writes.
 
-    Without `port` it takes a free one; the data does not mind another port than the last time.
+    Without `port` it takes a free one; the data does not mind another port than the last time. `environment`
+    is added to that of this process.
     Raises LocalPartUnavailable, with what to do about it.
     """
-    executable = find_mongod(binary)
-    folder = _make_folder(data_folder)
-    server = await _start_patiently(executable, folder, port, replica_set, extra_arguments)
+    program = _Program(
+        binary=find_mongod(binary),
+        folder=_make_folder(data_folder),
+        replica_set=replica_set,
+        extra_arguments=extra_arguments,
+        environment=environment,
+    )
+    server = await _start_patiently(program, port)
     try:
         await initiate_single_node(
             f"mongodb://{_HOST}:{server.port}/?directConnection=true",
@@ -78,9 +86,20 @@ async def start_mongod(
         await server.stop()
         raise
     logger.bind(port=server.port).info(
-        "the embedded MongoDB runs on port {}, data in {}", server.port, folder
+        "the embedded MongoDB runs on port {}, data in {}", server.port, program.folder
     )
     return server
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Program:
+    """What is started, but for the port."""
+
+    binary: Path
+    folder: Path
+    replica_set: str
+    extra_arguments: Sequence[str]
+    environment: Mapping[str, str] | None
 
 
 def _make_folder(data_folder: Path) -> Path:
@@ -92,22 +111,20 @@ def _make_folder(data_folder: Path) -> Path:
     return folder
 
 
-async def _start_patiently(
-    binary: Path, folder: Path, port: int | None, replica_set: str, extra_arguments: Sequence[str]
-) -> EmbeddedMongod:
+async def _start_patiently(program: _Program, port: int | None) -> EmbeddedMongod:
     """Start it, again with another port or a moment later where that can help."""
     deadline = monotonic() + LOCK_PATIENCE.total_seconds()
     while True:
         chosen = port if port is not None else free_port()
-        started = await _start_once(binary, folder, chosen, replica_set, extra_arguments)
+        started = await _start_once(program, chosen)
         if isinstance(started, EmbeddedMongod):
             return started
         exit_code, output = started
-        problem, another_try_helps = explain_start_failure(binary, exit_code, output), False
+        problem, another_try_helps = explain_start_failure(program.binary, exit_code, output), False
         if _FOLDER_LOCKED in output:
             another_try_helps = True
             problem = LocalPartUnavailable(
-                f"the data folder {folder} is in use by another mongod; "
+                f"the data folder {program.folder} is in use by another mongod; "
                 "stop that one, or choose another folder"
             )
         elif exit_code == _PORT_TAKEN:
@@ -120,24 +137,24 @@ async def _start_patiently(
         await asyncio.sleep(0.1)
 
 
-async def _start_once(
-    binary: Path, folder: Path, port: int, replica_set: str, extra_arguments: Sequence[str]
-) -> EmbeddedMongod | tuple[int, str]:
+async def _start_once(program: _Program, port: int) -> EmbeddedMongod | tuple[int, str]:
     """The running server, or the exit code and the output of one that did not start."""
-    arguments = [str(binary), "--dbpath", str(folder / "db"), "--port", str(port)]
-    arguments += ["--bind_ip", _HOST, "--nounixsocket", "--replSet", replica_set]
+    arguments = [str(program.binary), "--dbpath", str(program.folder / "db"), "--port", str(port)]
+    arguments += ["--bind_ip", _HOST, "--nounixsocket", "--replSet", program.replica_set]
     arguments += ["--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "128"]
-    arguments += ["--setParameter", "diagnosticDataCollectionEnabled=false", *extra_arguments]
-    log = folder / "mongod.log"
+    arguments += ["--setParameter", "diagnosticDataCollectionEnabled=false", *program.extra_arguments]
+    log = program.folder / "mongod.log"
     # The line "Waiting for connections" has had this number since structured logs began (4.4). The port in it
     # tells it from the same line of another server that wrote to this log.
     ready = rf'"id":23016,.*"port":{port}\b'
     try:
-        child, found = await start_child(arguments, log=log, ready=ready, limit=START_LIMIT)
+        child, found = await start_child(
+            arguments, log=log, ready=ready, limit=START_LIMIT, environment=program.environment
+        )
     except TimeoutError as late:
         raise LocalPartUnavailable(
             f"mongod did not start within {START_LIMIT.total_seconds():.0f} s; its log is {log}"
         ) from late
     if found is None:
         return child.exit_code or 0, child.output()
-    return EmbeddedMongod(child, port=port, replica_set=replica_set, log=log)
+    return EmbeddedMongod(child, port=port, replica_set=program.replica_set, log=log)

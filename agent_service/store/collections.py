@@ -9,6 +9,7 @@ from agent_service.store.counters import CounterCollection
 from agent_service.store.dead_callbacks import DeadCallbackCollection
 from agent_service.store.dead_letters import DeadLetterCollection
 from agent_service.store.driver import Database
+from agent_service.store.indexes import INDEXES
 from agent_service.store.keys import KeyCollection
 from agent_service.store.leases import LeaseCollection
 from agent_service.store.leftovers import LeftoverCollection
@@ -23,6 +24,9 @@ from agent_service.store.services import ServiceCollection
 from agent_service.store.settlement import SettlementCollection
 from agent_service.store.statistics import StatisticsCollection
 from agent_service.store.workers import WorkerCollection
+
+#: Every collection that there may be; these three have no index of their own.
+COLLECTION_NAMES = frozenset({*(index.collection for index in INDEXES), "counters", "quotas", "services"})
 
 
 class Collections:

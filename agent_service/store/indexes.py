@@ -1,5 +1,6 @@
 """Indexes: every index there is, each with the query that it serves; created idempotently."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -49,6 +50,17 @@ class Index:
         if self.expires:
             options["expireAfterSeconds"] = 0
         return IndexModel([(key, ASCENDING) for key in keys], **options)
+
+    def matches(self, present: Mapping[str, Any] | None) -> bool:
+        """Whether this is what the driver's `index_information` tells of the index of the same name."""
+        if present is None:
+            return False
+        return (
+            tuple(key for key, _ in present["key"]) == self.keys
+            and bool(present.get("unique")) == self.unique
+            and present.get("partialFilterExpression") == self.partial
+            and ("expireAfterSeconds" in present) == self.expires
+        )
 
 
 INDEXES = (
@@ -221,17 +233,6 @@ async def missing_indexes(database: Database) -> tuple[Index, ...]:
         missing += [
             index
             for index in INDEXES
-            if index.collection == collection and not _matches(index, present.get(index.name))
+            if index.collection == collection and not index.matches(present.get(index.name))
         ]
     return tuple(missing)
-
-
-def _matches(index: Index, present: Any) -> bool:
-    if present is None:
-        return False
-    return (
-        tuple(key for key, _ in present["key"]) == index.keys
-        and bool(present.get("unique")) == index.unique
-        and present.get("partialFilterExpression") == index.partial
-        and ("expireAfterSeconds" in present) == index.expires
-    )

@@ -101,6 +101,11 @@ class ClientWorker:
             raise ConfigurationError(f"set {self._service.upper()}_BASE_URL, or override `handle`")
         return await self._client.call(call, on_delta)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and not stopped since; true also while it waits for MongoDB."""
+        return self._run is not None or self._starting is not None
+
     async def start(self) -> None:
         """
         Connect, then claim and work until `stop`.
@@ -108,7 +113,7 @@ class ClientWorker:
         Waits for MongoDB as long as it takes. Raises `ConfigurationError` if there is nothing to call, and
         `LoopFailed` where a loop of this store has failed for good: then another store is needed.
         """
-        if self._run is not None or self._starting is not None:
+        if self.is_running:
             raise ConfigurationError(f"the {self._service} worker runs already")
         if self._store.supervisor.failure is not None:
             raise self._store.supervisor.failure

@@ -1,137 +1,36 @@
 """
-How a base service of the tests behaves: an async function of the call and its reply.
+Behaviours of a base service that no user needs: hostile ones, for the client that has to withstand them.
 
-The functions at the end make the usual behaviours, kind and hostile ones; they can be nested.
+Those of `agent_service.testing` can be had from here too.
 """
 
 import asyncio
 import gzip
-import json
-import socket
-import struct
 import zlib
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from functools import cache
-from typing import Any, TypeAlias
 
-#: How long a test waits for what must happen.
-DEADLINE_SECONDS = 10.0
+from agent_service.testing.behaviours import answer, delayed, events, hang
+from agent_service.testing.calls import DEADLINE_SECONDS, Behaviour, RecordedCall, Reply
 
-
-@dataclass
-class RecordedCall:
-    """One request as it arrived. Header names are in lower case; `connection` numbers the sockets from 1."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
-    connection: int
-    #: Set when the client closes the connection of this call, during the call or after it.
-    closed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    async def wait_closed(self) -> None:
-        """Return when the client has closed the connection; TimeoutError when it does not."""
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            await self.closed.wait()
-
-
-class Reply:
-    """The answer of one call, written step by step."""
-
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self._writer = writer
-        self._chunked = False
-        self.keep_alive = True
-
-    async def start(
-        self, status: int = 200, headers: dict[str, str] | None = None, *, length: int | None = None
-    ) -> None:
-        """Send the head: of a chunked body, or of one with the given length."""
-        self._chunked = length is None
-        framing = {"Transfer-Encoding": "chunked"} if length is None else {"Content-Length": str(length)}
-        fields = {"Content-Type": "application/json", **framing, **(headers or {})}
-        lines = [f"HTTP/1.1 {status} Status", *(f"{name}: {value}" for name, value in fields.items())]
-        await self.raw("\r\n".join([*lines, "", ""]).encode())
-
-    async def send(self, data: bytes) -> None:
-        if data:
-            await self.raw(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
-
-    async def finish(self) -> None:
-        if self._chunked:
-            await self.raw(b"0\r\n\r\n")
-
-    async def raw(self, data: bytes) -> None:
-        """Bytes as they are; what HTTP says of them is the test's affair."""
-        self._writer.write(data)
-        await self._writer.drain()
-
-    def cut(self) -> None:
-        """Close the connection after what was sent, in the middle of whatever it is."""
-        self.keep_alive = False
-        self._writer.close()
-
-    def reset(self) -> None:
-        """Reset the connection (RST): what was sent and not yet read is lost."""
-        self.keep_alive = False
-        connection = self._writer.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._writer.transport.abort()
-
-
-Behaviour: TypeAlias = Callable[[RecordedCall, Reply], Awaitable[None]]
-
-
-def answer(
-    value: Any = None,
-    *,
-    status: int = 200,
-    headers: dict[str, str] | None = None,
-    body: bytes | str | None = None,
-    compressed: bool = False,
-) -> Behaviour:
-    """A whole answer at once: `value` as JSON, or `body` as it is."""
-    text = json.dumps(value) if body is None else body
-    content = text.encode() if isinstance(text, str) else text
-    if compressed:
-        content, headers = gzip.compress(content), {"Content-Encoding": "gzip", **(headers or {})}
-
-    async def behave(call: RecordedCall, reply: Reply) -> None:
-        await reply.start(status, headers, length=len(content))
-        await reply.send(content)
-        await reply.finish()
-
-    return behave
-
-
-def events(
-    *data: Any,
-    then: Behaviour | None = None,
-    headers: dict[str, str] | None = None,
-    before_each: Callable[[int], Awaitable[None]] | None = None,
-) -> Behaviour:
-    """
-    An event stream: text as it is, anything else as JSON.
-
-    `before_each` is awaited with the number of the event about to be sent; `then` goes on in the place of
-    the regular end, so `then=hang()` never ends and `then=cut()` breaks off.
-    """
-
-    async def behave(call: RecordedCall, reply: Reply) -> None:
-        await reply.start(200, {"Content-Type": "text/event-stream; charset=utf-8", **(headers or {})})
-        for number, item in enumerate(data):
-            if before_each is not None:
-                await before_each(number)
-            text = item if isinstance(item, str) else json.dumps(item)
-            await reply.send(f"data: {text}\n\n".encode())
-        await (then(call, reply) if then is not None else reply.finish())
-
-    return behave
+__all__ = [
+    "DEADLINE_SECONDS",
+    "Behaviour",
+    "RecordedCall",
+    "Reply",
+    "answer",
+    "cut",
+    "cut_body",
+    "delayed",
+    "events",
+    "gzip_bomb",
+    "hang",
+    "html",
+    "huge",
+    "redirect",
+    "stream",
+    "trickle",
+]
 
 
 def stream(pieces: Iterable[bytes], *, headers: dict[str, str]) -> Behaviour:
@@ -142,26 +41,6 @@ def stream(pieces: Iterable[bytes], *, headers: dict[str, str]) -> Behaviour:
         for piece in pieces:
             await reply.send(piece)
         await reply.finish()
-
-    return behave
-
-
-def delayed(until: asyncio.Event, then: Behaviour) -> Behaviour:
-    """Nothing until the event is set, then `then`."""
-
-    async def behave(call: RecordedCall, reply: Reply) -> None:
-        await until.wait()
-        await then(call, reply)
-
-    return behave
-
-
-def hang() -> Behaviour:
-    """Nothing more, for as long as the client stays."""
-
-    async def behave(call: RecordedCall, reply: Reply) -> None:
-        reply.keep_alive = False
-        await call.closed.wait()
 
     return behave
 

@@ -19,6 +19,22 @@ def python(program: str) -> list[str]:
     return [sys.executable, "-c", program]
 
 
+async def test_an_environment_is_added_to_that_of_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OURS", "ours")
+    program = "import os, time; print(os.environ['OURS'], os.environ['THEIRS'], flush=True); time.sleep(60)"
+    child, found = await start_child(
+        python(program),
+        log=tmp_path / "log",
+        ready="ours theirs",
+        limit=LIMIT,
+        environment={"THEIRS": "theirs"},
+    )
+    await child.stop(grace=LIMIT)
+    assert found is not None
+
+
 async def test_a_started_child_is_found_by_what_it_says_and_stops_when_asked(tmp_path: Path) -> None:
     program = "import time; print('ready on 4711', flush=True); time.sleep(60)"
     child, found = await start_child(python(program), log=tmp_path / "log", ready=r"on (\d+)", limit=LIMIT)

@@ -18,10 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, Self
 
+from agent_service.testing.behaviours import echo
+from agent_service.testing.calls import Behaviour, RecordedCall, Reply
+from agent_service.testing.script import Script, Selector
 from tests.faults.support.history import Call
-from tests.support.base_service_behaviours import Behaviour, RecordedCall, Reply, answer
 from tests.support.base_service_stub import BaseServiceStub
 from tests.support.waiting import until
+
+__all__ = ["RecordingService", "echo"]
 
 
 @dataclass(slots=True)
@@ -52,35 +56,6 @@ class _Arrived:
         )
 
 
-@dataclass(slots=True)
-class _Rule:
-    """Which calls behave how; None fits all."""
-
-    behaviour: Behaviour
-    service: str | None
-    step: str | None
-    context: str | None
-    attempt: int | None
-    #: How many more calls it is for; None: for all.
-    left: int | None
-
-    def fits(self, arrived: _Arrived) -> bool:
-        wanted = (
-            (self.service, arrived.service),
-            (self.step, arrived.step),
-            (self.context, arrived.context_id),
-            (self.attempt, arrived.attempt),
-        )
-        return self.left != 0 and all(rule is None or rule == found for rule, found in wanted)
-
-
-async def echo(call: RecordedCall, reply: Reply) -> None:
-    """What is done where nothing is programmed: the output says which step and attempt this was."""
-    asked = call.json()
-    output = {"step": asked["step"], "attempt": asked["attempt"], "input": asked["input"]}
-    await answer({"output": output})(call, reply)
-
-
 class RecordingService:
     """Remembers calls in memory (`calls`) and, one line for each start and each end, in the file `log`."""
 
@@ -89,7 +64,7 @@ class RecordingService:
         self._log: IO[str] | None = None
         self._stub = BaseServiceStub()
         self._stub.behave(self._serve)
-        self._rules: list[_Rule] = []
+        self._script = Script(echo)
         self._arrived: list[_Arrived] = []
         self._in_flight: dict[str, int] = {}
         #: Calls in flight at the same time, at most, by service.
@@ -130,11 +105,12 @@ class RecordingService:
         times: int | None = None,
     ) -> None:
         """Behave so for the calls that fit; where several rules fit, the one that was made last counts."""
-        self._rules.append(_Rule(behaviour, service, step, context, attempt, times))
+        selector = Selector(service=service, step=step, context_id=context, attempt=attempt)
+        self._script.add(behaviour, selector=selector, times=times)
 
     def forget(self) -> None:
         """Drop all rules and all records of calls that have ended: a new scenario begins."""
-        self._rules.clear()
+        self._script.clear()
         self._arrived = [arrived for arrived in self._arrived if arrived.end == "open"]
         self.most_in_flight.clear()
 
@@ -178,7 +154,7 @@ class RecordingService:
 
     async def _serve(self, call: RecordedCall, reply: Reply) -> None:
         arrived = self._arrive(call)
-        behaving = asyncio.ensure_future(self._behave(arrived, call, reply))
+        behaving = asyncio.ensure_future(self._behave(call, reply))
         closed = asyncio.ensure_future(call.closed.wait())
         try:
             await asyncio.wait({behaving, closed}, return_when=asyncio.FIRST_COMPLETED)
@@ -194,17 +170,17 @@ class RecordingService:
             # The stub keeps every call with its body; over an hour that would fill the memory.
             self._stub.calls.remove(call)
 
-    async def _behave(self, arrived: _Arrived, call: RecordedCall, reply: Reply) -> bool:
+    async def _behave(self, call: RecordedCall, reply: Reply) -> bool:
         """Do what is programmed; says whether the caller was still there in the end."""
         try:
-            await self._behaviour_for(arrived)(call, reply)
+            await self._script.choose(call)(call, reply)
         except ConnectionError:
             return False
         return not call.closed.is_set()
 
     def _arrive(self, call: RecordedCall) -> _Arrived:
         asked = call.json()
-        service = call.path.strip("/").split("/")[0]
+        service = call.service
         in_flight = self._in_flight.get(service, 0) + 1
         self._in_flight[service] = in_flight
         self.most_in_flight[service] = max(self.most_in_flight.get(service, 0), in_flight)
@@ -213,7 +189,7 @@ class RecordingService:
             step=asked["step"],
             context_id=asked["context_id"],
             attempt=asked["attempt"],
-            key=call.headers.get("idempotency-key", ""),
+            key=call.idempotency_key,
             in_flight=in_flight,
             started=time.time(),
             started_monotonic=time.monotonic(),
@@ -226,14 +202,6 @@ class RecordingService:
         self._in_flight[arrived.service] -= 1
         arrived.ended, arrived.end = time.time(), end
         self._write({"event": end, "monotonic": time.monotonic()}, arrived)
-
-    def _behaviour_for(self, arrived: _Arrived) -> Behaviour:
-        for rule in reversed(self._rules):
-            if rule.fits(arrived):
-                if rule.left is not None:
-                    rule.left -= 1
-                return rule.behaviour
-        return echo
 
     def _write(self, fields: dict[str, Any], arrived: _Arrived) -> None:
         if self._log is None:

@@ -1,5 +1,6 @@
 """
-What a recording service can be told to do, besides what `tests.support.base_service_behaviours` has.
+What a recording service can be told to do, besides what `tests.support.base_service_behaviours` has; those
+of `agent_service.testing` that the scenarios use most can be had from here too.
 
 There: `answer(value, status=…, headers=…)`, `events(…)`, `delayed(until=Event, then=…)`, `hang()`, `cut()`,
 `cut_body(…)`, `trickle(…)`, `redirect(…)`, `huge(…)`, `gzip_bomb(…)`.
@@ -8,34 +9,10 @@ There: `answer(value, status=…, headers=…)`, `events(…)`, `delayed(until=E
 import asyncio
 from datetime import timedelta
 
+from agent_service.testing.behaviours import after, fail, stream
 from tests.support.base_service_behaviours import Behaviour, RecordedCall, Reply, answer, events, trickle
 
 __all__ = ["after", "drip", "fail", "reset", "stream", "too_many", "twice"]
-
-
-def after(length: timedelta, then: Behaviour) -> Behaviour:
-    """Nothing for so long, then `then`: a service that takes its time."""
-
-    async def behave(call: RecordedCall, reply: Reply) -> None:
-        await asyncio.sleep(length.total_seconds())
-        await then(call, reply)
-
-    return behave
-
-
-def stream(*pieces: str, every: timedelta = timedelta(0), then: Behaviour | None = None) -> Behaviour:
-    """
-    These pieces, so far apart, then the whole text as the output `{"text": …}`.
-
-    Apart by more than 50 ms, each becomes a chunk of its own. `then` goes on in the place of the end.
-    """
-
-    async def pause(_number: int) -> None:
-        await asyncio.sleep(every.total_seconds())
-
-    last = [] if then is not None else [{"output": {"text": "".join(pieces)}}]
-    deltas = [{"delta": piece} for piece in pieces]
-    return events(*deltas, *last, then=then, before_each=pause)
 
 
 def twice(text: str, *, between: asyncio.Event | None = None) -> Behaviour:
@@ -46,12 +23,6 @@ def twice(text: str, *, between: asyncio.Event | None = None) -> Behaviour:
             await between.wait()
 
     return events({"delta": text}, {"delta": text}, {"output": text}, before_each=wait)
-
-
-def fail(status: int, *, message: str = "out of order") -> Behaviour:
-    """An error answer as problem+json."""
-    problem = {"type": "about:blank", "title": "Error", "status": status, "detail": message}
-    return answer(problem, status=status, headers={"Content-Type": "application/problem+json"})
 
 
 def too_many(retry_after: str | int | None) -> Behaviour:

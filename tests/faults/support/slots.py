@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.faults.support.recording_service import echo
+from agent_service.testing.behaviours import echo
 from tests.faults.support.scenario import Scenario
 from tests.faults.support.submissions import named
 from tests.support.base_service_behaviours import delayed
