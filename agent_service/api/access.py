@@ -59,7 +59,7 @@ async def admit(call: HttpRequest, scope: Scope) -> Access:
     """
     Let a call in that may do what `scope` says.
 
-    Raises HttpProblem (401, 403), and `StoreUnavailable` where nobody can know.
+    Raises HttpProblem (401, 403), and `StoreError` where nobody can know.
     """
     keys = cast("KeyRing", call.app.state.keys)
     text = read_authorization(call)
