@@ -172,15 +172,20 @@ class OrganizationLimits:
         """Raises `StoreUnavailable` while the index is being built."""
         if self._quota.max_open_requests is None:
             return
-        if self._preparing is None or (self._preparing.done() and self._preparing.exception() is not None):
+        preparing = self._preparing
+        if preparing is None or (
+            preparing.done() and (preparing.cancelled() or preparing.exception() is not None)
+        ):
             building = self._store.quotas.prepare()
-            self._preparing = asyncio.create_task(building, context=contextvars.Context())
-        if self._preparing.done():
+            self._preparing = preparing = asyncio.create_task(building, context=contextvars.Context())
+            # Where nobody waits any more, nobody else asks how it ended.
+            preparing.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        if preparing.done():
             return
-        done, _ = await asyncio.wait({self._preparing}, timeout=CALLER_LIMIT.total_seconds())
+        done, _ = await asyncio.wait({preparing}, timeout=CALLER_LIMIT.total_seconds())
         if not done:
             raise StoreUnavailable("MongoDB is being prepared; ask again in a moment")
-        self._preparing.result()
+        preparing.result()
 
 
 def _fail(places: Iterable[asyncio.Future[_Group]], error: BaseException) -> None:
