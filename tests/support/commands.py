@@ -27,7 +27,7 @@ def interruptible() -> Iterator[None]:
     """
     Let SIGINT interrupt this process, and those that it starts meanwhile.
 
-    A shell makes what a script runs in the background ignore it, and what is started from there inherits that.
+    A shell makes what a script runs in the background ignore it, and whatever that starts inherits it.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
