@@ -10,6 +10,9 @@ PYTHON ?= python3
 PYTEST_ARGUMENTS ?=
 # Each of them starts a MongoDB of its own.
 TEST_PROCESSES ?= 2
+# Which tests are repeated, as pytest takes them, and how often.
+TESTS ?=
+ROUNDS ?= 20
 # How long a soak loads the service, and what else it is told (--seed 7 --rate 8; --help lists it all).
 MINUTES ?= 20
 SOAK_ARGUMENTS ?=
@@ -56,6 +59,10 @@ dev: install ## Serve everything in one process until Ctrl-C
 .PHONY: test
 test: install ## Run all tests
 	@$(python) -m pytest -n $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGUMENTS)
+
+.PHONY: flakes
+flakes: install ## Repeat TESTS="tests/… -k …" beside a busy core until one fails, at most ROUNDS=20 times
+	@$(python) scripts/flakes --rounds $(ROUNDS) $(TESTS)
 
 .PHONY: mutations
 mutations: install ## Break each rule of the protocol, and see the named test fail

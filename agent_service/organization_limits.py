@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import uuid
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -89,28 +89,44 @@ class OrganizationLimits:
         waiting.append(place)
         if len(waiting) == 1:
             self._store.calls.start(self._count_together(organization_id))
-        return await place
+        try:
+            return await place
+        except asyncio.CancelledError:
+            # It had been given its place and had not gone on with it, so nobody else can give that back.
+            if place.done() and not place.cancelled() and place.exception() is None:
+                self._leave(place.result(), used=False)
+            raise
 
     async def _count_together(self, organization_id: str) -> None:
         """Count all who wait, group by group; who comes meanwhile is in the next one."""
         waiting = self._waiting[organization_id]
-        while waiting:
-            together = waiting[:_MOST_TOGETHER]
-            try:
-                group, refusal = await self._take(organization_id, len(together))
-            except BaseException as error:
-                for place in together:
-                    place.set_exception(_not_counted(error))
-                if not isinstance(error, Exception):
-                    raise
-            else:
-                for place in together[: group.underway]:
-                    place.set_result(group)
-                for place in together[group.underway :]:
-                    place.set_exception(LimitExceeded(*refusal))
-            finally:
+        try:
+            while together := waiting[:_MOST_TOGETHER]:
+                # Those who were cancelled while they waited are done.
+                if wanting := [place for place in together if not place.done()]:
+                    await self._count(organization_id, wanting)
                 del waiting[: len(together)]
-        del self._waiting[organization_id]
+        except BaseException as error:
+            _fail(waiting, error)
+            raise
+        finally:
+            # Whoever comes from now on is counted anew, whatever happened here.
+            del self._waiting[organization_id]
+
+    async def _count(self, organization_id: str, together: Sequence[asyncio.Future[_Group]]) -> None:
+        try:
+            group, refusal = await self._take(organization_id, len(together))
+        except Exception as error:  # noqa: BLE001 - each of those who wait raises it
+            _fail(together, error)
+            return
+        there = [place for place in together if not place.done()]
+        granted = group.underway
+        for place in there[:granted]:
+            place.set_result(group)
+        for place in there[granted:]:
+            place.set_exception(LimitExceeded(*refusal))
+        for _ in range(granted - len(there)):
+            self._leave(group, used=False)
 
     async def _take(self, organization_id: str, wanted: int) -> tuple[_Group, tuple[str, timedelta]]:
         """A group of as many as may go on, and what the others are told."""
@@ -125,7 +141,13 @@ class OrganizationLimits:
         most = quota.max_open_requests
         if most is not None and share.granted:
             # Who took places before is known from them or, having given them back, from its requests.
-            free = most - share.underway_elsewhere - await quotas.open_requests(organization_id, limit=most)
+            try:
+                count = await quotas.open_requests(organization_id, limit=most)
+            except BaseException:
+                group.underway, group.unused = 0, share.granted
+                self._give_back(group)
+                raise
+            free = most - share.underway_elsewhere - count
             group.underway = max(0, min(share.granted, free))
             if group.underway < share.granted:
                 refusal = (f"at most {most} requests may be open: wait until one has ended", _UNTIL_ONE_ENDS)
@@ -150,21 +172,36 @@ class OrganizationLimits:
         """Raises `StoreUnavailable` while the index is being built."""
         if self._quota.max_open_requests is None:
             return
-        if self._preparing is None or (self._preparing.done() and self._preparing.exception() is not None):
+        preparing = self._preparing
+        if preparing is None or (
+            preparing.done() and (preparing.cancelled() or preparing.exception() is not None)
+        ):
             building = self._store.quotas.prepare()
-            self._preparing = asyncio.create_task(building, context=contextvars.Context())
-        if self._preparing.done():
+            self._preparing = preparing = asyncio.create_task(building, context=contextvars.Context())
+            # Where nobody waits any more, nobody else asks how it ended.
+            preparing.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        if preparing.done():
             return
-        done, _ = await asyncio.wait({self._preparing}, timeout=CALLER_LIMIT.total_seconds())
+        done, _ = await asyncio.wait({preparing}, timeout=CALLER_LIMIT.total_seconds())
         if not done:
             raise StoreUnavailable("MongoDB is being prepared; ask again in a moment")
-        self._preparing.result()
+        preparing.result()
 
 
-def _not_counted(error: BaseException) -> BaseException:
+def _fail(places: Iterable[asyncio.Future[_Group]], error: BaseException) -> None:
+    for place in places:
+        if not place.done():
+            place.set_exception(_not_counted(error))
+
+
+def _not_counted(error: BaseException) -> Exception:
     """Nothing of the request was stored, so nobody need wonder."""
-    if not isinstance(error, WriteOutcomeUnknown | StoreUnavailable):
-        return error
-    unavailable = StoreUnavailable(*error.args)
+    match error:
+        case WriteOutcomeUnknown() | StoreUnavailable():
+            unavailable = StoreUnavailable(*error.args)
+        case Exception():
+            return error
+        case _:
+            unavailable = StoreUnavailable("counting the requests of the organization was broken off")
     unavailable.__cause__ = error
     return unavailable

@@ -226,8 +226,8 @@ class RequestWriter:
         fail_point.reach("request.inserted")
         try:
             await self._contexts.plan(*requests, session=session)
-        except StoreUnavailable as error:
-            if session is not None:
+        except StoreError as error:
+            if session is not None or isinstance(error, WriteOutcomeUnknown):
                 raise
             # The requests are there, so nobody may be told that nothing was written.
             raise WriteOutcomeUnknown(*error.args) from error

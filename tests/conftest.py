@@ -1,5 +1,6 @@
 """Fixtures of all tests: a real MongoDB for whoever asks, and a fresh database for each test."""
 
+import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -27,6 +28,14 @@ async def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
     server = await start_mongod(folder, extra_arguments=("--setParameter", "enableTestCommands=1"))
     yield server.uri
     await server.stop()
+
+
+@pytest.fixture(autouse=True)
+def _errors_of_threads_are_seen() -> Iterator[None]:
+    """By the test runner, also after a test in which logging was configured, which takes them over."""
+    hook = threading.excepthook
+    yield
+    threading.excepthook = hook
 
 
 @pytest.fixture

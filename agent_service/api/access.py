@@ -33,7 +33,11 @@ class Access:
     text: str | None = field(repr=False)
 
     async def wait_until_withdrawn(self, *, check_every: timedelta = FRESH) -> None:
-        """Wait until the key does not let its holder do this any more: revoked, expired, or changed."""
+        """
+        Wait until the key does not let its holder do this any more: revoked, expired, or changed.
+
+        Raises what `holds` raises, but for `StoreUnavailable`, after which it asks again.
+        """
         while True:
             await asyncio.sleep(check_every.total_seconds())
             try:
@@ -44,7 +48,7 @@ class Access:
                 continue
 
     async def holds(self) -> bool:
-        """Whether the call would still be let in. Raises `StoreUnavailable` where nobody can know."""
+        """Whether the call would still be let in. Raises `StoreError` where nobody can know."""
         if self.text is None:
             return await self.keys.anonymous_allowed()
         key = await self.keys.find(self.text)
@@ -55,7 +59,7 @@ async def admit(call: HttpRequest, scope: Scope) -> Access:
     """
     Let a call in that may do what `scope` says.
 
-    Raises HttpProblem (401, 403), and `StoreUnavailable` where nobody can know.
+    Raises HttpProblem (401, 403), and `StoreError` where nobody can know.
     """
     keys = cast("KeyRing", call.app.state.keys)
     text = read_authorization(call)

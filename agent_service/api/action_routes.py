@@ -16,7 +16,12 @@ from agent_service.api.openapi_parameters import retry_extra, waiting_extra
 from agent_service.api.request_answer import RequestAnswer
 from agent_service.api.request_responses import cancelled, taken
 from agent_service.api.waiting import Waiting
-from agent_service.domain.errors import FieldProblem, InvalidSubmission, StoreUnavailable, WriteOutcomeUnknown
+from agent_service.domain.errors import (
+    FieldProblem,
+    InvalidSubmission,
+    StoreError,
+    WriteOutcomeUnknown,
+)
 from agent_service.domain.json_value import escape_pointer
 from agent_service.domain.planning import MAX_PROBLEMS
 from agent_service.request_reader import RequestView
@@ -102,6 +107,6 @@ async def _retry(
     )
     try:
         return await requests.get(accepted.request.id, organization_id=organization_id), accepted.replayed
-    except StoreUnavailable as error:
+    except StoreError as error:
         # It is stored, so nobody may be told that nothing was.
         raise WriteOutcomeUnknown(str(error)) from error

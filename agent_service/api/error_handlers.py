@@ -25,6 +25,7 @@ from agent_service.domain.errors import (
     RequestNotEnded,
     RequestNotFound,
     StoreError,
+    StoreUnavailable,
     UnstorableValue,
     WriteOutcomeUnknown,
 )
@@ -116,8 +117,10 @@ def _store_trouble(error: StoreError) -> Problem:
                 "MongoDB did not confirm in time, so this may or may not have been stored; "
                 "sent again with the same Idempotency-Key it is stored once"
             )
-        case _:
+        case StoreUnavailable():
             pass
+        case _:
+            detail = "MongoDB refuses what this service asks of it, until its operator has mended that"
     return Problem(status=HTTPStatus.SERVICE_UNAVAILABLE, code=code, detail=detail, retry_after=retry_after)
 
 

@@ -33,7 +33,7 @@ class EventStream(Response):
     Sends the events of one request as they come; owns their generator and closes it in every case.
 
     It ends early, and says why, when this process stops or when `withdrawn` returns: then its reader may not
-    read any more.
+    read any more. Where `withdrawn` raises, nobody knows whether it may, and it is told to connect again.
     """
 
     media_type = "text/event-stream"
@@ -74,7 +74,7 @@ class EventStream(Response):
                 return
             if refused.done():
                 await _stop(sending, pinging)
-                await body.send(unauthorized_frame(self._request_id), last=True)
+                await body.send(self._refusal(refused), last=True)
                 return
             if sending.done() or pinging.done():
                 (sending if sending.done() else pinging).result()
@@ -87,6 +87,15 @@ class EventStream(Response):
             self._log.info("a reader of events takes nothing and is dropped")
         finally:
             await _stop(sending, pinging, stopping, refused, gone)
+
+    def _refusal(self, refused: asyncio.Future[object]) -> bytes:
+        """What a reader is told whose key opens this no more, or cannot be checked."""
+        error = refused.exception()
+        if error is None:
+            return unauthorized_frame(self._request_id)
+        log = self._log.opt(exception=None if isinstance(error, AgentServiceError) else error)
+        log.error("a reader of events must connect again, as its key cannot be checked: {}", error)
+        return draining_frame(self._request_id)
 
     async def _send_events(self, body: "_Body") -> None:
         """Send all events; ends early where the request is removed meanwhile."""

@@ -5,14 +5,12 @@ import json
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 from datetime import timedelta
 from http import HTTPStatus
 from itertools import islice
 
 from fastapi import Request as HttpRequest
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect
 
 from agent_service.api.problems import HttpProblem, refuse
 from agent_service.domain.errors import FieldProblem, InvalidSubmission
@@ -24,9 +22,6 @@ _JSON_TYPE = re.compile(r"application/(?:[\w.!#$&^-]+\+)?json", re.ASCII)
 _LONGEST_INTEGER = 20
 #: A body that takes longer to arrive is given up.
 _READ_WITHIN = timedelta(seconds=30)
-#: How much, and how long, is read on of a body that is too large.
-_DROP_BYTES = 64 * 1024 * 1024
-_DROP_WITHIN = timedelta(seconds=2)
 
 
 async def read_json(call: HttpRequest, *, max_bytes: int) -> object:
@@ -135,9 +130,6 @@ def _check_type(headers: Headers) -> None:
 async def _read(call: HttpRequest, max_bytes: int) -> bytes:
     declared = call.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > max_bytes):
-        # Whoever expects 100-continue has not sent it yet, and reading would ask for it.
-        if call.headers.get("expect", "").lower() != "100-continue":
-            await _drop_rest(call.stream())
         raise _too_large(max_bytes)
     try:
         async with asyncio.timeout(_READ_WITHIN.total_seconds()):
@@ -157,28 +149,13 @@ async def _read_all(pieces: AsyncIterator[bytes], max_bytes: int) -> bytes:
     async for piece in pieces:
         body += piece
         if len(body) > max_bytes:
-            await _drop_rest(pieces)
             raise _too_large(max_bytes)
     return bytes(body)
 
 
-async def _drop_rest(pieces: AsyncIterator[bytes]) -> None:
-    """
-    Read on for a moment and keep nothing.
-
-    A connection that is closed while the caller still sends is reset, and then the answer may never be seen.
-    """
-    dropped = 0
-    with suppress(TimeoutError, ClientDisconnect):
-        async with asyncio.timeout(_DROP_WITHIN.total_seconds()):
-            async for piece in pieces:
-                dropped += len(piece)
-                if dropped > _DROP_BYTES:
-                    return
-
-
 def _too_large(max_bytes: int) -> HttpProblem:
-    # The rest of the body is not read, so nothing else can come over this connection.
+    # The rest of the body is not read, so nothing else can come over this connection; the server sees to it
+    # that who still sends it reads this.
     detail = f"the body is larger than {max_bytes} bytes"
     return refuse(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", detail, headers={"Connection": "close"}

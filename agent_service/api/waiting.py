@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from fastapi import Request as HttpRequest
+from loguru import logger
 from starlette.requests import ClientDisconnect
 
 from agent_service.api.access import access_of
@@ -105,6 +106,10 @@ async def _may_look(call: HttpRequest) -> bool:
     try:
         return await access_of(call).holds()
     except StoreUnavailable:
+        return False
+    except Exception as error:  # noqa: BLE001 - what was asked for is done, and its caller must be told so
+        log = logger.opt(exception=None if isinstance(error, AgentServiceError) else error)
+        log.error("a call is told how its request stood, as its key cannot be checked: {}", error)
         return False
 
 

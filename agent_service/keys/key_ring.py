@@ -12,7 +12,7 @@ from typing import Self
 from loguru import logger
 
 from agent_service.domain.api_key import ApiKey, is_genuine, read_key_text
-from agent_service.domain.errors import ConfigurationError, StoreError, StoreUnavailable
+from agent_service.domain.errors import ConfigurationError, StoreUnavailable
 from agent_service.keys.key_file import KeyFile
 from agent_service.keys.memory import Memory
 from agent_service.settings import ApiSettings
@@ -70,7 +70,7 @@ class KeyRing:
         """
         The key with this text, if it opens anything now.
 
-        Raises `StoreUnavailable` where nobody can know because the file or MongoDB cannot be read.
+        Raises `StoreError` where nobody can know because the file or MongoDB cannot be read.
         """
         presented = read_key_text(text)
         if presented is None:
@@ -89,7 +89,7 @@ class KeyRing:
         """
         Whether a call without a key may be served: only while it is known that no key was ever made.
 
-        Raises `StoreUnavailable` where nobody can know.
+        Raises `StoreError` where nobody can know.
         """
         if self._required:
             return False
@@ -105,7 +105,8 @@ class KeyRing:
         kept, readable = self._in_file(key_id)
         if kept is not None:
             return kept
-        key = await self._keys.recall(key_id, lambda: self._ask(key_id))
+        ask = self._store.keys.find
+        key = await self._keys.recall(key_id, lambda: self._store.calls.run(ask(key_id)))
         if key is None and not readable:
             raise StoreUnavailable("the file of API keys cannot be read now")
         if key is not None:
@@ -125,15 +126,6 @@ class KeyRing:
             return None, False
         self._said = None
         return keys.get(key_id), True
-
-    async def _ask(self, key_id: str) -> ApiKey | None:
-        try:
-            return await self._store.calls.run(self._store.keys.find(key_id))
-        except StoreUnavailable:
-            raise
-        except StoreError as error:
-            logger.error("{}", error)
-            return None
 
     async def _note_use(self, key_id: str) -> None:
         """In passing: nobody waits for it, and nothing depends on it."""

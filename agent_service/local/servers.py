@@ -11,6 +11,7 @@ from loguru import logger
 from starlette.types import ASGIApp
 
 from agent_service.domain.errors import LocalPartUnavailable
+from agent_service.local.lingering import LingeringProtocol
 
 #: How long open answers (streams for instance) may go on after the stop; then they are cancelled.
 STOP_GRACE_SECONDS = 5
@@ -59,6 +60,8 @@ async def serve(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Asyn
         log_config=None,
         access_log=False,
         lifespan="on",
+        http=LingeringProtocol,
+        ws="none",
         # Which software answers is nobody's business.
         server_header=False,
         timeout_graceful_shutdown=STOP_GRACE_SECONDS,

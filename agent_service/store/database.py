@@ -92,6 +92,8 @@ class Store(Collections):
         if self._preparing is None:
             # One task for all who wait, in a context of its own: the limit of one caller is not that of all.
             self._preparing = asyncio.create_task(self._prepare(), context=contextvars.Context())
+            # Where nobody waits any more, nobody else asks how it ended.
+            self._preparing.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         # Nobody who stops waiting takes it from the others.
         await asyncio.shield(self._preparing)
 

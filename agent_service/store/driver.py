@@ -17,6 +17,7 @@ from typing import Any, TypeAlias, cast
 
 import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
+from loguru import logger
 from pymongo import AsyncMongoClient, ReadPreference, UpdateMany, UpdateOne
 from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -121,8 +122,13 @@ class _PrimaryListener(TopologyListener):
     def description_changed(self, event: TopologyDescriptionChangedEvent) -> None:
         """Compare what the client knew with what it knows."""
         found = _primary_in(event.new_description)
-        if found is not None and found != _primary_in(event.previous_description):
+        if found is None or found == _primary_in(event.previous_description):
+            return
+        try:
             self._on_new_primary()
+        except Exception:
+            # The driver would print it to stderr, past the log.
+            logger.exception("hearing of a new primary failed")
 
     def closed(self, event: TopologyClosedEvent) -> None:
         """Nothing more is told."""

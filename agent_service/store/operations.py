@@ -1,5 +1,6 @@
 """Operations: the time limit of every call to MongoDB, and the border where its errors become ours."""
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import TypeVar
 
 import pymongo
 from bson.errors import BSONError
+from loguru import logger
 from pymongo.errors import (
     BulkWriteError,
     ConfigurationError,
@@ -28,6 +30,7 @@ from agent_service.domain.errors import (
     UnstorableValue,
     WriteOutcomeUnknown,
 )
+from agent_service.telemetry.spaced import Spaced
 
 #: Longer than an election, so that one failover is ridden out inside the call.
 READ_LIMIT = timedelta(seconds=10)
@@ -42,6 +45,11 @@ _PACE = 0.5
 #: Server codes of refusals that no retry mends: unauthorized, authentication failed, and the like; an index
 #: of the same name with other options or keys.
 _REFUSED = frozenset({13, 18, 8000, 85, 86})
+#: Those of them that say that our user may not do this, or is none; the driver's text of an error that it met
+#: at a server while it looked for one has the code in it.
+_NOT_OURS = frozenset({13, 18, 8000})
+_CODE_IN_TEXT = re.compile(r"'code': (\d+)")
+_refusals = Spaced(timedelta(minutes=1))
 #: The document is over 16 MB, or nested too deeply.
 _UNSTORABLE = frozenset({15, 10334, 17280, 17419, 17420})
 
@@ -108,6 +116,7 @@ def reading(limit: timedelta = READ_LIMIT) -> Iterator[None]:
     except PyMongoError as error:
         if _is_of_transaction(error):
             raise
+        _tell_refused_login(error)
         raise _refusal(error) or StoreUnavailable(_describe(error)) from error
 
 
@@ -131,10 +140,12 @@ def writing(limit: timedelta = WRITE_LIMIT) -> Iterator[None]:
             raise
         raise _bulk_failure(error) from error
     except ServerSelectionTimeoutError as error:
+        _tell_refused_login(error)
         raise StoreUnavailable(_describe(error)) from error
     except PyMongoError as error:
         if _is_of_transaction(error):
             raise
+        _tell_refused_login(error)
         raise _refusal(error) or WriteOutcomeUnknown(_describe(error)) from error
 
 
@@ -174,6 +185,18 @@ def _refusal(error: PyMongoError) -> StoreError | SettingError | UnstorableValue
         if error.code in _UNSTORABLE:
             return UnstorableValue("MongoDB refused the document: too large or too deeply nested")
     return None
+
+
+def _tell_refused_login(error: PyMongoError) -> None:
+    """Say what an operator has to mend, once in a while: each call that fails says only that it did."""
+    code = error.code if isinstance(error, OperationFailure) else None
+    if isinstance(error, ServerSelectionTimeoutError) and (found := _CODE_IN_TEXT.search(str(error))):
+        code = int(found[1])
+    if code in _NOT_OURS and _refusals.is_due(code):
+        logger.error(
+            "MongoDB refuses this service; mend the login in MONGODB_URI, or the roles of its user: {}",
+            _describe(error),
+        )
 
 
 def _describe(error: PyMongoError) -> str:

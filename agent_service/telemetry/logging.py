@@ -4,13 +4,17 @@ import json
 import logging
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
-from datetime import UTC
+from datetime import UTC, timedelta
+from types import TracebackType
 from typing import Literal, TextIO
 
 import loguru
 from loguru import logger
+
+from agent_service.telemetry.spaced import Spaced
 
 #: Fields of a JSON line that a bound field of the same name must not replace.
 _OWN_FIELDS = frozenset({"time", "level", "logger", "message", "exception"})
@@ -18,6 +22,10 @@ _OWN_FIELDS = frozenset({"time", "level", "logger", "message", "exception"})
 _AMBIGUOUS = re.compile(r'[\s="]')
 #: Quieter than the others: below WARNING they tell whole documents, headers and addresses, or every request.
 _TALKATIVE = ("aiohttp", "asyncio", "httpcore", "httpcore2", "httpx", "httpx2", "pymongo", "uvicorn.access")
+
+#: What MongoDB's drivers consist of; they log what fails in their background, and go on.
+_DRIVERS = frozenset({"pymongo", "motor"})
+_TROUBLE_TOLD_EVERY = timedelta(minutes=1)
 
 #: The levels that the logging module and loguru call alike.
 _SHARED_LEVELS: dict[int, str | int] = {
@@ -39,7 +47,9 @@ def configure_logging(
     Send all that is logged from `level` upwards to `stream` (stderr if None), and to nothing else.
 
     One line per message, whatever stands in it; tracebacks never show the values of variables. What
-    libraries log through the logging module goes the same way, from WARNING upwards (uvicorn: INFO).
+    libraries log through the logging module goes the same way, from WARNING upwards (uvicorn: INFO), and so
+    does what ends a thread. What MongoDB's driver meets in its background, where it tries again by itself, is
+    one warning a minute.
     Raises ValueError if there is no such level.
     """
     target = sys.stderr if stream is None else stream
@@ -122,7 +132,11 @@ def _escape(value: object) -> str:
 
 
 class _Forwarder(logging.Handler):
-    """Hands the records of the logging module on to loguru."""
+    """Hands the records of the logging module, and what ended a thread, on to loguru."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._troubles = Spaced(_TROUBLE_TOLD_EVERY)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log `record` once more, under the name and place of its origin."""
@@ -135,12 +149,55 @@ class _Forwarder(logging.Handler):
         def restore_origin(target: "loguru.Record") -> None:
             target["name"], target["function"], target["line"] = record.name, record.funcName, record.lineno
 
+        log = logger.patch(restore_origin)
+        error, trace = record.exc_info[1:] if record.exc_info else (None, None)
+        # asyncio logs what ends a task of the driver's.
+        if error is not None and (_is_of_driver(record.name) or _is_begun_by_driver(trace)):
+            self._tell_of_trouble(log, message, error)
+            return
         level = _SHARED_LEVELS.get(record.levelno, record.levelno)
-        logger.patch(restore_origin).opt(exception=record.exc_info).log(level, message)
+        log.opt(exception=record.exc_info).log(level, message)
+
+    def take_thread(self, end: threading.ExceptHookArgs) -> None:
+        """Log what ended a thread, which Python would write to stderr."""
+        error = end.exc_value
+        if error is None or isinstance(error, SystemExit):
+            return
+        name = end.thread.name if end.thread is not None else "?"
+        if _is_begun_by_driver(end.exc_traceback):
+            self._tell_of_trouble(logger, f"the thread {name} ended", error)
+        else:
+            logger.opt(exception=error).error("the thread {} ended with {}", name, type(error).__name__)
+
+    def _tell_of_trouble(self, log: "loguru.Logger", message: str, error: BaseException) -> None:
+        log.opt(exception=error).debug("MongoDB's driver had trouble in the background: {}", message)
+        if self._troubles.is_due():
+            first_line, *_ = str(error).partition(", full error:")[0].splitlines() or [""]
+            log.warning(
+                "MongoDB's driver had trouble in the background, and goes on: {}: {}",
+                type(error).__name__,
+                first_line[:300],
+            )
+
+
+def _is_of_driver(module: str) -> bool:
+    return module.partition(".")[0] in _DRIVERS
+
+
+def _is_begun_by_driver(trace: TracebackType | None) -> bool:
+    """Whether a task or thread of the driver's own ended; what we call it for is ours to catch."""
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] not in ("threading", "asyncio"):
+            return _is_of_driver(module)
+        trace = trace.tb_next
+    return False
 
 
 def _take_over_standard_logging() -> None:
-    logging.basicConfig(handlers=[_Forwarder()], level=logging.WARNING, force=True)
+    forwarder = _Forwarder()
+    logging.basicConfig(handlers=[forwarder], level=logging.WARNING, force=True)
+    threading.excepthook = forwarder.take_thread
     for name in ("uvicorn", "uvicorn.error", *_TALKATIVE):
         library = logging.getLogger(name)
         library.handlers.clear()

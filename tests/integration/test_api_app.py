@@ -1,7 +1,6 @@
 """The API over real sockets: what a client library would not send, and MongoDB being away."""
 
 import asyncio
-import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -29,22 +28,22 @@ async def exchange(server: Server, pieces: AsyncIterator[bytes]) -> bytes:
 
     async def read() -> bytes:
         answer = bytearray()
-        # A server that hangs up on a sender resets the connection; the answer came before that.
-        with contextlib.suppress(ConnectionResetError):
-            while piece := await reader.read(4096):
-                answer += piece
+        while piece := await reader.read(4096):
+            answer += piece
         return bytes(answer)
 
-    answering = asyncio.create_task(read())
+    async def send() -> None:
+        async for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+
+    sending = asyncio.create_task(send())
     try:
         async with asyncio.timeout(20):
-            with contextlib.suppress(ConnectionError):
-                async for piece in pieces:
-                    writer.write(piece)
-                    await writer.drain()
-            return await answering
+            return await read()
     finally:
-        answering.cancel()
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
         writer.close()
 
 

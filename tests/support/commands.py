@@ -1,6 +1,7 @@
 """Commands of this project as processes of their own, with nothing but the environment that a test gives."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,20 @@ _MARK = "AGENT_SERVICE_TEST_RUN"
 def environment(folder: Path, values: Mapping[str, str]) -> dict[str, str]:
     """What a process in `folder` gets to see of this machine, marked with the folder."""
     return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), _MARK: str(folder), **values}
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """
+    Let SIGINT interrupt this process, and those that it starts meanwhile.
+
+    A shell makes what a script runs in the background ignore it, and whatever that starts inherits it.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run_module(
@@ -77,15 +92,17 @@ def running_module(
     module: str, arguments: Sequence[str] = (), *, folder: Path, values: Mapping[str, str] | None = None
 ) -> Iterator[RunningModule]:
     """`python -m module` in a folder while the block runs; killed at the end if it still does."""
-    with subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        cwd=folder,
-        env=environment(folder, values or {}),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with interruptible():
+        started = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=folder,
+            env=environment(folder, values or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    with started as process:
         try:
             yield RunningModule(process)
         finally:

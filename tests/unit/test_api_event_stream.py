@@ -8,7 +8,7 @@ from starlette.types import Message
 from agent_service.api import event_stream
 from agent_service.api.event_frames import OPENING, PING, draining_frame, event_frame, unauthorized_frame
 from agent_service.api.event_stream import EventStream
-from agent_service.domain.errors import RequestNotFound
+from agent_service.domain.errors import RequestNotFound, StoreError
 from agent_service.domain.events import Cursor, Event, EventType
 from tests.support.contexts import NOW
 
@@ -24,6 +24,8 @@ class Wire:
         self.draining = asyncio.Event()
         self.closed = asyncio.Event()
         self.withdrawn = asyncio.Event()
+        #: What the check of the reader's key raises when it ends, if it does not return.
+        self.fault: Exception | None = None
         self.start: Message = {}
         self.bodies: asyncio.Queue[Message] = asyncio.Queue()
 
@@ -36,6 +38,11 @@ class Wire:
             self.start = message
         else:
             await self.bodies.put(message)
+
+    async def check(self) -> None:
+        await self.withdrawn.wait()
+        if self.fault is not None:
+            raise self.fault
 
     async def next(self) -> bytes:
         async with asyncio.timeout(10):
@@ -62,7 +69,7 @@ class Wire:
             events,
             request_id="r",
             draining=self.draining,
-            withdrawn=self.withdrawn.wait,
+            withdrawn=self.check,
             ping_every=ping_every,
         )
         return asyncio.create_task(stream({"type": "http"}, self.receive, self.send))
@@ -106,6 +113,28 @@ async def test_a_reader_whose_key_is_withdrawn_is_told_so_and_the_stream_ends() 
     last = wire.bodies.get_nowait()
     assert (last["body"], last["more_body"]) == (unauthorized_frame("r"), False)
     assert wire.closed.is_set()
+
+
+@pytest.mark.parametrize(
+    ("fault", "has_traceback"),
+    [(RuntimeError("bug"), True), (StoreError("refused"), False)],
+    ids=["a_fault_of_ours", "a_refused_login"],
+)
+async def test_a_reader_whose_key_cannot_be_checked_is_told_to_connect_again_and_nothing_untrue(
+    warnings: list[str], fault: Exception, has_traceback: bool
+) -> None:
+    wire = Wire()
+    wire.fault = fault
+    serving = wire.serve(wire.events(EVENT))
+    assert [await wire.next(), await wire.next()] == [OPENING, event_frame(EVENT)]
+    wire.withdrawn.set()
+    await finished(serving)
+    last = wire.bodies.get_nowait()
+    assert (last["body"], last["more_body"]) == (draining_frame("r"), False)
+    assert wire.closed.is_set()
+    assert len(warnings) == 1
+    assert str(fault) in warnings[0]
+    assert ("Traceback" in warnings[0]) == has_traceback
 
 
 async def test_a_request_that_is_removed_meanwhile_ends_its_stream() -> None:

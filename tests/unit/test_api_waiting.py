@@ -12,13 +12,13 @@ from fastapi import FastAPI
 from fastapi import Request as HttpRequest
 from starlette.requests import ClientDisconnect
 
-from agent_service.api.access import admit
+from agent_service.api.access import Access, admit
 from agent_service.api.bounded_calls import BoundedCalls
 from agent_service.api.waiting import Waited, Waiting
 from agent_service.context_manager import ContextManager
 from agent_service.domain.api_key import Scope
 from agent_service.domain.context import Context
-from agent_service.domain.errors import StoreUnavailable
+from agent_service.domain.errors import StoreError, StoreUnavailable
 from agent_service.domain.request import Caller
 from agent_service.keys.key_ring import FRESH
 from agent_service.request_reader import RequestView
@@ -199,3 +199,18 @@ async def test_what_is_stored_is_told_although_it_cannot_be_read_again(
     began = monotonic()
     assert (await desk.wait(view, asyncio.Queue(), seconds=1)).view == view
     assert monotonic() - began >= timedelta(seconds=1).total_seconds()
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("bug"), StoreError("refused")], ids=lambda fault: str(fault))
+async def test_what_is_stored_is_told_although_the_key_cannot_be_checked_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch, warnings: list[str], fault: Exception
+) -> None:
+    desk = Desk(store)
+    view = await desk.submitted()
+
+    async def fail(*_: object) -> bool:
+        raise fault
+
+    monkeypatch.setattr(Access, "holds", fail)
+    assert (await desk.wait(view, asyncio.Queue(), seconds=1)).view == view
+    assert [str(fault) in line for line in warnings] == [True]

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from agent_service.client import AgentClient, SyncAgentClient, loop_thread, pace
 from agent_service.domain.errors import ConfigurationError, RequestNotFound
-from tests.support.commands import wait_until
+from tests.support.commands import interruptible, wait_until
 from tests.support.scripted_api import DRAINING, frame, served, streaming
 
 LIMIT = 30.0
@@ -147,9 +147,10 @@ def test_an_interrupt_ends_the_call_and_the_client_goes_on(api: Api, client: Syn
     events = client.stream("endless")
     next(events)
     thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        next(events)
+    with interruptible():
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            next(events)
     thread.join()
     assert api.left.wait(LIMIT)
     assert client.get("r1").id == "r1"

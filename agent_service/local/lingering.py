@@ -1,0 +1,114 @@
+"""LingeringProtocol: an answer that is given before the request has arrived reaches its client too."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+#: How long, and how much, is read and thrown away of what a client still sends after its answer.
+LINGER_WITHIN = timedelta(seconds=5)
+LINGER_BYTES = 64 * 1024 * 1024
+
+
+class LingeringProtocol(H11Protocol):
+    """
+    Closes in stages where the client is still sending (RFC 9112, section 9.6).
+
+    A socket that is closed with unread bytes in it is reset by the system, and so is one that receives more
+    after that; a client that is reset throws away the answer if it has not read it yet. So the answer is
+    followed by the end of our side alone, and what still comes is thrown away, until the client has closed
+    too, or for `LINGER_WITHIN`, or for `LINGER_BYTES`. The rest of a body after which the connection can be
+    used again has the same limits.
+    """
+
+    def connection_made(  # type: ignore[override]  # uvicorn calls it with nothing else
+        self, transport: asyncio.Transport
+    ) -> None:
+        """Stand between uvicorn and its transport, to know of each close."""
+        self._socket = transport
+        #: Bytes that may still come of what is thrown away; None while nothing is.
+        self._left: int | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        super().connection_made(_ClosingInStages(transport, self))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing comes any more."""
+        self._stop_counting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on what belongs to a request, and throw away what comes after the end."""
+        if self._left is not None:
+            self._left -= len(data)
+            if self._left < 0:
+                self._socket.close()
+                return
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if self._left is not None and self.conn.their_state is not h11.SEND_BODY:
+            self._stop_counting()
+
+    def on_response_complete(self) -> None:
+        """Limit what still comes of a body that nobody reads, where the connection goes on after it."""
+        super().on_response_complete()
+        if not self.transport.is_closing() and self.conn.their_state is h11.SEND_BODY:
+            self._start_counting()
+
+    def close_in_stages(self) -> None:
+        """Close, at once where nothing more is coming, or where this was said before."""
+        unread = self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
+        if self._socket.is_closing() or not unread or not self._socket.can_write_eof():
+            self._socket.close()
+            return
+        self._socket.write_eof()
+        self._start_counting()
+        self.flow.resume_reading()
+
+    def _start_counting(self) -> None:
+        self._stop_counting()
+        self._left = LINGER_BYTES
+        self._alarm = self.loop.call_later(LINGER_WITHIN.total_seconds(), self._socket.close)
+
+    def _stop_counting(self) -> None:
+        self._left = None
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+
+class _ClosingInStages(asyncio.Transport):
+    """A transport of which the protocol carries out `close`, and the one behind it everything else."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: LingeringProtocol) -> None:
+        super().__init__()
+        self._transport = transport
+        self._lingering = protocol
+        self._closed = False
+
+    def close(self) -> None:
+        if self._closed:
+            self._transport.close()
+            return
+        self._closed = True
+        self._lingering.close_in_stages()
+
+    def is_closing(self) -> bool:
+        return self._closed or self._transport.is_closing()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._transport.resume_reading()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._transport.get_extra_info(name, default)
