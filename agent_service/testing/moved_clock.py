@@ -21,6 +21,9 @@ from agent_service.testing.upkeep import catch_up
 #: For programs with threads, which mongod and Python are.
 _LIBRARY = "faketime/libfaketimeMT.so.1"
 _PLACES = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
+#: What libfaketime leaves there of a process that ends as mongod does.
+_SHARED_MEMORY = Path("/dev/shm")
+_LEFT_BEHIND = ("faketime_shm_{}", "sem.faketime_sem_{}")
 
 
 class MovedClock:
@@ -86,7 +89,12 @@ async def movable_mongod() -> AsyncIterator[tuple[EmbeddedMongod, MovedClock]]:
         file = folder / "clock"
         clock = MovedClock(file)
         async with temporary_mongod(environment=_follow_file(library, file)) as server:
-            yield server, clock
+            try:
+                yield server, clock
+            finally:
+                # Nobody opens them again, so they can go before the server does.
+                for name in _LEFT_BEHIND:
+                    (_SHARED_MEMORY / name.format(server.pid)).unlink(missing_ok=True)
 
 
 def find_faketime() -> Path:
@@ -109,8 +117,7 @@ def faked_clock(library: Path) -> Mapping[str, str]:
         # Without this, waits by the monotonic clock end at once, and the threads of mongod spin: commands
         # take thirty times as long, and an idle server takes a whole processor.
         "FAKETIME_FORCE_MONOTONIC_FIX": "0",
-        # It would keep the state that processes share in a semaphore, which a kill -9 leaves behind; and a
-        # clock that moves would do so a second later.
+        # Otherwise a clock that moves would do so up to a second later.
         "FAKETIME_NO_CACHE": "1",
     }
 
