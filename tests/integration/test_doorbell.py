@@ -176,6 +176,7 @@ async def test_a_connection_that_is_cut_misses_nothing(
                 assert await work.wait(LIMIT)
 
 
+@pytest.mark.fresh_database
 async def test_dropping_the_database_does_not_silence_the_bell(any_store: Store) -> None:
     async with listening(any_store, (Topic.WORK, "generation")) as [work]:
         await any_store.contexts.insert([a_context()])
