@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from tests.faults.support.recording_service import RecordingService
 from tests.faults.support.replica_set import ReplicaSet
+from tests.support.shared_memory import data_folder
 
 HERE = Path(__file__).parent
 
@@ -29,12 +30,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def replica_set_of_session(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ReplicaSet]:
     """Three servers that live as long as the test run; use `replica_set`."""
-    replica_set = ReplicaSet(tmp_path_factory.mktemp("replica_set"))
-    try:
-        await replica_set.start()
-        yield replica_set
-    finally:
-        replica_set.stop()
+    with data_folder(tmp_path_factory.mktemp("replica_set")) as folder:
+        replica_set = ReplicaSet(folder)
+        try:
+            await replica_set.start()
+            yield replica_set
+        finally:
+            replica_set.stop()
 
 
 @pytest.fixture

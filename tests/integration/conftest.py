@@ -21,11 +21,10 @@ from tests.support.rescuers import a_rescuer
 async def any_store(
     request: pytest.FixtureRequest, mongodb_uri: str, database_name: str
 ) -> AsyncIterator[Store]:
-    """A prepared store on a fresh database, once with each driver."""
+    """A prepared store on an empty database, once with each driver."""
     async with Store.connect(mongodb_uri, database=database_name, driver=request.param) as connected:
         await connected.prepare()
         yield connected
-        await connected.drop()
 
 
 @pytest.fixture(name="free_port")
@@ -62,13 +61,12 @@ def recorder() -> CommandRecorder:
 async def recorded_store(
     mongodb_uri: str, database_name: str, recorder: CommandRecorder
 ) -> AsyncIterator[Store]:
-    """A prepared store on a fresh database whose commands are recorded from here on."""
+    """A prepared store on an empty database whose commands are recorded from here on."""
     client = AsyncMongoClient[Document](mongodb_uri, event_listeners=[recorder])
     async with client, Store(client[database_name]) as connected:
         await connected.prepare()
         recorder.sent.clear()
         yield connected
-        await connected.drop()
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,12 @@ from agent_service.domain.request import RequestStatus
 from agent_service.request_reader import RequestView
 from agent_service.request_service import RequestService
 from agent_service.store import Store
+from agent_service.testing.databases import empty_database
 from tests.support.crashing import Crash, crash_at_write
 from tests.support.hand_worker import work_off
 from tests.support.rescuers import SHORT_LEASE, repair
 from tests.support.submissions import DIAMOND
+from tests.support.worker_tools import Raw
 
 KEY = "the same key every time"
 
@@ -34,23 +36,28 @@ async def ask_again(store: Store, failing: tuple[str, ...]) -> RequestView:
 
 @pytest.mark.parametrize("applied", [False, True], ids=["not sent", "applied"])
 @pytest.mark.parametrize(
-    "failing", [(), ("left",), ("top",)], ids=["all complete", "left fails", "top fails"]
+    "failing",
+    [
+        pytest.param((), id="all complete", marks=pytest.mark.exhaustive),
+        pytest.param(("left",), id="left fails", marks=pytest.mark.exhaustive),
+        pytest.param(("top",), id="top fails"),
+    ],
 )
 async def test_a_crash_at_any_write_is_repaired(
-    mongodb_uri: str, database_name: str, failing: tuple[str, ...], applied: bool
+    mongodb_uri: str, raw: Raw, failing: tuple[str, ...], applied: bool
 ) -> None:
     at, crashed = 0, True
     while crashed:
-        async with Store.connect(mongodb_uri, database=f"{database_name}_{at}") as store:
+        async with Store.connect(mongodb_uri, database=raw.name) as store:
             await store.prepare()
             with crash_at_write(at, applied=applied) as writes, suppress(Crash):
                 await process(store, failing)
             crashed = writes.crashed
-        async with Store.connect(mongodb_uri, database=f"{database_name}_{at}") as store:
+        async with Store.connect(mongodb_uri, database=raw.name) as store:
             await store.prepare()
             view = await ask_again(store, failing)
             assert_ended_as_planned(view, failing, at)
-            await store.drop()
+        await empty_database(raw)
         at += 1
     # Submitting takes three writes, and each of the steps that run at least four more.
     assert at > 3 + 4 * (2 if failing == ("top",) else 3)

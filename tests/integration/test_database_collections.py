@@ -34,6 +34,7 @@ def warnings() -> Iterator[asyncio.Queue[str]]:
     logger.remove(sink)
 
 
+@pytest.mark.fresh_database
 @each_driver
 async def test_preparing_many_times_at_once_creates_every_index_once(
     mongodb_uri: str, database_name: str, raw: AsyncDatabase[Document], driver: str
@@ -44,7 +45,6 @@ async def test_preparing_many_times_at_once_creates_every_index_once(
     for collection in {index.collection for index in INDEXES}:
         names = {index.name for index in INDEXES if index.collection == collection}
         assert set(await raw[collection].index_information()) == {"_id_", *names}
-    await stores[0].drop()
     for store in stores:
         await store.close()
 
@@ -57,6 +57,8 @@ async def test_a_store_that_is_prepared_sends_nothing_to_be_so_again(
     assert recorded_store.clock.measured
 
 
+@pytest.mark.conformance
+@pytest.mark.fresh_database
 async def test_preparing_what_was_dropped_creates_it_again(any_store: Store) -> None:
     await any_store.drop()
     assert len(await any_store.problems()) == len(INDEXES)
@@ -84,6 +86,7 @@ async def test_preparing_can_be_called_again_after_a_failure(mongodb_uri: str, d
         assert await store.problems() == []
 
 
+@pytest.mark.conformance
 async def test_the_clock_tells_the_time_of_the_server(any_store: Store) -> None:
     await any_store.measure_clock()
     # The server runs on this machine.

@@ -10,12 +10,12 @@ from tests.support.contexts import a_request, a_step
 from tests.support.explained_commands import Document
 
 
+@pytest.mark.fresh_database
 async def test_each_index_is_missing_until_it_is_created(raw: AsyncDatabase[Document]) -> None:
     assert await missing_indexes(raw) == INDEXES
     await create_indexes(raw)
     await create_indexes(raw)
     assert await missing_indexes(raw) == ()
-    await raw.client.drop_database(raw.name)
 
 
 @pytest.mark.parametrize(

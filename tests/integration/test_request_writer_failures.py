@@ -14,6 +14,7 @@ from agent_service.domain.request import Request, RequestStatus, Step
 from agent_service.request_writer import Accepted, RequestWriter
 from agent_service.store import Store
 from agent_service.telemetry import fail_point
+from agent_service.testing.databases import empty_database
 from tests.support.contexts import a_request, a_step
 from tests.support.crashing import Crash, crash_at_write
 from tests.support.fail_points import FailPoint, fragile_store
@@ -155,11 +156,11 @@ async def test_nobody_is_told_that_nothing_was_written_once_the_request_is_there
 
 @pytest.mark.parametrize("applied", [False, True], ids=["not sent", "applied"])
 async def test_wherever_the_process_dies_that_writes_a_group_what_is_submitted_again_is_there_once(
-    mongodb_uri: str, database_name: str, applied: bool
+    mongodb_uri: str, raw: Raw, applied: bool
 ) -> None:
     at, crashed = 0, True
     while crashed:
-        async with Store.connect(mongodb_uri, database=f"{database_name}_{at}") as store:
+        async with Store.connect(mongodb_uri, database=raw.name) as store:
             await store.prepare()
             with crash_at_write(at, applied=applied) as writes:
                 ends = await submit(store, some_requests(3))
@@ -177,7 +178,7 @@ async def test_wherever_the_process_dies_that_writes_a_group_what_is_submitted_a
                 request = await store.requests.get(request_id)
                 assert request is not None
                 assert (request.status, request.planned) == (RequestStatus.COMPLETED, True)
-            await store.drop()
+        await empty_database(raw)
         at += 1
     # A group of any size takes three writes.
     assert at == 3 + 1

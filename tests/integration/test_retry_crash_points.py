@@ -2,10 +2,8 @@
 
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import pytest
-from pymongo import AsyncMongoClient
 
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import ContextStatus
@@ -13,10 +11,12 @@ from agent_service.domain.request import RequestStatus
 from agent_service.request_reader import RequestView
 from agent_service.request_service import RequestService
 from agent_service.store import Store
+from agent_service.testing.databases import empty_database
 from tests.support.crashing import Crash, crash_at_write
 from tests.support.hand_worker import work_off
 from tests.support.rescuers import SHORT_LEASE, repair
 from tests.support.submissions import DIAMOND
+from tests.support.worker_tools import Raw
 
 KEY = "the same key every time"
 #: What other processes do.
@@ -26,15 +26,11 @@ repaired = partial(repair, work=partial(work_off, lease=SHORT_LEASE))
 @pytest.mark.parametrize("applied", [False, True], ids=["not sent", "applied"])
 @pytest.mark.parametrize("expired", [False, True], ids=["original there", "original expired"])
 async def test_a_crash_at_any_write_of_a_retry_leaves_one_that_ends(
-    mongodb_uri: str, database_name: str, expired: bool, applied: bool
+    mongodb_uri: str, raw: Raw, expired: bool, applied: bool
 ) -> None:
     at, crashed = 0, True
     while crashed:
-        name = f"{database_name}_{at}"
-        async with (
-            AsyncMongoClient[dict[str, Any]](mongodb_uri) as client,
-            Store.connect(mongodb_uri, database=name) as store,
-        ):
+        async with Store.connect(mongodb_uri, database=raw.name) as store:
             await store.prepare()
             requests = RequestService(store)
             old_id = (await requests.submit(DIAMOND)).request.id
@@ -42,10 +38,10 @@ async def test_a_crash_at_any_write_of_a_retry_leaves_one_that_ends(
             with crash_at_write(at, applied=applied) as writes, suppress(Crash):
                 await requests.retry(old_id, idempotency_key=KEY)
             crashed = writes.crashed
-            retries = client[name]["requests"]
+            retries = raw["requests"]
             left = await retries.distinct("_id", {"retry_of": old_id})
             if expired:
-                await client[name]["contexts"].delete_many({"request_id": old_id})
+                await raw["contexts"].delete_many({"request_id": old_id})
             if left:
                 # Nobody asks again: the rescuer does it alone.
                 assert_ended(await repaired(store, left[0]), at, expired=expired)
@@ -53,7 +49,7 @@ async def test_a_crash_at_any_write_of_a_retry_leaves_one_that_ends(
             assert again.replayed == bool(left)
             assert_ended(await repaired(store, again.request.id), at, expired=expired)
             assert await retries.count_documents({"retry_of": old_id}) == 1, f"after a crash at write {at}"
-            await store.drop()
+        await empty_database(raw)
         at += 1
     # The request, its contexts, and that it is planned.
     assert at > 3

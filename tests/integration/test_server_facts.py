@@ -17,6 +17,7 @@ async def test_a_replica_set_says_its_version_its_name_and_its_time(driver: str,
     assert abs(facts.clock_ahead) < timedelta(seconds=1) + facts.round_trip
 
 
+@pytest.mark.fresh_database
 async def test_a_confirmed_write_leaves_nothing_behind(
     mongodb_uri: str, raw: AsyncDatabase[dict[str, Any]]
 ) -> None:

@@ -160,7 +160,6 @@ async def test_a_store_is_let_go_when_its_last_worker_has_stopped(
         gone = weakref.ref(store)
         async with running(HandlerWorker(store, echo), HandlerWorker(store, echo)):
             assert (await ended(store, await submit(store))).status is RequestStatus.COMPLETED
-        await store.drop()
         await store.close()
         del store
         gc.collect()

@@ -39,7 +39,6 @@ async def test_the_first_submission_of_a_process_whose_clock_is_wrong_has_the_se
         (context,) = await store.contexts.of_request(request.id)
         assert context.created_at == request.created_at
         assert context.rank == int(request.created_at.timestamp() * 1_000_000)
-        await store.drop()
 
 
 def monotonic_clock_stood_still(monkeypatch: pytest.MonkeyPatch, later: float) -> None:

@@ -19,6 +19,8 @@ async def shape(raw: Raw) -> dict[str, Any]:
     return {
         name: (await raw[name].index_information(), await raw[name].count_documents({}))
         for name in sorted(await raw.list_collection_names())
+        # It stays behind the last view.
+        if name != "system.views"
     }
 
 
@@ -63,6 +65,5 @@ async def test_what_a_test_changed_of_the_database_is_as_before_once_it_is_prepa
     async with Store.connect(f"mongodb://{store.address}", database=raw.name) as another:
         await another.prepare()
     after = await shape(raw)
-    after.pop("system.views", None)
     assert after == before
     assert await missing_indexes(raw) == ()

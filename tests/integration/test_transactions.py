@@ -63,5 +63,4 @@ async def test_duplicates_in_two_transactions_at_once_end_with_one_request_for_b
     # The caller's own writes of both transactions were committed, once each.
     orders = await database.orders.find().to_list()
     assert [order["request"] for order in orders] == [first.request.id] * 2
-    await store.drop()
     await store.close()

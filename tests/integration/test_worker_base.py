@@ -182,7 +182,6 @@ async def test_a_worker_that_is_still_starting_is_not_started_again(
         outcomes = await asyncio.gather(worker.start(), worker.start(), return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [type(None), ConfigurationError]
         await worker.stop()
-        await store.drop()
 
 
 async def test_a_start_that_is_given_up_leaves_nothing_open(
@@ -224,11 +223,10 @@ async def test_a_worker_takes_only_from_its_queues(store: Store) -> None:
 async def test_a_worker_waits_for_a_database_that_comes_up_late(
     mongodb_uri: str, database_name: str, raw: Raw
 ) -> None:
-    async with Store.connect(mongodb_uri, database=database_name) as store:
-        async with (
-            trouble(raw, ["createIndexes"], mode={"times": 1}, errorCode=PASSING_ERROR),
-            running(HandlerWorker(store, echo)),
-        ):
-            view = await ended(store, await submit(store))
-        await store.drop()
+    async with (
+        Store.connect(mongodb_uri, database=database_name) as store,
+        trouble(raw, ["createIndexes"], mode={"times": 1}, errorCode=PASSING_ERROR),
+        running(HandlerWorker(store, echo)),
+    ):
+        view = await ended(store, await submit(store))
     assert view.status is RequestStatus.COMPLETED

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from bson.timestamp import Timestamp
 from pymongo.asynchronous.database import AsyncDatabase
 
 from agent_service.domain.context import ENDED
@@ -43,7 +44,9 @@ class ChangeHistory:
 @asynccontextmanager
 async def change_history(raw: AsyncDatabase[dict[str, Any]]) -> AsyncIterator[ChangeHistory]:
     """Everything that is written to contexts and requests within the block; there to be read behind it."""
-    beginning = (await raw.command("ping"))["operationTime"]
+    before = (await raw.command("ping"))["operationTime"]
+    # What was written last before the block, the end of another test for instance, is not told.
+    beginning = Timestamp(before.time, before.inc + 1)
     history = ChangeHistory()
     yield history
     await raw["markers"].insert_one({"_id": _LAST})

@@ -30,7 +30,6 @@ async def fragile_store(
             await point.off()
             await store.close()
             await close_client(client)
-            await admin.drop_database(database)
 
 
 class FailPoint:

@@ -205,6 +205,5 @@ async def logged_store(uri: str, name: str) -> AsyncIterator[tuple[Store, Comman
     try:
         yield store, log
     finally:
-        await store.drop()
         await store.close()
         await client.close()

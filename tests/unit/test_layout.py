@@ -12,6 +12,8 @@ import pytest
 import agent_service
 from agent_service.domain import errors
 
+pytestmark = pytest.mark.harness
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "agent_service"
 TESTS = ROOT / "tests"

@@ -52,13 +52,12 @@ class StoreWorld:
 
 @contextmanager
 def store_world(uri: str, database: str) -> Iterator[StoreWorld]:
-    """A prepared store on a fresh database, which is dropped afterwards."""
+    """A prepared store on an empty database."""
     with asyncio.Runner() as runner:
         world = runner.run(_open_world(uri, database, runner))
         try:
             yield world
         finally:
-            runner.run(world.store.drop())
             runner.run(world.store.close())
             runner.run(world.raw.client.close())
 
