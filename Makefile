@@ -8,7 +8,6 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 PYTEST_ARGUMENTS ?=
-# Each of them starts a MongoDB of its own.
 TEST_PROCESSES ?= 2
 # How long a soak loads the service, and what else it is told (--seed 7 --rate 8; --help lists it all).
 MINUTES ?= 20
@@ -21,6 +20,9 @@ BENCH_ARGUMENTS ?=
 python := .venv/bin/python
 installed := .venv/.installed
 locks := requirements/runtime.txt requirements/development.txt requirements/local.txt
+
+# Each process of it has a MongoDB of its own.
+pytest = $(python) -m pytest -n $(TEST_PROCESSES) --dist worksteal
 
 # The locks are complete, so nothing outside them is ever resolved, downloaded or built.
 pip_install := $(python) -m pip install --quiet --disable-pip-version-check --no-input --no-deps
@@ -54,8 +56,20 @@ dev: install ## Serve everything in one process until Ctrl-C
 	@.venv/bin/agent-service dev
 
 .PHONY: test
-test: install ## Run all tests
-	@$(python) -m pytest -n $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGUMENTS)
+test: install ## Run a proof of everything that is promised, in minutes
+	@$(pytest) --durations=15 $(PYTEST_ARGUMENTS)
+
+.PHONY: test-all
+test-all: install ## Run all tests there are: each driver, each fault, and the tests of the tests
+	@$(pytest) -m "" $(PYTEST_ARGUMENTS)
+
+.PHONY: test-harness
+test-harness: install ## Run the tests of what tests, benchmarks and documents are made of
+	@$(pytest) -m harness $(PYTEST_ARGUMENTS)
+
+.PHONY: test-faults
+test-faults: install ## Run the faults and the whole programs that `make test` leaves out
+	@$(pytest) -m exhaustive tests/faults tests/acceptance $(PYTEST_ARGUMENTS)
 
 .PHONY: mutations
 mutations: install ## Break each rule of the protocol, and see the named test fail
@@ -103,7 +117,7 @@ imports: install ## Check that imports point down
 
 .PHONY: layout
 layout: install
-	@$(python) -m pytest --quiet tests/unit/test_layout.py
+	@$(python) -m pytest --quiet -m harness tests/unit/test_layout.py
 
 .PHONY: lock
 lock: install ## Write the locks again from pyproject.toml (newest versions: scripts/lock --upgrade)

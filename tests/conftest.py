@@ -21,6 +21,16 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
+# Before the choice of `-m` is made.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever runs with each driver is tried with Motor in `make test-all` only, but for a chosen few."""
+    for item in items:
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if "motor" in parameters and item.get_closest_marker("conformance") is None:
+            item.add_marker(pytest.mark.exhaustive)
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     """The address of a one-node replica set that lives as long as the test run; has fail points."""

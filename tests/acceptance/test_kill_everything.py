@@ -17,6 +17,8 @@ from tests.support.base_service_behaviours import RecordedCall, Reply
 from tests.support.base_service_stub import BaseServiceStub
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.exhaustive
+
 STEPS: tuple[tuple[str, str, list[str]], ...] = (
     ("draft", "generation", []),
     ("check", "analysis", ["draft"]),

@@ -14,6 +14,8 @@ from tests.support.commands import environment
 from tests.support.poison_worker import NEIGHBOURS
 from tests.support.worker_tools import by_step, error_of, step, submit
 
+pytestmark = pytest.mark.exhaustive
+
 TRIES = 4
 #: More lives than that would mean that it does not come to an end.
 MOST_LIVES = 3 * TRIES

@@ -26,7 +26,7 @@ from tests.support.base_service_behaviours import RecordedCall, Reply, delayed
 from tests.support.commands import run_module
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.exhaustive]
 
 SLOTS = 4
 WORKERS = 3

@@ -131,6 +131,7 @@ async def assert_unharmed(run: Scenario, neighbours: list[str]) -> None:
     assert {contexts[f"{neighbour}.good"]["attempt"] for neighbour in neighbours} == {1}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("bad", [TOO_SLOW, BROKEN], ids=["too slow", "broken"])
 async def test_what_does_not_answer_properly_fails_after_all_its_tries_and_its_neighbours_complete(
     bad: Mapping[str, Bad],
@@ -160,6 +161,7 @@ async def test_what_does_not_answer_properly_fails_after_all_its_tries_and_its_n
         await assert_every_slot_is_free(run, SLOTS)
 
 
+@pytest.mark.exhaustive
 async def test_what_is_sent_too_much_is_given_up_at_once_and_never_held_in_memory(
     replica_set: ReplicaSet, fault_database: str, service: RecordingService, tmp_path: Path
 ) -> None:
@@ -212,6 +214,7 @@ async def test_a_redirect_is_followed_nowhere_and_refused_at_once(
         assert "169.254.169.254" not in worker.output()
 
 
+@pytest.mark.exhaustive
 async def test_a_service_that_comes_and_goes_loses_nothing(
     replica_set: ReplicaSet, fault_database: str, service: RecordingService, tmp_path: Path
 ) -> None:

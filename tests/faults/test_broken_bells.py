@@ -62,6 +62,7 @@ def openings(recorder: CommandRecorder) -> int:
     return sum("$changeStream" in command["pipeline"][0] for command in recorder.named("aggregate"))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("code", [286, 260], ids=["history lost", "invalid resume token"])
 async def test_a_stream_that_loses_its_place_again_and_again_is_opened_seldom_and_work_goes_on(
     mongodb_uri: str, database_name: str, store: Store, code: int
@@ -125,6 +126,7 @@ async def is_primary(raw: Raw) -> bool:
     return False
 
 
+@pytest.mark.exhaustive
 async def test_a_stream_that_is_silent_without_an_error_delays_work_by_a_poll_at_most(
     mongodb_uri: str, database_name: str, store: Store
 ) -> None:
@@ -154,6 +156,7 @@ async def test_work_goes_on_although_no_bell_ever_rings(
                 assert is_done
 
 
+@pytest.mark.exhaustive
 async def test_readers_of_events_miss_nothing_while_the_bell_is_broken(
     mongodb_uri: str, database_name: str, store: Store
 ) -> None:

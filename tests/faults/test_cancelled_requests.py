@@ -25,7 +25,7 @@ from tests.support.base_service_behaviours import Behaviour, RecordedCall, Reply
 from tests.support.commands import run_module
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.exhaustive]
 
 SLOTS = 6
 #: It has ended with it, or will.

@@ -13,6 +13,8 @@ from tests.faults.support.counts import Counts, counts
 from tests.faults.support.example_runs import a_begun_run, an_eventful_run, rules, with_final
 from tests.faults.support.legal_run import LEASE, LegalRun
 
+pytestmark = pytest.mark.harness
+
 SECOND = timedelta(seconds=1)
 GRAPHS: list[dict[str, tuple[str, ...]]] = [
     {"a": ()},

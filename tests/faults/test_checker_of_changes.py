@@ -8,6 +8,8 @@ import pytest
 from tests.faults.support.example_runs import a_begun_run, rules
 from tests.faults.support.legal_run import LEASE, LegalRun
 
+pytestmark = pytest.mark.harness
+
 A_RECORD = {"attempt": 7, "token": "x", "outcome": "released", "chunks": 0}
 
 

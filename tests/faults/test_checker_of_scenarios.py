@@ -10,6 +10,8 @@ from tests.faults.support.example_runs import a_begun_run, an_eventful_run, rule
 from tests.faults.support.history import History, Kill, Reading, Sample, Seen
 from tests.faults.support.legal_run import LegalRun
 
+pytestmark = pytest.mark.harness
+
 SECOND = timedelta(seconds=1)
 
 

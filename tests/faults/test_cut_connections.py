@@ -22,7 +22,7 @@ from tests.faults.support.service_behaviours import twice
 from tests.faults.support.submissions import named, single
 from tests.support.base_service_behaviours import answer, delayed
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.exhaustive]
 
 Fault = Callable[[Gate], Awaitable[None]]
 

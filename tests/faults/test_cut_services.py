@@ -22,7 +22,7 @@ from tests.faults.support.service_behaviours import stream
 from tests.faults.support.submissions import named
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.exhaustive]
 
 #: Each is a service of its own, behind a gate of its own, with a worker of its own.
 SWALLOWING = ("black_hole", "deaf", "dumb")

@@ -18,7 +18,7 @@ from tests.faults.support.service_behaviours import stream
 from tests.faults.support.submissions import single
 from tests.support.event_streams import read_stream
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.exhaustive]
 
 #: How many pieces each attempt streams, and how far apart; further than 50 ms, so each is a chunk.
 PIECES = 50

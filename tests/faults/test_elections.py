@@ -48,7 +48,11 @@ Election = Callable[[ReplicaSet], Awaitable[None]]
 
 @pytest.mark.parametrize(
     ("primary_is", "times", "lease"),
-    [(killed, 2, LEASE_SECONDS), (stopped, 1, LEASE_SECONDS), (stepped_down, 1, LONG_LEASE)],
+    [
+        pytest.param(killed, 2, LEASE_SECONDS, marks=pytest.mark.exhaustive),
+        pytest.param(stopped, 1, LEASE_SECONDS, marks=pytest.mark.exhaustive),
+        (stepped_down, 1, LONG_LEASE),
+    ],
 )
 async def test_elections_under_load_lose_nothing(
     primary_is: Election,
@@ -82,6 +86,7 @@ async def test_elections_under_load_lose_nothing(
         assert (counted.repeated_calls, counted.reclaims) == (0, 0), counted
 
 
+@pytest.mark.exhaustive
 async def test_a_stopped_secondary_holds_nothing_up(
     replica_set: ReplicaSet, fault_database: str, service: RecordingService, tmp_path: Path
 ) -> None:
@@ -106,6 +111,7 @@ async def test_a_stopped_secondary_holds_nothing_up(
     assert (counted.repeated_calls, counted.reclaims) == (0, 0), counted
 
 
+@pytest.mark.exhaustive
 async def test_a_reader_misses_nothing_of_a_stream_in_which_the_primary_is_killed(
     replica_set: ReplicaSet, fault_database: str, service: RecordingService, tmp_path: Path
 ) -> None:

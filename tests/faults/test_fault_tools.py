@@ -15,7 +15,7 @@ from tests.faults.support.scenario import scenario
 from tests.faults.support.submissions import single
 from tests.support.base_service_behaviours import delayed
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.harness]
 HOUR = timedelta(hours=1)
 
 

@@ -10,6 +10,8 @@ from pymongo import AsyncMongoClient
 from tests.faults.support.gate import Direction, Gate
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.harness
+
 LIMIT = 30.0
 #: Long enough for what is not delivered to have been delivered many times over.
 A_WHILE = 0.2

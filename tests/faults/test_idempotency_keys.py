@@ -88,6 +88,7 @@ async def test_duplicates_at_two_processes_are_one_request(
     assert len(service.calls) == 4 * len(KEYS)
 
 
+@pytest.mark.exhaustive
 async def test_of_two_bodies_with_one_key_one_is_taken_and_the_other_is_refused_everywhere(
     replica_set: ReplicaSet, fault_database: str, service: RecordingService, tmp_path: Path
 ) -> None:
@@ -110,6 +111,7 @@ async def test_of_two_bodies_with_one_key_one_is_taken_and_the_other_is_refused_
 Election = Callable[[ReplicaSet], Awaitable[None]]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("primary_is", [killed, stepped_down])
 async def test_duplicates_in_an_election_are_one_request(
     primary_is: Election,
@@ -155,6 +157,7 @@ async def send_through(election: Awaitable[None], clients: Duplicates) -> list[s
     return keys
 
 
+@pytest.mark.exhaustive
 async def test_a_duplicate_of_what_no_majority_has_is_told_to_ask_again(
     replica_set: ReplicaSet, fault_database: str, service: RecordingService, tmp_path: Path
 ) -> None:
@@ -178,6 +181,7 @@ async def test_a_duplicate_of_what_no_majority_has_is_told_to_ask_again(
         assert await stored_ids(replica_set, fault_database, "key") == [request_id]
 
 
+@pytest.mark.exhaustive
 async def test_a_key_whose_request_was_rolled_back_is_free(
     replica_set: ReplicaSet, fault_database: str, service: RecordingService, tmp_path: Path
 ) -> None:

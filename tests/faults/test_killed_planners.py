@@ -12,7 +12,7 @@ from tests.faults.support.scenario import scenario
 from tests.faults.support.submissions import diamond
 from tests.support.base_service_behaviours import hang
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.exhaustive]
 
 
 async def test_an_api_that_is_killed_while_it_takes_a_request_has_taken_it_once_or_not_at_all(

@@ -16,7 +16,7 @@ from tests.faults.support.service_behaviours import fail
 from tests.faults.support.submissions import single
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.exhaustive]
 #: More calls than a breaker needs to judge by.
 REQUESTS = 25
 

@@ -48,9 +48,9 @@ def test_every_fail_point_has_its_scenario() -> None:
 @pytest.mark.parametrize(
     ("points", "submission"),
     [
-        (CLAIMS_AND_CALLS, diamond),
-        (OUTPUT, diamond),
-        (SETTLING, diamond),
+        pytest.param(CLAIMS_AND_CALLS, diamond, marks=pytest.mark.exhaustive),
+        pytest.param(OUTPUT, diamond, marks=pytest.mark.exhaustive),
+        pytest.param(SETTLING, diamond, marks=pytest.mark.exhaustive),
         (SETTLING_SOLE, single),
     ],
     ids=["claims", "output", "settling", "settling a lone step"],
@@ -75,6 +75,7 @@ async def test_a_worker_that_is_killed_in_the_middle_of_its_work_loses_nothing(
         assert set((await run.fleet.wait_until_ended()).values()) == {"completed"}
 
 
+@pytest.mark.exhaustive
 async def test_a_worker_that_is_killed_at_a_renewal_loses_nothing(
     replica_set: ReplicaSet, fault_database: str, service: RecordingService, tmp_path: Path
 ) -> None:
@@ -113,6 +114,7 @@ async def test_what_a_killed_worker_held_runs_elsewhere_within_lease_and_sweep(
         assert counts(await run.history()).reclaims >= 8
 
 
+@pytest.mark.exhaustive
 async def test_a_process_that_is_killed_while_it_repairs_leaves_the_rest_to_the_next(
     replica_set: ReplicaSet, fault_database: str, service: RecordingService, tmp_path: Path
 ) -> None:
@@ -130,6 +132,7 @@ async def test_a_process_that_is_killed_while_it_repairs_leaves_the_rest_to_the_
         assert set((await run.fleet.wait_until_ended()).values()) == {"completed"}
 
 
+@pytest.mark.exhaustive
 async def test_a_worker_that_is_killed_while_it_hands_back_loses_nothing(
     replica_set: ReplicaSet, fault_database: str, service: RecordingService, tmp_path: Path
 ) -> None:

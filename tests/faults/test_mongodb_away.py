@@ -57,7 +57,11 @@ async def without_majority(gate: Gate, point: FailPoint) -> None:
 Away = Callable[[Gate, FailPoint], Awaitable[None]]
 
 
-@pytest.mark.parametrize("away", [gone, silent, full, without_majority], ids=lambda away: away.__name__)
+@pytest.mark.parametrize(
+    "away",
+    [gone, *(pytest.param(away, marks=pytest.mark.exhaustive) for away in (silent, full, without_majority))],
+    ids=lambda away: away.__name__,
+)
 @pytest.mark.timeout(AWAY + 180)
 async def test_a_process_outlives_an_outage_quietly_and_drains_afterwards(
     gate: Gate, mongodb_uri: str, database_name: str, store: Store, raw: Raw, away: Away

@@ -16,7 +16,7 @@ from tests.faults.support.scenario import scenario
 from tests.faults.support.submissions import diamond
 from tests.support.base_service_behaviours import delayed
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.exhaustive]
 
 #: Measured of each process after its client was told of the outage.
 MEASURED = timedelta(seconds=2)

@@ -23,6 +23,8 @@ from tests.support.fail_points import FailPoint
 from tests.support.hand_worker import claim, end, failure, success, work_off
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.harness
+
 Raw = AsyncDatabase[dict[str, Any]]
 
 

@@ -24,7 +24,7 @@ from tests.faults.support.slots import assert_every_slot_is_free
 from tests.faults.support.submissions import named
 from tests.support.base_service_behaviours import Behaviour, RecordedCall, Reply, answer, events
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.exhaustive]
 
 SLOTS = 10
 TRIES = 3

@@ -14,8 +14,9 @@ from agent_service.store import Store
 from agent_service.store.outcomes import Outcome
 from tests.support.contexts import NOW, SECOND, a_claim, a_lease, many_contexts
 
-#: How many races are run of each kind; FAULT_PAIRS for more.
-PAIRS = int(os.environ.get("FAULT_PAIRS", "1000"))
+#: How many races are run of each kind, in `make test` and in `make test-all`; FAULT_PAIRS for more.
+FEW, MANY = 200, int(os.environ.get("FAULT_PAIRS", "1000"))
+each_number = pytest.mark.parametrize("pairs", [FEW, pytest.param(MANY, marks=pytest.mark.exhaustive)])
 #: So many races at once.
 _AT_ONCE = 25
 ENDED = NOW - timedelta(minutes=1)
@@ -68,10 +69,11 @@ async def race(races: Sequence[Awaitable[bool]]) -> int:
     return won
 
 
+@each_number
 @pytest.mark.parametrize("taken", [TAKEN, TAKEN_AT_LAST], ids=["tried again", "last try"])
 @pytest.mark.parametrize("end", [DONE, released(at=NOW)], ids=lambda end: str(end.outcome))
 async def test_of_a_reclaim_and_an_end_exactly_one_wins(
-    store: Store, rescuer: Store, taken: Transition, end: Transition
+    store: Store, rescuer: Store, taken: Transition, end: Transition, pairs: int
 ) -> None:
     async def once(number: int, context: Context) -> bool:
         taken_back, lost = await at_once(
@@ -82,7 +84,7 @@ async def test_of_a_reclaim_and_an_end_exactly_one_wins(
         assert taken_back == (lost == {context.id}), "both won, or none"
         return not taken_back
 
-    contexts = await with_ended_leases(store, PAIRS // 4)
+    contexts = await with_ended_leases(store, pairs // 4)
     won = await race([once(number, context) for number, context in enumerate(contexts)])
     assert 0 < won < len(contexts), "this was no race"
     await assert_one_end_each(store, contexts, end, taken, won)
@@ -106,7 +108,8 @@ async def assert_one_end_each(
     assert seen == won
 
 
-async def test_of_a_reclaim_and_a_renewal_exactly_one_wins(store: Store, rescuer: Store) -> None:
+@each_number
+async def test_of_a_reclaim_and_a_renewal_exactly_one_wins(store: Store, rescuer: Store, pairs: int) -> None:
     async def once(number: int, context: Context) -> bool:
         assert context.lease is not None
         token = context.lease.token
@@ -119,7 +122,7 @@ async def test_of_a_reclaim_and_a_renewal_exactly_one_wins(store: Store, rescuer
         assert taken_back != kept, "both won, or none"
         return kept
 
-    contexts = await with_ended_leases(store, PAIRS // 2)
+    contexts = await with_ended_leases(store, pairs // 2)
     kept = await race([once(number, context) for number, context in enumerate(contexts)])
     assert 0 < kept < len(contexts), "this was no race"
     for before in contexts:
@@ -130,8 +133,11 @@ async def test_of_a_reclaim_and_a_renewal_exactly_one_wins(store: Store, rescuer
             assert (now.status, now.lease) == (ContextStatus.SCHEDULED, None)
 
 
-async def test_a_lease_that_was_renewed_in_time_is_never_taken_back(store: Store, rescuer: Store) -> None:
-    contexts = await with_ended_leases(store, PAIRS // 10)
+@each_number
+async def test_a_lease_that_was_renewed_in_time_is_never_taken_back(
+    store: Store, rescuer: Store, pairs: int
+) -> None:
+    contexts = await with_ended_leases(store, pairs // 10)
     seen = await rescuer.leases.expired(NOW, limit=len(contexts))
     assert {context.id for context in seen} == {context.id for context in contexts}
     tokens = {context.id: context.lease.token for context in contexts if context.lease}

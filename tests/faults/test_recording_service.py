@@ -15,6 +15,8 @@ from tests.faults.support.service_behaviours import after, drip, fail, reset, st
 from tests.support.base_service_behaviours import answer, hang
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.harness
+
 
 def asked(step: str, attempt: int) -> dict[str, Any]:
     return {

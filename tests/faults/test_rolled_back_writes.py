@@ -149,6 +149,7 @@ async def test_a_client_is_not_shown_what_no_majority_has(
         assert set((await run.fleet.wait_until_ended()).values()) == {"completed"}
 
 
+@pytest.mark.exhaustive
 async def test_a_request_that_no_majority_has_is_not_acknowledged_to_who_repeats_it(
     replica_set: ReplicaSet, fault_database: str, service: RecordingService, tmp_path: Path
 ) -> None:

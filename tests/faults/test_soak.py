@@ -8,6 +8,8 @@ import pytest
 from tests.faults.soak.run import Soak, run_soak
 from tests.faults.support.replica_set import ReplicaSet
 
+pytestmark = pytest.mark.exhaustive
+
 #: One of each place where it can break; their order, targets and lengths follow from the seed.
 KINDS = (
     "API killed",

@@ -25,6 +25,8 @@ from tests.faults.support.history import Call, History
 from tests.faults.support.legal_run import LegalRun
 from tests.faults.support.violations import Violation
 
+pytestmark = pytest.mark.harness
+
 
 def test_every_plan_is_a_submission_that_the_api_takes() -> None:
     for number in range(500):

@@ -22,7 +22,7 @@ from tests.faults.support.submissions import diamond, single
 from tests.support.base_service_behaviours import hang
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.exhaustive]
 
 #: Longer than anything here takes.
 LONG_LEASE = 30

@@ -12,7 +12,8 @@ from agent_service.domain.stop import STOPS, Stop
 from tests.faults.support.store_machine import StoreMachine
 from tests.faults.support.store_world import StoreWorld, store_world
 
-#: For how long seeds are tried, one after the other; at least the first is. A long run sets more.
+#: For how long seeds are tried, one after the other, in `make test-all`; a long run sets more. At least the
+#: first one is, and in `make test` no other.
 SECONDS = float(os.environ.get("STORE_MODEL_SECONDS", "20"))
 #: Tried first; whoever wants others sets another one.
 FIRST_SEED = int(os.environ.get("STORE_MODEL_SEED", "1"))
@@ -21,8 +22,9 @@ _EXAMPLES_OF_A_SEED = 5
 
 # Where it fails, Hypothesis looks for a smaller example for up to five minutes.
 @pytest.mark.timeout(900 + 2 * SECONDS)
-def test_the_store_does_what_the_model_does(mongodb_uri: str, database_name: str) -> None:
-    deadline = time.monotonic() + SECONDS
+@pytest.mark.parametrize("seconds", [0.0, pytest.param(SECONDS, marks=pytest.mark.exhaustive)])
+def test_the_store_does_what_the_model_does(mongodb_uri: str, database_name: str, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
     with store_world(mongodb_uri, database_name) as world:
         for number in count(FIRST_SEED):
             print(f"STORE_MODEL_SEED={number}")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
 from agent_service.request_service import RequestService
@@ -9,6 +10,8 @@ from agent_service.store import Store
 from benchmarks.backlog import STEP, insert_backlog, make_template, multiply_backlog
 from benchmarks.claiming import SERVICE, claim
 from benchmarks.server_status import hellos, read_status
+
+pytestmark = pytest.mark.harness
 
 Raw = AsyncDatabase[dict[str, Any]]
 

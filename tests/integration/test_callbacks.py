@@ -70,6 +70,7 @@ async def test_the_end_of_a_request_makes_one_callback(
     assert (stored["organization_id"], stored["user_id"], stored["correlation_id"]) == ("acme", "u", "c")
 
 
+@pytest.mark.conformance
 async def test_with_either_driver_a_callback_tells_of_the_end_that_was_just_written(
     any_store: Store, raw: Raw
 ) -> None:

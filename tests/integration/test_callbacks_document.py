@@ -14,6 +14,8 @@ from agent_service.store import Store
 from tests.support.callbacks import SECRET, a_callback_worker, at, delivered, requests_with_callbacks
 from tests.support.worker_tools import HandlerWorker, Raw, echo, running
 
+pytestmark = pytest.mark.harness
+
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "callbacks.md").read_text(encoding="utf-8")
 
 

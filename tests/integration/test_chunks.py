@@ -9,6 +9,8 @@ from agent_service.store.chunks import chunk_id
 from tests.support.contexts import NOW
 from tests.support.fail_points import fragile_store
 
+pytestmark = pytest.mark.conformance
+
 
 def a_chunk(seq: int, *, context_id: str = "r.draft", attempt: int = 1, delta: str = "") -> Chunk:
     return Chunk(context_id=context_id, attempt=attempt, seq=seq, delta=delta or f"text {seq}", at=NOW)

@@ -28,6 +28,7 @@ async def claim(store: Store, claim: Claim, limit: int) -> list[Context]:
     return [] if context is None else [context]
 
 
+@pytest.mark.conformance
 @pytest.mark.parametrize("limit", [1, 5])
 async def test_twenty_claimers_of_two_stores_never_claim_the_same_context(
     any_store: Store, store: Store, limit: int
@@ -68,6 +69,7 @@ async def test_contexts_are_claimed_by_priority_then_rank_then_id(any_store: Sto
     assert [context.id for context in claimed] == [context.id for context in expected]
 
 
+@pytest.mark.conformance
 @pytest.mark.parametrize("limit", [1, 2])
 async def test_a_claim_writes_its_lease_and_takes_the_next_attempt_and_one_try(
     any_store: Store, limit: int
@@ -113,6 +115,7 @@ async def test_a_batch_begins_as_far_down_the_line_as_it_is_told(any_store: Stor
     assert await any_store.claims.depth("generation", "default") == 4
 
 
+@pytest.mark.conformance
 async def test_what_a_claim_took_is_found_by_its_lease_and_nothing_else_is(any_store: Store) -> None:
     contexts = many_contexts(5)
     await any_store.contexts.insert(contexts)

@@ -19,6 +19,8 @@ from agent_service.workers.analysis_worker import AnalysisWorker
 from tests.support.api import make_app
 from tests.support.worker_tools import HandlerWorker, running
 
+pytestmark = pytest.mark.harness
+
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "client.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```\n\nprints\n\n```\n(.*?)```", TEXT, re.DOTALL)

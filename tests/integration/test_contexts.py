@@ -10,6 +10,7 @@ from agent_service.store import Store
 from tests.support.contexts import NOW, a_claim, a_context, ended_context, the_context
 
 
+@pytest.mark.conformance
 async def test_contexts_that_exist_are_left_alone_and_all_others_are_inserted(any_store: Store) -> None:
     contexts = [a_context(step, request_id="r") for step in ("one", "two", "three", "four")]
     await any_store.contexts.insert([contexts[0], contexts[2]])
@@ -79,6 +80,7 @@ async def test_a_value_that_cannot_be_stored_is_told(any_store: Store, value: ob
         await any_store.contexts.insert([a_context(input=value)])
 
 
+@pytest.mark.conformance
 async def test_dates_come_back_aware_and_exact(any_store: Store) -> None:
     context = a_context()
     await any_store.contexts.insert([context])

@@ -36,7 +36,12 @@ async def ask_again(store: Store, failing: tuple[str, ...]) -> RequestView:
 
 @pytest.mark.parametrize("applied", [False, True], ids=["not sent", "applied"])
 @pytest.mark.parametrize(
-    "failing", [(), ("left",), ("top",)], ids=["all complete", "left fails", "top fails"]
+    "failing",
+    [
+        pytest.param((), id="all complete", marks=pytest.mark.exhaustive),
+        pytest.param(("left",), id="left fails", marks=pytest.mark.exhaustive),
+        pytest.param(("top",), id="top fails"),
+    ],
 )
 async def test_a_crash_at_any_write_is_repaired(
     mongodb_uri: str, raw: Raw, failing: tuple[str, ...], applied: bool

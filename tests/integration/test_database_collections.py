@@ -57,6 +57,7 @@ async def test_a_store_that_is_prepared_sends_nothing_to_be_so_again(
     assert recorded_store.clock.measured
 
 
+@pytest.mark.conformance
 @pytest.mark.fresh_database
 async def test_preparing_what_was_dropped_creates_it_again(any_store: Store) -> None:
     await any_store.drop()
@@ -85,6 +86,7 @@ async def test_preparing_can_be_called_again_after_a_failure(mongodb_uri: str, d
         assert await store.problems() == []
 
 
+@pytest.mark.conformance
 async def test_the_clock_tells_the_time_of_the_server(any_store: Store) -> None:
     await any_store.measure_clock()
     # The server runs on this machine.

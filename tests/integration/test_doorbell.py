@@ -35,6 +35,7 @@ async def test_work_rings_for_its_service_and_for_no_other(any_store: Store) -> 
         assert await silent_until(any_store, other, last, key="last")
 
 
+@pytest.mark.conformance
 async def test_work_rings_for_whatever_becomes_claimable(any_store: Store) -> None:
     blocked = a_context("next", request_id="r", status=ContextStatus.BLOCKED, waiting_on=("draft",))
     scheduled = a_context(status=ContextStatus.SCHEDULED, run_at=NOW - SECOND)
@@ -131,6 +132,7 @@ async def test_a_ring_is_remembered_until_the_next_wait_and_then_it_is_over(stor
         assert await bell.wait(NOW_OR_NEVER)
 
 
+@pytest.mark.conformance
 @pytest.mark.parametrize("driver", DRIVERS)
 async def test_a_stream_that_lost_its_place_opens_anew_and_rings_everybody_once(
     mongodb_uri: str, database_name: str, driver: str
@@ -161,6 +163,7 @@ async def test_a_stream_that_cannot_be_opened_is_tried_again(
             assert await work.wait(LIMIT)
 
 
+@pytest.mark.conformance
 @pytest.mark.parametrize("driver", DRIVERS)
 async def test_a_connection_that_is_cut_misses_nothing(
     mongodb_uri: str, database_name: str, driver: str
@@ -199,6 +202,7 @@ async def open_streams(admin: AsyncMongoClient[Document], app_name: str) -> int:
     return len(await operations.to_list())
 
 
+@pytest.mark.conformance
 @pytest.mark.parametrize("driver", DRIVERS)
 async def test_one_stream_serves_all_and_there_is_none_before_anybody_listens_or_after_the_end(
     mongodb_uri: str, database_name: str, driver: str, raw: AsyncDatabase[Document]

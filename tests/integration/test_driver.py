@@ -27,6 +27,8 @@ from agent_service.store.driver import (
 from tests.support.contexts import NOW
 from tests.support.explained_commands import CommandRecorder, Document
 
+pytestmark = pytest.mark.conformance
+
 DRIVERS = ["pymongo", "motor"]
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
 from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
@@ -51,6 +52,7 @@ async def test_a_renewal_moves_the_end_and_a_late_one_never_shortens_it(any_stor
         assert lease.expires_at == expected
 
 
+@pytest.mark.conformance
 async def test_a_renewal_says_which_leases_are_lost_and_who_shall_stop(
     any_store: Store, raw: AsyncDatabase[Document]
 ) -> None:
@@ -95,6 +97,7 @@ async def test_a_lease_that_ends_now_has_not_ended(any_store: Store) -> None:
     assert len(await any_store.leases.expired(PAST + timedelta(milliseconds=1))) == 1
 
 
+@pytest.mark.conformance
 async def test_taking_back_costs_a_try_and_keeps_the_token_in_the_history(any_store: Store) -> None:
     [context] = await insert_claimed(any_store, [a_context()], expires_at=PAST)
     transition = lease_lost(at=NOW, run_at=BOTH_RUN_AT, tries=1, max_attempts=5)

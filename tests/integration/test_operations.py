@@ -117,6 +117,7 @@ async def test_whatever_fails_for_good_comes_out_as_an_error_of_our_own(
                     assert time.monotonic() - started < 5, (name, how)
 
 
+@pytest.mark.conformance
 @pytest.mark.parametrize("driver", ["pymongo", "motor"])
 @pytest.mark.parametrize("how", [{"closeConnection": True}, {"errorCode": 10107}], ids=str)
 async def test_a_failure_that_passes_is_ridden_out(

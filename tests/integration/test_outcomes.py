@@ -41,6 +41,7 @@ async def apply(store: Store, *outcomes: tuple[Context, Transition]) -> frozense
     )
 
 
+@pytest.mark.conformance
 @each_transition
 async def test_an_outcome_writes_what_its_transition_says(any_store: Store, transition: Transition) -> None:
     [context] = await insert_claimed(any_store, [a_context()])
@@ -165,6 +166,7 @@ async def test_an_outcome_whose_answer_is_lost_can_be_sent_again(
     assert (now.output, len(now.history)) == (COMPLETED.output, 1)
 
 
+@pytest.mark.conformance
 async def test_an_output_that_is_too_large_with_its_input_is_unstorable(any_store: Store) -> None:
     large = "x" * 9_000_000
     [context] = await insert_claimed(any_store, [a_context(input=large)])

@@ -70,6 +70,7 @@ async def test_planning_is_marked_and_tells_how_the_request_stands(
     assert await any_store.requests.mark_planned("gone") is None
 
 
+@pytest.mark.conformance
 async def test_of_many_requests_those_are_told_whose_key_is_taken_and_all_others_are_inserted(
     any_store: Store,
 ) -> None:
@@ -86,6 +87,7 @@ async def test_of_many_requests_those_are_told_whose_key_is_taken_and_all_others
         assert found == (None if request.id in taken else request)
 
 
+@pytest.mark.conformance
 async def test_a_request_that_is_too_large_is_told_among_others_too(any_store: Store) -> None:
     large = Submission(steps=(a_step("one"),), variables={"a": "x" * 17_000_000})
     with pytest.raises(UnstorableValue):

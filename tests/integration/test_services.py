@@ -146,6 +146,7 @@ async def test_calls_of_an_earlier_epoch_are_not_counted(any_store: Store) -> No
     assert counted.counted(NOW) == FAILED
 
 
+@pytest.mark.conformance
 async def test_a_hold_that_the_service_asked_for_only_ever_grows(any_store: Store) -> None:
     services = any_store.services
     for seconds in (10, 30, 20):

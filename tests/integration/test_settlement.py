@@ -60,6 +60,7 @@ async def test_a_dependent_is_released_by_the_last_step_that_it_waits_for(any_st
     assert await the_context(any_store, joins) == free
 
 
+@pytest.mark.conformance
 async def test_one_write_releases_and_cancels_in_several_requests(any_store: Store) -> None:
     free, never = blocked("free", "one", "two"), blocked("never", "three")
     other = blocked("free", "one", request_id="other")
@@ -112,6 +113,7 @@ async def test_a_request_that_goes_on_says_so_and_expires_never(
     assert await raw["contexts"].count_documents({"expires_at": None}) == 1
 
 
+@pytest.mark.conformance
 async def test_the_end_of_a_request_is_written_once_and_then_it_expires_with_all_it_has(
     any_store: Store,
 ) -> None:

@@ -25,6 +25,7 @@ async def test_every_queue_is_named_once_also_where_all_has_ended(any_store: Sto
     assert await any_store.statistics.queues() == [CHECKS, DEFAULT, FAST]
 
 
+@pytest.mark.conformance
 async def test_contexts_are_counted_by_queue_and_status(any_store: Store, raw: Raw) -> None:
     await insert_standing(any_store)
     await insert_standing(any_store, queue="fast")

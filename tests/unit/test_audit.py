@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.scripts import load_script
 
+pytestmark = pytest.mark.harness
+
 TODAY = date(2026, 1, 31)
 #: As pip-audit writes it: one package with a vulnerability, one without, and one that the database has not.
 REPORT: dict[str, Any] = {

@@ -10,6 +10,8 @@ from agent_service.base_services.client import MAX_ANSWER_BYTES
 from agent_service.base_services.error_message import LONGEST_MESSAGE
 from agent_service.base_services.openai_input import PARAMETERS
 
+pytestmark = pytest.mark.harness
+
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = " ".join((ROOT / "docs" / "base-services.md").read_text(encoding="utf-8").split())
 #: Callbacks are told of in docs/callbacks.md.

@@ -9,6 +9,8 @@ from benchmarks.results import Results
 from benchmarks.targets import TARGETS, at_least, at_most
 from benchmarks.worker_process import CpuSample, cpu_milliseconds
 
+pytestmark = pytest.mark.harness
+
 
 def figure(*values: float) -> Figure:
     return Figure(name="claims", unit="claims/s", values=values)

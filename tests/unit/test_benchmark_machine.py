@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks.machine import filesystem_of
 
+pytestmark = pytest.mark.harness
+
 MOUNTS = """\
 /dev/vda / ext4 rw,relatime 0 0
 tmpfs /tmp tmpfs rw 0 0

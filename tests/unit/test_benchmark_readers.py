@@ -10,6 +10,8 @@ from aiohttp import ClientSession, web
 from benchmarks.reader_process import StreamReader
 from benchmarks.streaming_service import application, piece_now
 
+pytestmark = pytest.mark.harness
+
 
 def frame(piece: str) -> bytes:
     return b'id: @0\nevent: output.delta\ndata: {"type":"output.delta","delta":"%b"}\n\n' % piece.encode()

@@ -11,6 +11,8 @@ from benchmarks.smoke import TRIES, Check, passes
 from benchmarks.stage import Stage
 from benchmarks.targets import at_least, at_most
 
+pytestmark = pytest.mark.harness
+
 MACHINE: Machine = {"cores": 2, "memory_gb": 8.0, "python": "3.11.7"}
 
 

@@ -11,6 +11,8 @@ from benchmarks.stub_record import read_record
 from benchmarks.stub_service import Record, StubConnection
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.harness
+
 BODY = json.dumps({"context_id": "r1.work", "input": {"text": "hello"}}).encode()
 HEAD = b"POST /execute HTTP/1.1\r\nHost: stub\r\nContent-Length: %d\r\n\r\n" % len(BODY)
 

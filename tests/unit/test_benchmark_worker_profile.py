@@ -4,6 +4,8 @@ import pytest
 
 from benchmarks.worker_profile import Profile, part_of, shares_of
 
+pytestmark = pytest.mark.harness
+
 SITE = "/venv/lib/python3.11/site-packages"
 
 

@@ -4,6 +4,8 @@ import pytest
 
 from tests.support.named_tests import is_there, named_tests, read_document, rows_of
 
+pytestmark = pytest.mark.harness
+
 TEXT = read_document("guarantees.md")
 
 

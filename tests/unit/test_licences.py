@@ -4,6 +4,8 @@ import pytest
 
 from tests.support.scripts import load_script
 
+pytestmark = pytest.mark.harness
+
 ALLOWED = ["Apache-2.0", "MIT", "MPL-2.0"]
 
 

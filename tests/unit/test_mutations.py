@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.named_tests import rules_of_protocol
 
+pytestmark = pytest.mark.harness
+
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "tests" / "faults" / "mutations.toml"
 MUTATIONS = tomllib.loads(TABLE.read_text(encoding="utf-8"))["mutation"]

@@ -3,12 +3,15 @@
 import re
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent_service.domain.context import AttemptOutcome
 from agent_service.telemetry.metrics import BOUNDS
 from tests.support.api import SUBMISSION, calling, make_app, memory_store
 from tests.support.fleets import a_sign
+
+pytestmark = pytest.mark.harness
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `(agent_service_\w+)` \| ([\w, ]*)\|", TEXT, flags=re.MULTILINE)

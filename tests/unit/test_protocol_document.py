@@ -2,8 +2,12 @@
 
 import re
 
+import pytest
+
 from tests.support.deployment_files import ROOT
 from tests.support.named_tests import rules_of_protocol
+
+pytestmark = pytest.mark.harness
 
 RULES = rules_of_protocol()
 

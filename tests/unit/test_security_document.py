@@ -7,6 +7,8 @@ from agent_service.domain.json_value import MAX_DEPTH, MAX_ITEMS, MAX_KEYS, MAX_
 from tests.support.canaries import BELONGS
 from tests.support.named_tests import is_there, named_tests, read_document, rows_of
 
+pytestmark = pytest.mark.harness
+
 TEXT = read_document("security.md")
 
 
