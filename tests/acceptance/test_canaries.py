@@ -198,7 +198,7 @@ async def all_documents(raw: Raw) -> str:
     return "\n".join([repr(document) for name in names async for document in raw[name].find()])
 
 
-@pytest.mark.parametrize("log_format", ["console", "json"])
+@pytest.mark.parametrize("log_format", ["console", pytest.param("json", marks=pytest.mark.exhaustive)])
 async def test_what_is_planted_turns_up_where_it_belongs_and_nowhere_else(
     store: Store, raw: Raw, mongodb_uri: str, tmp_path: Path, log_format: str
 ) -> None:

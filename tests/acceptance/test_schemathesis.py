@@ -73,8 +73,9 @@ def narrowed(document: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("examples", [5, pytest.param(15, marks=pytest.mark.exhaustive)])
 async def test_the_api_keeps_to_its_document(
-    store: Store, mongodb_uri: str, database_name: str, tmp_path: Path
+    store: Store, mongodb_uri: str, database_name: str, tmp_path: Path, examples: int
 ) -> None:
     _, key = await stored_key(store)
     async with running_service(tmp_path, mongodb_uri, database_name) as url:
@@ -85,6 +86,7 @@ async def test_the_api_keeps_to_its_document(
         process = await asyncio.create_subprocess_exec(
             Path(sys.executable).with_name("schemathesis"),
             *("--config-file", str(CONFIGURATION), "run", str(file), "--url", url, "--no-color"),
+            *("--max-examples", str(examples)),
             *("--header", f"Authorization: {bearing(key)['Authorization']}"),
             cwd=tmp_path,
             stdout=asyncio.subprocess.PIPE,

@@ -17,9 +17,10 @@ LIMIT_SECONDS = 40.0
 LARGE = [(target, index) for target in TARGETS for index in range(len(target.large))]
 
 
+@pytest.mark.parametrize("examples", [25, pytest.param(100, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
-def test_a_parser_takes_whatever_it_is_given(target: Target) -> None:
-    @settings(max_examples=100, suppress_health_check=list(HealthCheck))
+def test_a_parser_takes_whatever_it_is_given(target: Target, examples: int) -> None:
+    @settings(max_examples=examples, suppress_health_check=list(HealthCheck))
     @given(target.inputs)
     def check(value: object) -> None:
         target.check(value)

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from agent_service.cli.doctor import examine
 from agent_service.settings import Settings, load_settings
 from agent_service.store import Store
@@ -43,6 +45,7 @@ async def test_documents_data_and_indexes_are_measured(
     assert all(each.index_bytes > 0 for each in facts.values())
 
 
+@pytest.mark.fresh_database
 async def test_a_database_that_is_not_there_has_nothing_to_measure(
     mongodb_uri: str, database_name: str
 ) -> None:

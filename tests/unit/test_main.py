@@ -24,7 +24,15 @@ def run_program(program: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("service", ["generation", "analysis", "communication", "translation"])
+@pytest.mark.parametrize(
+    "service",
+    [
+        "generation",
+        "translation",
+        pytest.param("analysis", marks=pytest.mark.exhaustive),
+        pytest.param("communication", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_worker_process_never_loads_a_web_framework(service: str) -> None:
     program = f"""
 import asyncio, os, sys

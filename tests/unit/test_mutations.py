@@ -12,6 +12,8 @@ from tests.support.named_tests import is_there, rules_of_protocol
 
 pytestmark = pytest.mark.harness
 
+pytestmark = pytest.mark.harness
+
 ROOT = Path(__file__).resolve().parents[2]
 MUTATIONS = read_table(ROOT / "tests" / "faults" / "mutations.toml")
 #: The rules of docs/protocol.md, with their numbers, and what else is broken on purpose.
