@@ -89,11 +89,31 @@ class ContextManager:
         return repeat_contexts(contexts, request.reused, by_step, at=self.now())
 
     async def claim(self, claim: Claim, limit: int, *, skip: int = 0) -> list[Context]:
-        """Claim up to `limit` pending contexts for one worker; one goes in one round trip, more in two."""
+        """
+        Claim up to `limit` pending contexts for one worker; one goes in one round trip, more in two.
+
+        What is before them and cannot be decoded has failed when this returns.
+        """
+        odd: list[str] = []
         if limit > 1:
-            return await self.store.claims.claim_many(claim, limit, skip=skip)
-        context = await self.store.claims.claim_one(claim)
-        return [] if context is None else [context]
+            claimed = await self.store.claims.claim_many(claim, limit, skip=skip, odd=odd)
+        else:
+            context = await self.store.claims.claim_one(claim, odd)
+            claimed = [] if context is None else [context]
+        if odd:
+            # Whatever that fails with, the rescuer repeats it; what was claimed must not be lost for it.
+            self.store.calls.start(self.settle(odd))
+        return claimed
+
+    async def end_undecodable(self, context_ids: Collection[str]) -> None:
+        """End those of these contexts that cannot be decoded and that no worker holds, and settle them."""
+        ended = await self.store.undecodable.end_contexts(context_ids, at=self.now())
+        if ended:
+            await self.settle(ended)
+
+    async def end_undecodable_request(self, request_id: str) -> None:
+        """End a request that cannot be decoded, once its contexts have ended; it can be repeated."""
+        await self._settler.end_undecodable_request(request_id)
 
     async def hand_back_claim(self, *leases: Lease) -> int:
         """

@@ -22,6 +22,7 @@ from agent_service.domain.errors import (
     AgentServiceError,
     StoreError,
     StoreUnavailable,
+    UndecodableDocument,
     WriteOutcomeUnknown,
 )
 from agent_service.domain.request import request_ids_before
@@ -156,10 +157,13 @@ class Rescuer:
         repairs = _Repairs(self._stopping)
         async for page in _pages(partial(self._store.leases.expired, now, limit=_PAGE), self._stopping):
             taken: list[str] = []
+            await repairs.attempt(partial(self._contexts.end_undecodable, page.undecodable), "odd contexts")
             for context in page:
                 await repairs.attempt(partial(self._take_back, context, taken), context.id)
             if taken:
                 await repairs.attempt(partial(self._contexts.settle, taken), "what was taken back")
+        odd = await self._store.undecodable.without_lease(limit=_PAGE)
+        await repairs.attempt(partial(self._contexts.end_undecodable, odd), "contexts without a lease")
 
     async def _take_back(self, context: Context, taken: list[str]) -> None:
         if self._store.primary_is_new(self._lease):
@@ -191,6 +195,12 @@ class Rescuer:
         ):
             for request in page:
                 await repairs.attempt(partial(self._contexts.plan, request), request.id)
+            await self._end_undecodable(page, repairs)
+
+    async def _end_undecodable(self, page: Page[T], repairs: "_Repairs") -> None:
+        """End what a page of requests left out: nobody can plan or stop it."""
+        for request_id in page.undecodable:
+            await repairs.attempt(partial(self._contexts.end_undecodable_request, request_id), request_id)
 
     async def _cancel(self) -> None:
         """Cancel what was asked to be cancelled, again and again until it has ended."""
@@ -206,10 +216,15 @@ class Rescuer:
         async for page in _pages(read, self._stopping):
             for request in page:
                 await repairs.attempt(partial(self._stop_one, request, stop), request.id)
+            await self._end_undecodable(page, repairs)
 
     async def _stop_one(self, request: OpenRequest, stop: Stop) -> None:
         # A request ends with all of its contexts, so they have to be there.
-        unplanned = None if request.planned else await self._store.requests.get(request.id)
+        try:
+            unplanned = None if request.planned else await self._store.requests.get(request.id)
+        except UndecodableDocument:
+            await self._contexts.end_undecodable_request(request.id)
+            return
         if unplanned is not None:
             await self._contexts.plan(unplanned)
         await self._contexts.stop(request.id, request.step_names, stop)

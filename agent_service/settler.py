@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Self
+
+from loguru import logger
 
 from agent_service.domain.callback import CALLBACK_LIFE, callback_context, is_callback
 from agent_service.domain.context import ContextStatus
+from agent_service.domain.errors import UndecodableDocument
 from agent_service.domain.request import RequestStatus, context_id
 from agent_service.domain.settling import Consequences, RequestPlan, consequences, end_of_request, request_end
 from agent_service.store import Store
 from agent_service.store.outcomes import Outcome
-from agent_service.store.settlement import OUTLIVES, EndedContext, SettlementView
+from agent_service.store.settlement import OUTLIVES
+from agent_service.store.settlement_view import EndedContext, SettlementView, Undecodable
 from agent_service.telemetry import fail_point
 
 
@@ -75,13 +79,31 @@ class Settler:
         fail_point.reach("settle.before")
         async with self._store.settlement.view() as view:
             ended = await view.ended(context_ids)
-            if not ended:
-                return
             # Nothing follows from the end of a callback.
             steps = [context for context in ended if not is_callback(context.id)]
             cancelled = await self._follow(view, steps) if steps else set()
-        await self._store.settlement.mark_settled({context.id for context in ended} | cancelled)
-        fail_point.reach("settle.settled")
+            odd = view.undecodable
+        settled = {context.id for context in ended if context.request_id not in odd.requests} | cancelled
+        if settled:
+            await self._store.settlement.mark_settled(settled)
+            fail_point.reach("settle.settled")
+        await self._end_undecodable(odd)
+
+    async def _end_undecodable(self, odd: Undecodable) -> None:
+        """End what settling found that cannot be decoded, and settle it."""
+        ended = await self._store.undecodable.end_contexts(odd.contexts, at=self._store.clock.now())
+        for request_id in odd.requests:
+            await self.end_undecodable_request(request_id)
+        if ended or odd.ended:
+            await self.settle({*ended, *odd.ended})
+
+    async def end_undecodable_request(self, request_id: str) -> None:
+        """End a request that cannot be decoded, once its contexts have ended; the rescuer settles those."""
+        undecodable, at = self._store.undecodable, self._store.clock.now()
+        if await undecodable.end_request(request_id, at=at, retention=self._retention):
+            logger.bind(request_id=request_id).error(
+                "a request that could not be decoded has ended as failed"
+            )
 
     async def _follow(self, view: SettlementView, ended: Sequence[EndedContext]) -> set[str]:
         """Write what follows from the ends of steps; returns the ids of the contexts cancelled by it."""
@@ -107,7 +129,7 @@ class Settler:
     ) -> None:
         """Write the consequences, then the statuses of the requests."""
         at = self._store.clock.now()
-        await self._store.settlement.write_consequences(follows, at=at, session=view.session)
+        await self._write_consequences(view, follows, at)
         fail_point.reach("settle.consequences")
         if any(what.releases for what in follows.values()):
             self._on_release()
@@ -127,6 +149,18 @@ class Settler:
         fail_point.reach("settle.expiry")
         await settlement.let_expire(ended, requests_expire_at=expires_at)
         fail_point.reach("settle.statuses")
+
+    async def _write_consequences(
+        self, view: SettlementView, follows: Mapping[str, Consequences], at: datetime
+    ) -> None:
+        settlement = self._store.settlement
+        try:
+            await settlement.write_consequences(follows, at=at, session=view.session)
+        except UndecodableDocument:
+            # A dependent does not have a list of what it waits for; the others are released without it.
+            dependents = {context_id(rid, name) for rid, what in follows.items() for _, name in what.releases}
+            view.undecodable.ended |= set(await self._store.undecodable.end_contexts(dependents, at=at))
+            await settlement.write_consequences(follows, at=at, session=view.session)
 
     async def _create_callbacks(self, view: SettlementView, request_ids: Collection[str]) -> None:
         """Have the clients of these requests told of their ends; one that there is already is left alone."""

@@ -33,6 +33,8 @@ class ContextStatus(StrEnum):
         return self in ENDED
 
 
+#: The code of the error of a context that ended because what is stored of it, or for it, cannot be decoded.
+UNDECODABLE_CONTEXT = "undecodable_context"
 #: The three ends of a context.
 ENDED = frozenset({ContextStatus.COMPLETED, ContextStatus.FAILED, ContextStatus.CANCELLED})
 

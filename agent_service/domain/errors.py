@@ -13,6 +13,7 @@ Every error of agent_service, in one tree.
     ├── StillRunning                 what was waited for has not ended in time
     ├── LimitExceeded                the organization has or submits too much just now
     ├── UnstorableValue              MongoDB could not hold the value
+    ├── UndecodableDocument          a stored document is not what this version reads
     ├── LeaseLost                    the attempt belongs to another worker now
     ├── StoreError
     │   ├── StoreUnavailable         MongoDB cannot be reached, or has no primary
@@ -115,6 +116,15 @@ class LimitExceeded(AgentServiceError):
 
 class UnstorableValue(AgentServiceError):
     """The value cannot be stored in MongoDB: too large, too deep, or made of what BSON cannot hold."""
+
+
+class UndecodableDocument(AgentServiceError):
+    """
+    A stored document has a field of a wrong type; somebody, or another version, wrote it by hand.
+
+    No retry mends it, and MongoDB answers: this is no `StoreError`. The message names the field, the type that
+    was found and what would be right, never the value. `agent-service doctor` lists such documents.
+    """
 
 
 class LeaseLost(AgentServiceError):

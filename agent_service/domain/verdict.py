@@ -4,13 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from agent_service.domain.context import Context, ContextError
+from agent_service.domain.context import UNDECODABLE_CONTEXT, Context, ContextError
 from agent_service.domain.errors import (
     AgentServiceError,
     BaseServiceError,
     BaseServiceUnavailable,
     DestinationUnavailable,
     TemplateError,
+    UndecodableDocument,
     UnstorableValue,
 )
 from agent_service.domain.retry_policy import RetryPolicy, hold_for
@@ -18,7 +19,12 @@ from agent_service.domain.stop import DEADLINE, stopped
 from agent_service.domain.transitions import Transition, failed, retry_at
 
 #: The codes of what ends a context at once and is not the base service's doing.
-_FINAL_CODES = ((TemplateError, "template_error"), (UnstorableValue, "unstorable_output"))
+_FINAL_CODES = (
+    (TemplateError, "template_error"),
+    (UnstorableValue, "unstorable_output"),
+    # What its input is filled in with.
+    (UndecodableDocument, UNDECODABLE_CONTEXT),
+)
 _LONGEST_MESSAGE = 1_000
 
 

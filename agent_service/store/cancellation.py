@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from pymongo import ReturnDocument
 
-from agent_service.domain.context import ContextStatus
+from agent_service.domain.context import ENDED, ContextStatus
 from agent_service.domain.request import Request
 from agent_service.domain.stop import Stop
 from agent_service.store.contexts import ids_of_request
@@ -14,13 +14,25 @@ from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import reading, writing
 from agent_service.store.paging import Page, Place, decode_page, read_page
 from agent_service.store.requests import owned
+from agent_service.store.shapes import ARRAY, Field, Shape
+from agent_service.store.stored_shapes import REQUEST, STEP
 
 #: No worker holds a context in one of these.
 WAITING = (ContextStatus.BLOCKED.value, ContextStatus.SCHEDULED.value, ContextStatus.PENDING.value)
-_OPEN = (*WAITING, ContextStatus.RUNNING.value)
+#: None of them has ended.
+OPEN = (*WAITING, ContextStatus.RUNNING.value)
+_ENDED = sorted(status.value for status in ENDED)
 #: After all times: however old a request is, and whoever's clock made it.
 END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _PROJECTION = {"planned": 1, "steps.name": 1, "created_at": 1, "deadline_at": 1}
+#: What is read of a request.
+_OPEN_REQUEST = Shape(
+    REQUEST.name,
+    {
+        **{name: REQUEST.fields[name] for name in ("_id", "planned")},
+        "steps": Field(kind=ARRAY, shape=Shape("step", {"name": STEP.fields["name"]})),
+    },
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +98,7 @@ class CancellationCollection:
                 limit=limit,
                 projection=_PROJECTION,
             )
-        return decode_page(page, _open_request, lambda last: (last[key], last["_id"]))
+        return decode_page(page, _open_request, key)
 
     async def flag_contexts(self, request_id: str, stop: Stop) -> None:
         """
@@ -97,7 +109,7 @@ class CancellationCollection:
         """
         with writing():
             await self._contexts.update_many(
-                {"_id": ids_of_request(request_id), "status": {"$in": list(_OPEN)}},
+                {"_id": ids_of_request(request_id), "status": {"$in": list(OPEN)}},
                 {"$set": {stop.flag: True}},
             )
 
@@ -114,11 +126,18 @@ class CancellationCollection:
             fields["expires_at"] = expires_at
         with writing():
             await self._contexts.update_many(
-                {"_id": ids_of_request(request_id), "status": {"$in": list(WAITING)}}, {"$set": fields}
+                # What has a status that there is not is held by nobody either.
+                {
+                    "_id": ids_of_request(request_id),
+                    "status": {"$nin": [*_ENDED, ContextStatus.RUNNING.value]},
+                },
+                {"$set": fields},
             )
 
 
 def _open_request(document: Document) -> OpenRequest:
+    if not _OPEN_REQUEST.fits(document):
+        raise _OPEN_REQUEST.undecodable(document)
     return OpenRequest(
         id=document["_id"],
         planned=document["planned"],

@@ -7,6 +7,7 @@ from agent_service.domain.events import Chunk, ChunkPage
 from agent_service.store.documents import SCHEMA
 from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import reading, writing
+from agent_service.store.stored_shapes import EVENT
 
 #: A page of chunks ends at this number, or with the chunk that brings it to so many characters.
 CHUNKS_OF_A_PAGE = 100
@@ -40,9 +41,9 @@ class ChunkCollection:
         """How many chunks one attempt has stored: the number of the last one. Raises `StoreUnavailable`."""
         with reading():
             last = await self._committed.find_one(
-                _of_attempt(context_id, attempt), {"seq": 1}, sort=[("_id", DESCENDING)]
+                _of_attempt(context_id, attempt), {"_id": 1}, sort=[("_id", DESCENDING)]
             )
-        return 0 if last is None else int(last["seq"])
+        return 0 if last is None else _number_of(last["_id"])
 
     async def read(
         self, context_id: str, attempt: int, *, after: int, limit: int = CHUNKS_OF_A_PAGE
@@ -50,7 +51,7 @@ class ChunkCollection:
         """
         The chunks of one attempt after number `after`, in order: `limit` of them, or fewer that are long.
 
-        Raises `StoreUnavailable`.
+        Raises `StoreUnavailable` or `UndecodableDocument`.
         """
         chunks: list[Chunk] = []
         characters = 0
@@ -74,6 +75,8 @@ class ChunkCollection:
 
 
 def _chunk_of(document: Document) -> Chunk:
+    if not EVENT.fits(document):
+        raise EVENT.undecodable(document)
     return Chunk(
         context_id=document["context_id"],
         attempt=document["attempt"],
@@ -94,6 +97,12 @@ def _chunk_document(chunk: Chunk) -> Document:
         "at": chunk.at,
         "expires_at": None,
     }
+
+
+def _number_of(stored_id: str) -> int:
+    """The number of a chunk, which its id ends with; 0 for what is no chunk of ours."""
+    number = stored_id.rpartition(":")[2]
+    return int(number) if number.isascii() and number.isdigit() else 0
 
 
 def _of_attempt(context_id: str, attempt: int, *, after: int = 0) -> Document:

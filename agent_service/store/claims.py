@@ -9,12 +9,13 @@ from typing import Any
 from pymongo import ASCENDING, ReturnDocument, UpdateMany
 
 from agent_service.domain.context import Context, Lease
-from agent_service.domain.errors import StoreUnavailable, WriteOutcomeUnknown
+from agent_service.domain.errors import StoreUnavailable, UndecodableDocument, WriteOutcomeUnknown
 from agent_service.domain.stop import STOPS
 from agent_service.store.documents import context_of
 from agent_service.store.driver import Database, Document, bulk_write, durable
 from agent_service.store.operations import reading, writing
 from agent_service.store.paging import decode_all
+from agent_service.store.undecodable import UndecodableCollection
 
 #: The order in which contexts are claimed: that of the index `claim`, so nothing is ever sorted in memory.
 CLAIM_ORDER = [("priority", ASCENDING), ("rank", ASCENDING), ("_id", ASCENDING)]
@@ -43,40 +44,73 @@ class ClaimCollection:
 
     def __init__(self, database: Database) -> None:
         self._contexts = durable(database, "contexts")
+        self._undecodable = UndecodableCollection(database)
 
-    async def claim_one(self, claim: Claim) -> Context | None:
+    async def claim_one(self, claim: Claim, odd: list[str] | None = None) -> Context | None:
         """
-        Claim the best pending context, or none, in one round trip; none, too, if it cannot be decoded.
+        Claim the best pending context, or none, in one round trip.
+
+        Those before it that cannot be decoded are ended; their ids are added to `odd`, and each few of them take
+        some round trips more.
 
         Raises `StoreUnavailable`, or `WriteOutcomeUnknown`, after which nothing may be executed:
         `find_claimed` tells later what the lost answer was.
         """
+        odd = [] if odd is None else odd
+        for _ in range(_ROUNDS):
+            try:
+                document = await self._claim_first(claim)
+                return None if document is None else context_of(document)
+            except UndecodableDocument:
+                # It was claimed, or what a claim counts cannot be counted up in it; the next ones may be like it.
+                await self._end_undecodable(claim, odd)
+        return None
+
+    async def _claim_first(self, claim: Claim) -> Document | None:
         with writing():
-            document = await self._contexts.find_one_and_update(
+            return await self._contexts.find_one_and_update(
                 claim_filter(claim),
                 claim_update(claim),
                 sort=CLAIM_ORDER,
                 return_document=ReturnDocument.AFTER,
             )
-        found = decode_all([] if document is None else [document], context_of)
-        return found[0] if found else None
 
-    async def claim_many(self, claim: Claim, limit: int, *, skip: int = 0) -> list[Context]:
+    async def _end_undecodable(self, claim: Claim, odd: list[str]) -> None:
+        """End what cannot be decoded of that which the claim has taken, and of the first that it could take."""
+        with reading():
+            mine = await self._contexts.find(_taken_by(claim.lease), {"_id": 1}).to_list(None)
+        first = await self._undecodable.waiting(claim_filter(claim), sort=CLAIM_ORDER)
+        ids = [*(document["_id"] for document in mine), *first]
+        odd += await self._undecodable.end_contexts(ids, at=claim.at, token=claim.lease.token)
+
+    async def claim_many(
+        self, claim: Claim, limit: int, *, skip: int = 0, odd: list[str] | None = None
+    ) -> list[Context]:
         """
         Claim up to `limit` of the best pending contexts, beginning `skip` places down the line.
 
         Two round trips whatever the number, three where a competitor took some of the same, and next to no
         write conflicts. Where others were quicker with all of them it looks further down the line, and at
-        last claims one the way that cannot lose. Raises like `claim_one`.
+        last claims one the way that cannot lose. What cannot be decoded is ended instead, and its ids are added
+        to `odd`. Raises like `claim_one`.
         """
+        odd = [] if odd is None else odd
         for _ in range(_ROUNDS):
             candidates = await self._candidates(claim, limit, skip)
             if not candidates and not skip:
                 return []
+            undecodable: list[str] = []
+            contexts = decode_all(
+                candidates, lambda document: context_of(_as_claimed(document, claim)), undecodable
+            )
+            if undecodable:
+                odd += await self._undecodable.end_contexts(undecodable, at=claim.at)
+                candidates = [document for document in candidates if document["_id"] not in undecodable]
             if won := await self._take(claim, candidates):
-                return decode_all(won, lambda document: context_of(_as_claimed(document, claim)))
+                ids = {document["_id"] for document in won}
+                return [context for context in contexts if context.id in ids]
             skip = random.randrange(1, 4 * limit) if candidates else 0
-        one = await self.claim_one(claim)
+        one = await self.claim_one(claim, odd)
         return [] if one is None else [one]
 
     async def _candidates(self, claim: Claim, limit: int, skip: int) -> list[Document]:
@@ -117,13 +151,7 @@ class ClaimCollection:
         Raises `StoreUnavailable`.
         """
         with reading():
-            found = self._contexts.find(
-                {
-                    "status": "running",
-                    "lease.expires_at": {"$in": [lease.expires_at for lease in leases]},
-                    "lease.token": {"$in": [lease.token for lease in leases]},
-                }
-            )
+            found = self._contexts.find(_taken_by(*leases))
             return decode_all(await found.to_list(None), context_of)
 
     async def depth(self, service: str, queue: str) -> int:
@@ -132,6 +160,15 @@ class ClaimCollection:
             return await self._contexts.count_documents(
                 {"service": service, "queue": queue, "status": "pending"}
             )
+
+
+def _taken_by(*leases: Lease) -> Document:
+    """The filter of what claims with these leases have taken: found by their exact ends and their tokens."""
+    return {
+        "status": "running",
+        "lease.expires_at": {"$in": [lease.expires_at for lease in leases]},
+        "lease.token": {"$in": [lease.token for lease in leases]},
+    }
 
 
 def claim_filter(claim: Claim) -> Document:
@@ -171,6 +208,6 @@ def _still_as_read(candidates: Sequence[Document]) -> list[Document]:
 
 
 def _as_claimed(document: Document, claim: Claim) -> Document:
-    """A candidate as it stands after its claim."""
+    """A candidate as it stands after its claim; raises `TypeError` where it cannot be counted up."""
     counted = {name: document[name] + 1 for name in _COUNTED}
     return {**document, **_claimed_fields(claim), **counted}

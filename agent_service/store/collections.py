@@ -21,6 +21,7 @@ from agent_service.store.schedule import ScheduleCollection
 from agent_service.store.services import ServiceCollection
 from agent_service.store.settlement import SettlementCollection
 from agent_service.store.statistics import StatisticsCollection
+from agent_service.store.undecodable import UndecodableCollection
 from agent_service.store.workers import WorkerCollection
 
 
@@ -47,5 +48,6 @@ class Collections:
         self.statistics = StatisticsCollection(database)
         self.counters = CounterCollection(database)
         self.services = ServiceCollection(database)
+        self.undecodable = UndecodableCollection(database)
         self.keys = KeyCollection(database)
         self.quotas = QuotaCollection(database)

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pymongo.errors import BulkWriteError
 
 from agent_service.domain.context import Context, ContextStatus
+from agent_service.domain.errors import UndecodableDocument
 from agent_service.domain.json_value import JsonValue
 from agent_service.domain.request import context_id
-from agent_service.store.documents import context_document, context_of, json_of
+from agent_service.store.documents import context_document, context_of
 from agent_service.store.driver import Database, Document, Session, durable
 from agent_service.store.operations import is_duplicate, reading, writing
+from agent_service.store.paging import decode_all
+from agent_service.store.stored_json import NotJsonError, json_of
 
 
 def ids_of_request(request_id: str) -> Document:
@@ -70,23 +73,31 @@ class ContextCollection:
             return [context_of(document) async for document in found]
 
     async def results(self, request_id: str, steps: AnyCollection[str]) -> list[Context]:
-        """The contexts of these steps, without inputs and histories. Raises `StoreUnavailable`."""
-        ids = [context_id(request_id, step) for step in steps]
-        with reading():
-            found = self._committed.find({"_id": {"$in": ids}}, {"input": 0, "metadata": 0, "history": 0})
-            return [context_of(document) async for document in found]
-
-    async def outputs(self, request_id: str, steps: AnyCollection[str]) -> Mapping[str, JsonValue]:
         """
-        The outputs of those of the named steps that completed.
+        The contexts of these steps, without inputs and histories, and without those that cannot be decoded.
 
         Raises `StoreUnavailable`.
         """
         ids = [context_id(request_id, step) for step in steps]
         with reading():
-            found = self._committed.find({"_id": {"$in": ids}}, {"step": 1, "status": 1, "output": 1})
+            found = self._committed.find({"_id": {"$in": ids}}, {"input": 0, "metadata": 0, "history": 0})
+            return decode_all(await found.to_list(None), context_of)
+
+    async def outputs(self, request_id: str, steps: AnyCollection[str]) -> Mapping[str, JsonValue]:
+        """
+        The outputs of those of the named steps that completed.
+
+        Raises `StoreUnavailable` or `UndecodableDocument`.
+        """
+        ids = {context_id(request_id, step): step for step in steps}
+        with reading():
+            found = self._committed.find({"_id": {"$in": list(ids)}}, {"status": 1, "output": 1})
+            documents = [document async for document in found]
+        try:
             return {
-                document["step"]: json_of(document["output"])
-                async for document in found
-                if document["status"] == ContextStatus.COMPLETED
+                ids[document["_id"]]: json_of(document.get("output"))
+                for document in documents
+                if document.get("status") == ContextStatus.COMPLETED
             }
+        except NotJsonError as error:
+            raise UndecodableDocument(f"an output of {request_id} is or holds a {error}") from None

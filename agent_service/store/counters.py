@@ -76,6 +76,8 @@ def _histogram_increments(name: str, histogram: Histogram) -> Iterator[tuple[str
 def _counts_of(document: Document) -> tuple[QueueName, WorkCounts]:
     # Another version may count what this one does not know.
     events, durations = document.get("events") or {}, document.get("durations") or {}
+    if not isinstance(document["service"], str) or not isinstance(document["queue"], str):
+        raise TypeError("the name of a queue is no text")
     return QueueName(document["service"], document["queue"]), WorkCounts(
         events={event: int(events[event.value]) for event in Counted if event.value in events},
         waits=_histogram_of(document.get("waits")),

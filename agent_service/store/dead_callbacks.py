@@ -15,6 +15,8 @@ from agent_service.store.documents import SCHEMA, error_of
 from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import reading
 from agent_service.store.paging import Page, decode_all, decode_page
+from agent_service.store.shapes import Shape
+from agent_service.store.stored_shapes import CONTEXT
 
 _FAILED = {
     "schema": SCHEMA,
@@ -31,6 +33,8 @@ _PROJECTION = {
     "finished_at": 1,
     "expires_at": 1,
 }
+
+_DELIVERY = Shape(CONTEXT.name, {name: CONTEXT.fields[name] for name in ("_id", *_PROJECTION)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +89,7 @@ class DeadCallbackCollection:
                 last = found[-1]["finished_at"]
                 same = await self._contexts.find({**base, "finished_at": last}, _PROJECTION).to_list(None)
                 found = [document for document in found if document["finished_at"] != last] + same
-        return decode_page(found, _delivery, lambda end: (end["finished_at"], end["_id"]))
+        return decode_page(found, _delivery, "finished_at")
 
     async def followed(self, deliveries: AnyCollection[CallbackDelivery]) -> frozenset[CallbackDelivery]:
         """Those of these deliveries after which there is another one. Raises `StoreUnavailable`."""
@@ -107,6 +111,8 @@ class DeadCallbackCollection:
 
 
 def _delivery(document: Document) -> CallbackDelivery:
+    if not _DELIVERY.fits(document):
+        raise _DELIVERY.undecodable(document)
     error = error_of(document.get("error"))
     return CallbackDelivery(
         request_id=document["request_id"],

@@ -11,6 +11,20 @@ from agent_service.store.documents import error_of
 from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import reading
 from agent_service.store.paging import Page, Place, decode_all, decode_page, read_page
+from agent_service.store.shapes import ARRAY, Field, Shape
+from agent_service.store.stored_shapes import CONTEXT, REQUEST, STEP
+
+#: What is read of a request and of a context.
+_FAILED = Shape(
+    REQUEST.name,
+    {
+        **{name: REQUEST.fields[name] for name in ("_id", "organization_id")},
+        "steps": Field(kind=ARRAY, shape=Shape("step", {"name": STEP.fields["name"]})),
+    },
+)
+_FAILED_STEP = Shape(
+    CONTEXT.name, {name: CONTEXT.fields[name] for name in ("request_id", "step", "service", "error")}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +83,7 @@ class DeadLetterCollection:
                 limit=limit,
                 projection={"organization_id": 1, "finished_at": 1, "steps.name": 1},
             )
-        return decode_page(page, _failed_request, lambda last: (last["finished_at"], last["_id"]))
+        return decode_page(page, _failed_request, "finished_at")
 
     async def failed_steps(self, requests: Sequence[FailedRequest]) -> list[FailedStep]:
         """The steps of these requests that failed. Raises `StoreUnavailable`."""
@@ -94,6 +108,8 @@ class DeadLetterCollection:
 
 
 def _failed_request(document: Document) -> FailedRequest:
+    if not _FAILED.fits(document):
+        raise _FAILED.undecodable(document)
     return FailedRequest(
         id=document["_id"],
         organization_id=document["organization_id"],
@@ -102,6 +118,8 @@ def _failed_request(document: Document) -> FailedRequest:
 
 
 def _failed_step(document: Document) -> FailedStep:
+    if not _FAILED_STEP.fits(document):
+        raise _FAILED_STEP.undecodable(document)
     error = error_of(document.get("error"))
     return FailedStep(
         request_id=document["request_id"],

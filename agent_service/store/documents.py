@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, cast
-
-from bson.dbref import DBRef
+from typing import Any
 
 from agent_service.domain.context import (
     AttemptOutcome,
@@ -14,9 +12,10 @@ from agent_service.domain.context import (
     ContextStatus,
     Lease,
 )
-from agent_service.domain.json_value import JsonObject, JsonValue
 from agent_service.domain.request import Callback, Caller, Request, RequestStatus, Step, Submission
 from agent_service.store.driver import Document
+from agent_service.store.stored_json import json_object_of, json_of
+from agent_service.store.stored_shapes import CONTEXT, REQUEST
 
 #: The version of the documents' shape, on every document, so that a later version can migrate.
 SCHEMA = 1
@@ -63,7 +62,21 @@ def context_document(context: Context) -> Document:
 
 
 def context_of(document: Mapping[str, Any]) -> Context:
-    """The context in a document; fields that were not read have their defaults."""
+    """
+    The context in a document; fields that were not read have their defaults.
+
+    Raises `UndecodableDocument`.
+    """
+    if not CONTEXT.fits(document):
+        raise CONTEXT.undecodable(document)
+    try:
+        return _context_of(document)
+    except ValueError:
+        # No such status, or a value that is not JSON.
+        raise CONTEXT.undecodable(document) from None
+
+
+def _context_of(document: Mapping[str, Any]) -> Context:
     return Context(
         id=document["_id"],
         request_id=document["request_id"],
@@ -99,27 +112,6 @@ def context_of(document: Mapping[str, Any]) -> Context:
         finished_at=document.get("finished_at"),
         expires_at=document.get("expires_at"),
     )
-
-
-def json_of(value: Any) -> JsonValue:
-    """A stored JSON value as it was: BSON decodes an object with `$ref` and `$id` as a reference."""
-    # Most values are texts; an abstract class would be asked at several times the cost of a plain one.
-    if isinstance(value, str):
-        return value
-    if isinstance(value, DBRef):
-        value = value.as_doc()
-    if isinstance(value, dict):
-        return {key: json_of(child) for key, child in value.items()}
-    if isinstance(value, list):
-        return [json_of(child) for child in value]
-    # A plain value: text, a number, a truth value or null.
-    return cast("JsonValue", value)
-
-
-def json_object_of(value: Any) -> JsonObject:
-    """A stored JSON object as it was; empty if there is none."""
-    found = json_of(value)
-    return found if isinstance(found, Mapping) else {}
 
 
 def waiting_end(status: ContextStatus, error: ContextError, at: datetime) -> Document:
@@ -217,7 +209,16 @@ def request_document(request: Request) -> Document:
 
 
 def request_of(document: Mapping[str, Any]) -> Request:
-    """The request in a document."""
+    """The request in a document. Raises `UndecodableDocument`."""
+    if not REQUEST.fits(document):
+        raise REQUEST.undecodable(document)
+    try:
+        return _request_of(document)
+    except ValueError:
+        raise REQUEST.undecodable(document) from None
+
+
+def _request_of(document: Mapping[str, Any]) -> Request:
     steps = tuple(
         Step(
             name=step["name"],

@@ -85,20 +85,26 @@ def rings_of(change: Document) -> Iterator[Ring]:
         return
     document = change.get("fullDocument") or {}
     fields = change.get("updateDescription", {}).get("updatedFields", {})
+    lease, run_at = fields.get("lease"), document.get("run_at") or fields.get("run_at")
     if any(fields.get(field) is True for field in STOP_FIELDS):
         yield Ring(topic=Topic.STOP, key=document_id)
     match document.get("status") or fields.get("status"):
         case ContextStatus.PENDING.value:
             yield Ring(
                 topic=Topic.WORK,
-                key=document.get("service"),
+                key=_text(document.get("service")),
                 context_id=document_id,
-                queue=document.get("queue"),
+                queue=_text(document.get("queue")),
             )
         case ContextStatus.SCHEDULED.value:
-            yield Ring(topic=Topic.SCHEDULE, run_at=document.get("run_at") or fields.get("run_at"))
-        case ContextStatus.RUNNING.value if (fields.get("lease") or {}).get("lone"):
+            yield Ring(topic=Topic.SCHEDULE, run_at=run_at if isinstance(run_at, datetime) else None)
+        case ContextStatus.RUNNING.value if isinstance(lease, dict) and lease.get("lone"):
             yield Ring(topic=Topic.TAKEN, key=document_id)
+
+
+def _text(stored: object) -> str | None:
+    """What somebody has spoilt is not known."""
+    return stored if isinstance(stored, str) else None
 
 
 def _progress(collection: str, document_id: str) -> Ring:

@@ -16,7 +16,7 @@ from datetime import UTC
 from typing import Any, TypeAlias, cast
 
 import bson
-from bson.codec_options import CodecOptions
+from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient, ReadPreference, UpdateMany, UpdateOne
 from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -51,6 +51,10 @@ _CODEC: CodecOptions[Document] = CodecOptions(
     tz_aware=True,
     tzinfo=UTC,
     uuid_representation=bson.binary.UuidRepresentation.STANDARD,
+    # What Python cannot hold must not keep all that is read with it from being decoded. Such a date is a
+    # `DatetimeMS`, which no field may be.
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+    unicode_decode_error_handler="replace",
 )
 
 

@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from agent_service.domain.context import Context
-from agent_service.domain.stop import STOPS
+from agent_service.domain.context import Context, ContextStatus
+from agent_service.domain.stop import CANCELLED, DEADLINE, STOPS
 from agent_service.domain.transitions import Transition
 from agent_service.store.documents import context_of
 from agent_service.store.driver import Database, Document, durable, is_mock
@@ -80,7 +80,7 @@ class LeaseCollection:
                 limit=limit,
                 projection={"input": 0, "output": 0},
             )
-        return decode_page(page, context_of, lambda last: (last["lease"]["expires_at"], last["_id"]))
+        return decode_page(page, context_of, "lease.expires_at")
 
     async def take_back(self, context: Context, transition: Transition) -> bool:
         """
@@ -101,10 +101,11 @@ class LeaseCollection:
 
 
 def _state(document: Document) -> LeaseState:
-    lease = document.get("lease") or {}
-    running = document["status"] == "running"
+    lease, running = document.get("lease"), document.get("status") == ContextStatus.RUNNING.value
+    # What is no lease any more is nobody's.
+    token = lease.get("token") if running and isinstance(lease, dict) else None
     return LeaseState(
-        token=lease.get("token") if running else None,
-        cancel_requested=bool(document.get("cancel_requested")),
-        deadline_passed=bool(document.get("deadline_passed")),
+        token=token,
+        cancel_requested=document.get(CANCELLED.flag) is True,
+        deadline_passed=document.get(DEADLINE.flag) is True,
     )

@@ -1,7 +1,8 @@
 """Leftovers: contexts and chunks that were inserted after their request had ended (protocol, rule 16)."""
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from pymongo import ASCENDING
 
@@ -11,6 +12,8 @@ from agent_service.store.settlement import OUTLIVES, expiry_of_request
 
 #: Where something may have been left.
 LEFTOVER_KINDS = ("contexts", "events")
+#: So long before the end of all times that something can follow.
+_LAST = datetime.max.replace(tzinfo=UTC) - timedelta(days=1)
 
 
 class LeftoverCollection:
@@ -60,4 +63,9 @@ class LeftoverCollection:
         """How long each of these requests is kept that is still there; None if it has not ended."""
         with reading():
             found = self._requests.find({"_id": {"$in": list(request_ids)}}, {"expires_at": 1})
-            return {document["_id"]: document["expires_at"] async for document in found}
+            return {document["_id"]: _time_of(document.get("expires_at")) async for document in found}
+
+
+def _time_of(stored: Any) -> datetime | None:
+    """When a request expires; what is no time that others can follow counts as none, so all of it stays."""
+    return stored if isinstance(stored, datetime) and stored < _LAST else None

@@ -12,12 +12,16 @@ from agent_service.store.driver import Database, Document, aggregate, is_mock
 from agent_service.store.operations import reading
 from agent_service.store.paging import decode_all
 from agent_service.store.roster import Colleague
+from agent_service.store.shapes import Shape
+from agent_service.store.stored_shapes import WORKER
 from agent_service.store.workers import FORGOTTEN_AFTER, SILENT_AFTER
 
 #: Whoever sleeps until it is due has promoted it by then.
 _PROMOTED_WITHIN = timedelta(seconds=1)
 #: More colleagues than these are not worth knowing.
 _MOST_COLLEAGUES = 200
+#: What is read of a worker.
+_COLLEAGUE = Shape(WORKER.name, {name: WORKER.fields[name] for name in ("_id", "service", "queues")})
 
 
 class Need(Enum):
@@ -77,7 +81,10 @@ def _pipeline(now: datetime, grace: timedelta) -> list[Document]:
     before, due = {"$lt": now - grace}, {"$lt": now - _PROMOTED_WITHIN}
     return [
         {"$documents": [{"now": "$$NOW"}]},
-        _also("contexts", _first(Need.LEASES, {"status": running, "lease.expires_at": {"$lt": now}})),
+        # What has no date there, and so would never end, stands on either side of all dates.
+        _also(
+            "contexts", _first(Need.LEASES, {"status": running, "lease.expires_at": {"$not": {"$gte": now}}})
+        ),
         _also("contexts", _first(Need.SETTLING, {"settled": False, "finished_at": before})),
         _also("contexts", _first(Need.PROMOTING, {"status": scheduled, "run_at": due})),
         _also("requests", _first(Need.PLANNING, {"planned": False, "created_at": before})),
@@ -113,4 +120,6 @@ def _also(collection: str, pipeline: list[Document]) -> Document:
 
 
 def _colleague_of(document: Document) -> Colleague:
+    if not _COLLEAGUE.fits(document):
+        raise _COLLEAGUE.undecodable(document)
     return Colleague(id=document["_id"], service=document["service"], queues=frozenset(document["queues"]))

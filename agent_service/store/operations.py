@@ -25,6 +25,7 @@ from agent_service.domain.errors import ConfigurationError as SettingError
 from agent_service.domain.errors import (
     StoreError,
     StoreUnavailable,
+    UndecodableDocument,
     UnstorableValue,
     WriteOutcomeUnknown,
 )
@@ -42,6 +43,8 @@ _PACE = 0.5
 #: Server codes of refusals that no retry mends: unauthorized, authentication failed, and the like; an index
 #: of the same name with other options or keys.
 _REFUSED = frozenset({13, 18, 8000, 85, 86})
+#: A stored field has a type that the update cannot be applied to: bad value, type mismatch, path not viable.
+_WRONG_TYPE = frozenset({2, 14, 28})
 #: The document is over 16 MB, or nested too deeply.
 _UNSTORABLE = frozenset({15, 10334, 17280, 17419, 17420})
 
@@ -100,11 +103,14 @@ def reading(limit: timedelta = READ_LIMIT) -> Iterator[None]:
     """
     Bound a read and translate its errors.
 
-    Raises `StoreUnavailable` for everything that may pass.
+    Raises `StoreUnavailable` for everything that may pass, and `UndecodableDocument` for what is no BSON.
     """
     try:
         with _bounded(limit):
             yield
+    except BSONError as error:
+        # The driver's message quotes what it could not read.
+        raise UndecodableDocument(f"what MongoDB sent cannot be decoded: {type(error).__name__}") from None
     except PyMongoError as error:
         if _is_of_transaction(error):
             raise
@@ -117,7 +123,9 @@ def writing(limit: timedelta = WRITE_LIMIT) -> Iterator[None]:
     Bound a write and translate its errors; `DuplicateKeyError` and `BulkWriteError` of one pass through.
 
     Raises `StoreUnavailable` if nothing was sent, `WriteOutcomeUnknown` if the answer was lost or the
-    majority did not confirm in time, `UnstorableValue` if the document cannot be stored.
+    majority did not confirm in time, `UnstorableValue` if the document cannot be stored, and
+    `UndecodableDocument` if a stored field has a type that its update cannot be applied to; what else was in
+    the same bulk may have been applied then.
     """
     try:
         with _bounded(limit):
@@ -135,6 +143,8 @@ def writing(limit: timedelta = WRITE_LIMIT) -> Iterator[None]:
     except PyMongoError as error:
         if _is_of_transaction(error):
             raise
+        if isinstance(error, OperationFailure) and error.code in _WRONG_TYPE:
+            raise _wrong_type() from None
         raise _refusal(error) or WriteOutcomeUnknown(_describe(error)) from error
 
 
@@ -154,8 +164,15 @@ def _is_of_transaction(error: PyMongoError) -> bool:
     return error.has_error_label("TransientTransactionError")
 
 
-def _bulk_failure(error: BulkWriteError) -> StoreError | UnstorableValue:
+def _wrong_type() -> UndecodableDocument:
+    """The server's message quotes what is stored, so it is left out, and so is the error as a cause."""
+    return UndecodableDocument("a stored field has a type that the update cannot be applied to")
+
+
+def _bulk_failure(error: BulkWriteError) -> StoreError | UnstorableValue | UndecodableDocument:
     codes = {item.get("code") for item in error.details.get("writeErrors", [])}
+    if codes and codes <= _WRONG_TYPE and not error.details.get("writeConcernErrors"):
+        return _wrong_type()
     if codes & _UNSTORABLE:
         return UnstorableValue("MongoDB refused the document: too large or too deeply nested")
     return WriteOutcomeUnknown(_describe(error))

@@ -74,7 +74,7 @@ class OutcomeCollection:
             applied = {
                 document["_id"]
                 async for document in found
-                if any(_is_of(record, ends[document["_id"]]) for record in document.get("history", ()))
+                if any(_is_of(record, ends[document["_id"]]) for record in document.get("history") or ())
             }
         return frozenset(ends) - applied
 
@@ -82,12 +82,12 @@ class OutcomeCollection:
 def _is_of(record: Document, outcome: Outcome) -> bool:
     """Whether a line of the history was written by this very outcome, and not by the rescuer before it."""
     transition = outcome.transition
-    if record["token"] != outcome.token or record["ended_at"] != transition.at:
+    if record.get("token") != outcome.token or record.get("ended_at") != transition.at:
         return False
-    if record["outcome"] == AttemptOutcome.LEASE_LOST:
+    if record.get("outcome") == AttemptOutcome.LEASE_LOST:
         return False
     # What would let the context run again may have become its end instead.
-    return not transition.terminal or record["outcome"] == transition.outcome
+    return not transition.terminal or record.get("outcome") == transition.outcome
 
 
 def leaving_running(context: Context, transition: Transition) -> tuple[FencedUpdate, ...]:

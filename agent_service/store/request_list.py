@@ -106,9 +106,9 @@ class RequestListCollection:
             return frozenset()
         with reading(CALLER_LIMIT):
             found = self._contexts.find(
-                {"_id": {"$in": list(context_ids)}, "attempt": {"$gt": 0}}, {"request_id": 1}
+                {"_id": {"$in": list(context_ids)}, "attempt": {"$gt": 0}}, {"_id": 1}
             )
-            return frozenset([document["request_id"] async for document in found])
+            return frozenset([document["_id"].partition(".")[0] async for document in found])
 
 
 def _walk(

@@ -7,12 +7,15 @@ from datetime import datetime
 from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
+from agent_service.domain.errors import UndecodableDocument
 from agent_service.domain.json_value import JsonValue
 from agent_service.domain.request import Request, RequestStatus
-from agent_service.store.documents import json_object_of, request_document, request_of
+from agent_service.store.documents import request_document, request_of
 from agent_service.store.driver import Database, Document, Session, durable
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
 from agent_service.store.paging import Page, Place, decode_page, read_page
+from agent_service.store.stored_json import NotJsonError, json_object_of
+from agent_service.store.stored_shapes import REQUEST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,7 @@ class RequestCollection:
         """The stored status of a request; None if it is not there. Raises `StoreUnavailable`."""
         with reading(CALLER_LIMIT):
             document = await self._committed.find_one(owned(request_id, organization_id), {"status": 1})
-        return None if document is None else RequestStatus(document["status"])
+        return None if document is None else _status_of(document)
 
     async def by_idempotency_key(
         self, organization_id: str, key: str, *, session: Session | None = None
@@ -110,9 +113,7 @@ class RequestCollection:
             )
         if document is None:
             return None
-        return Standing(
-            status=RequestStatus(document["status"]), cancel_requested=document["cancel_requested"]
-        )
+        return Standing(status=_status_of(document), cancel_requested=bool(document.get("cancel_requested")))
 
     async def mark_all_planned(self, request_ids: Collection[str]) -> bool:
         """
@@ -145,13 +146,26 @@ class RequestCollection:
                 after=after,
                 limit=limit,
             )
-        return decode_page(page, request_of, lambda last: (last["created_at"], last["_id"]))
+        return decode_page(page, request_of, "created_at")
 
     async def variables(self, request_id: str) -> Mapping[str, JsonValue]:
-        """The variables of a request; empty if it is gone. Raises `StoreUnavailable`."""
+        """
+        The variables of a request; empty if it is gone.
+
+        Raises `StoreUnavailable` or `UndecodableDocument`.
+        """
         with reading():
             document = await self._committed.find_one({"_id": request_id}, {"variables": 1})
-        return {} if document is None else json_object_of(document["variables"])
+        try:
+            return {} if document is None else json_object_of(document.get("variables"))
+        except NotJsonError as error:
+            raise UndecodableDocument(f"the variables of {request_id} are or hold a {error}") from None
+
+
+def _status_of(document: Document) -> RequestStatus:
+    if REQUEST.fields["status"].fits(document.get("status")):
+        return RequestStatus(document["status"])
+    raise UndecodableDocument(f"the status of the request {document['_id']} cannot be decoded")
 
 
 def owned(request_id: str, organization_id: str | None) -> Document:

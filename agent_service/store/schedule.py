@@ -9,9 +9,10 @@ from agent_service.domain.stop import STOPS
 from agent_service.store.documents import waiting_end
 from agent_service.store.driver import Database, bulk_write, durable
 from agent_service.store.operations import reading, writing
+from agent_service.store.paging import date_of
 
-#: Before all times; a comparison with it leaves out what is no time at all.
-_BEGINNING = datetime.min.replace(tzinfo=UTC)
+#: Before and after all times; a comparison with them leaves out what is no time at all.
+_BEGINNING, _END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 class ScheduleCollection:
@@ -25,11 +26,13 @@ class ScheduleCollection:
         with reading():
             # Whatever else stands there would sort first and hide what is due.
             first = await self._contexts.find_one(
-                {"status": ContextStatus.SCHEDULED.value, "run_at": {"$gte": _BEGINNING}},
+                {"status": ContextStatus.SCHEDULED.value, "run_at": {"$gte": _BEGINNING, "$lte": _END}},
                 {"run_at": 1},
                 sort=[("run_at", ASCENDING)],
             )
-        return None if first is None else first["run_at"]
+        found = None if first is None else date_of(first, "run_at")
+        # In an array there may be one long before all times besides.
+        return found if found is None or isinstance(found, datetime) else _BEGINNING
 
     async def promote(self, now: datetime, *, limit: int = 500) -> int:
         """

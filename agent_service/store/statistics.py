@@ -2,19 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pymongo import ASCENDING, DESCENDING
 
 from agent_service.domain.context import ContextStatus
+from agent_service.domain.errors import UndecodableDocument
 from agent_service.store.documents import SCHEMA
 from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import CALLER_LIMIT, reading
-from agent_service.store.paging import decode_all
+from agent_service.store.paging import date_of, decode_all
 from agent_service.telemetry.metrics import QueueName
 
 #: Every query begins with what is first in the index, and what no query of the workers names.
 _FIRST = {"schema": SCHEMA}
+_BEGINNING, _END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +39,11 @@ class StatisticsCollection:
     async def queues(self) -> list[QueueName]:
         """Every queue that has a context, ended ones included. Raises `StoreUnavailable`."""
         with reading(CALLER_LIMIT):
-            services = sorted(await self._contexts.distinct("service", _FIRST))
+            services = _texts(await self._contexts.distinct("service", _FIRST))
             return [
                 QueueName(service, queue)
                 for service in services
-                for queue in sorted(await self._contexts.distinct("queue", {**_FIRST, "service": service}))
+                for queue in _texts(await self._contexts.distinct("queue", {**_FIRST, "service": service}))
             ]
 
     async def count(self, queue: QueueName, status: ContextStatus) -> int:
@@ -62,11 +64,17 @@ class StatisticsCollection:
         """Since when the context has been claimable that has waited longest. Raises `StoreUnavailable`."""
         with reading(CALLER_LIMIT):
             oldest = await self._contexts.find_one(
-                _standing(queue, ContextStatus.PENDING),
+                # What is no time would sort before all times.
+                {
+                    **_standing(queue, ContextStatus.PENDING),
+                    "finished_at": None,
+                    "run_at": {"$gte": _BEGINNING, "$lte": _END},
+                },
                 {"_id": 0, "run_at": 1},
                 sort=[("finished_at", ASCENDING), ("run_at", ASCENDING)],
             )
-        return None if oldest is None else oldest["run_at"]
+        found = None if oldest is None else date_of(oldest, "run_at")
+        return found if isinstance(found, datetime) else None
 
     async def latest(self, queue: QueueName, *, since: datetime, limit: int) -> Sequence[EndedContext]:
         """The last contexts that completed, without those that were copied. Raises `StoreUnavailable`."""
@@ -84,10 +92,19 @@ def _standing(queue: QueueName, status: ContextStatus) -> Document:
     return {**_FIRST, "service": queue.service, "queue": queue.queue, "status": status.value}
 
 
+def _texts(found: Sequence[object]) -> list[str]:
+    """The names that are names, in order."""
+    return sorted(name for name in found if isinstance(name, str))
+
+
 def _ended_of(document: Document) -> EndedContext:
+    first = document["history"][0]["started_at"]
+    for name in ("released_at", "started_at", "finished_at"):
+        if not isinstance(document[name], datetime) or not isinstance(first, datetime):
+            raise UndecodableDocument(f"a time of the context {document['_id']} cannot be decoded")
     return EndedContext(
         released_at=document["released_at"],
-        first_started_at=document["history"][0]["started_at"],
+        first_started_at=first,
         started_at=document["started_at"],
         finished_at=document["finished_at"],
     )

@@ -8,6 +8,7 @@ from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
 from agent_service.store.paging import decode_all
 from agent_service.store.roster import Colleague
+from agent_service.store.stored_shapes import WORKER
 
 #: A worker that has been silent for this long counts as gone: three of its signs of life.
 SILENT_AFTER = timedelta(seconds=45)
@@ -85,6 +86,8 @@ class WorkerCollection:
 
 
 def _sign_of(document: Document) -> SignOfLife:
+    if not WORKER.fits(document):
+        raise WORKER.undecodable(document)
     return SignOfLife(
         id=document["_id"],
         service=document["service"],
@@ -93,8 +96,8 @@ def _sign_of(document: Document) -> SignOfLife:
         pid=document["pid"],
         concurrency=document["concurrency"],
         running=document["running"],
-        loop_lag=timedelta(seconds=document.get("loop_lag", 0)),
-        version=document.get("version", ""),
+        loop_lag=timedelta(seconds=document.get("loop_lag") or 0),
+        version=document.get("version") or "",
         started_at=document["started_at"],
         seen_at=document["seen_at"],
     )
