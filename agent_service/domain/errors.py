@@ -120,10 +120,10 @@ class UnstorableValue(AgentServiceError):
 
 class UndecodableDocument(AgentServiceError):
     """
-    A stored document has a field of a wrong type; somebody, or another version, wrote it by hand.
+    A stored document has a field of a wrong type, written by hand or by another version.
 
-    No retry mends it, and MongoDB answers: this is no `StoreError`. The message names the field, the type that
-    was found and what would be right, never the value. `agent-service doctor` lists such documents.
+    No retry mends it, and MongoDB answers: this is no `StoreError`. The message names the field, the type
+    that was found and what would be right, never the value. `agent-service doctor` lists such documents.
     """
 
 

@@ -50,8 +50,8 @@ class ClaimCollection:
         """
         Claim the best pending context, or none, in one round trip.
 
-        Those before it that cannot be decoded are ended; their ids are added to `odd`, and each few of them take
-        some round trips more.
+        Those before it that cannot be decoded are ended, in a few round trips more; their ids are added to
+        `odd`.
 
         Raises `StoreUnavailable`, or `WriteOutcomeUnknown`, after which nothing may be executed:
         `find_claimed` tells later what the lost answer was.
@@ -62,7 +62,7 @@ class ClaimCollection:
                 document = await self._claim_first(claim)
                 return None if document is None else context_of(document)
             except UndecodableDocument:
-                # It was claimed, or what a claim counts cannot be counted up in it; the next ones may be like it.
+                # It was claimed, or cannot be counted up; the next ones may be like it.
                 await self._end_undecodable(claim, odd)
         return None
 
@@ -76,7 +76,7 @@ class ClaimCollection:
             )
 
     async def _end_undecodable(self, claim: Claim, odd: list[str]) -> None:
-        """End what cannot be decoded of that which the claim has taken, and of the first that it could take."""
+        """End what cannot be decoded of what the claim has taken, and of the first that it could take."""
         with reading():
             mine = await self._contexts.find(_taken_by(claim.lease), {"_id": 1}).to_list(None)
         first = await self._undecodable.waiting(claim_filter(claim), sort=CLAIM_ORDER)
@@ -91,8 +91,8 @@ class ClaimCollection:
 
         Two round trips whatever the number, three where a competitor took some of the same, and next to no
         write conflicts. Where others were quicker with all of them it looks further down the line, and at
-        last claims one the way that cannot lose. What cannot be decoded is ended instead, and its ids are added
-        to `odd`. Raises like `claim_one`.
+        last claims one the way that cannot lose. What cannot be decoded is ended instead, and its ids are
+        added to `odd`. Raises like `claim_one`.
         """
         odd = [] if odd is None else odd
         for _ in range(_ROUNDS):

@@ -1,8 +1,8 @@
 """Paging: walking an index in the order (date, id), past whatever stays where it is."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
-from typing import Any, TypeVar, cast
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 from bson.datetime_ms import DatetimeMS
 from loguru import logger
@@ -19,6 +19,7 @@ _told: dict[tuple[str, str], None] = {}
 _MOST_TOLD = 10_000
 #: What is no text is no id of ours, and has no place among them.
 _TEXTS = {"$gte": ""}
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 T = TypeVar("T")
 
@@ -91,12 +92,17 @@ def date_of(document: Document, key: str) -> datetime | None:
     dates = [value for value in found if isinstance(value, datetime | DatetimeMS)]
     if not dates:
         return None
-    # One that Python cannot hold is a place like any other to the server.
-    return cast("datetime", min(dates, key=_milliseconds))
+    first = min(dates, key=_milliseconds)
+    return _as_datetime(first) if isinstance(first, DatetimeMS) else first
 
 
 def _milliseconds(date: datetime | DatetimeMS) -> int:
     return int(date if isinstance(date, DatetimeMS) else DatetimeMS(date))
+
+
+def _as_datetime(date: DatetimeMS) -> datetime:
+    """The nearest date that Python can hold; what lies beyond cannot be decoded either."""
+    return _FIRST if int(date) < 0 else _LAST
 
 
 def _tell_once(document: Document, problem: str) -> None:

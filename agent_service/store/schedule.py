@@ -30,9 +30,7 @@ class ScheduleCollection:
                 {"run_at": 1},
                 sort=[("run_at", ASCENDING)],
             )
-        found = None if first is None else date_of(first, "run_at")
-        # In an array there may be one long before all times besides.
-        return found if found is None or isinstance(found, datetime) else _BEGINNING
+        return None if first is None else date_of(first, "run_at")
 
     async def promote(self, now: datetime, *, limit: int = 500) -> int:
         """

@@ -44,7 +44,7 @@ class EndedContext:
 
 @dataclass(slots=True)
 class Undecodable:
-    """The ids of what was read while settling and cannot be decoded; `ended` are contexts that ended for it."""
+    """Ids of what was read while settling and cannot be decoded; `ended` are contexts that ended for it."""
 
     contexts: set[str] = field(default_factory=set)
     requests: set[str] = field(default_factory=set)

@@ -1,11 +1,11 @@
 """
 Shapes: which BSON types each stored field may have.
 
-There is one truth of it: decoding checks it, `doctor` asks the server by it, and what cannot be decoded ends with
-neutral values by it.
+There is one truth of it: decoding checks it, `doctor` asks the server by it, and what cannot be decoded ends
+with neutral values by it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -48,7 +48,7 @@ _BSON_NAMES: Mapping[type, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """What a value may be: its BSON types, the Python types that they are decoded to, and what stands for it."""
+    """What a value may be: its BSON types, the Python types that they are decoded to, what stands for it."""
 
     bson: tuple[str, ...]
     python: tuple[type, ...]
@@ -81,9 +81,9 @@ class Field:
     """
     One field: null is as good as missing, and neither is right unless it is `optional`.
 
-    Objects and the items of an array have the `shape`, or items are of the kind `items`; `entries` is the shape of
-    everything in an object, whatever its name. `deep` is JSON all the way down. A field that is not `read` is
-    stored for queries only.
+    Objects and the items of an array have the `shape`, or items are of the kind `items`; `entries` is the
+    shape of everything in an object, whatever its name. `deep` is JSON all the way down. A field that is not
+    `read` is stored for queries only.
     """
 
     kind: Kind
@@ -104,22 +104,24 @@ class Field:
             yield Problem(path=path, found=_name_of(value), right=self.right)
         elif self.kind is COUNT and not 0 <= value <= MOST_COUNTED:
             yield Problem(path=path, found="number out of range", right=self.right)
-        elif self.deep:
+        else:
+            yield from self._problems_inside(path, value)
+
+    def _problems_inside(self, path: str, value: Any) -> Iterator["Problem"]:
+        """What is wrong below a value that has a right type itself."""
+        if self.deep:
             if not is_json(value):
-                yield Problem(path=path, found=f"{_name_of(value)} with something in it", right="JSON")
+                yield Problem(path=path, found=f"{_name_of(value)} with something else in it", right="JSON")
         elif self.kind is ARRAY:
-            yield from self._problems_of_items(path, value)
+            inner = Field(kind=self.items or OBJECT, shape=self.shape)
+            for number, item in enumerate(value):
+                yield from inner.problems(f"{path}.{number}", item)
         elif self.shape is not None:
             yield from self.shape.problems(value, f"{path}.")
         elif self.entries is not None:
             inner = Field(kind=OBJECT, shape=self.entries)
             for name, entry in (value.as_doc() if isinstance(value, DBRef) else value).items():
                 yield from inner.problems(f"{path}.{name}", entry)
-
-    def _problems_of_items(self, path: str, items: Sequence[Any]) -> Iterator["Problem"]:
-        inner = Field(kind=self.items or OBJECT, shape=self.shape)
-        for number, item in enumerate(items):
-            yield from inner.problems(f"{path}.{number}", item)
 
     def fits(self, value: Any) -> bool:
         """Whether a value is what it should be."""
@@ -173,13 +175,15 @@ class Shape:
         #: Combinations of the types of these fields that are known to be right.
         self._known: set[tuple[type, ...]] = set()
         self._counts = tuple(name for name, field in read.items() if field.kind is COUNT)
-        self._texts = tuple(name for name, field in read.items() if field.items is TEXT)
-        objects = {name: field.shape for name, field in read.items() if field.shape is not None}
-        self._objects = tuple((name, shape) for name, shape in objects.items() if fields[name].kind is OBJECT)
-        self._entries = tuple(
-            (name, field.entries) for name, field in read.items() if field.entries is not None
+        self._objects = tuple(
+            (name, field.shape) for name, field in read.items() if field.shape and field.kind is OBJECT
         )
-        self._lists = tuple((name, shape) for name, shape in objects.items() if fields[name].kind is ARRAY)
+        #: What holds any number of others; these are texts where there is no shape.
+        self._inner = tuple(
+            (name, field.shape or field.entries)
+            for name, field in read.items()
+            if field.kind is ARRAY or field.entries
+        )
 
     def fits(self, document: Mapping[str, Any]) -> bool:
         """
@@ -194,21 +198,13 @@ class Shape:
         for name in self._counts:
             if not 0 <= (get(name) or 0) <= MOST_COUNTED:
                 return False
-        for name in self._texts:
-            for text in get(name) or ():
-                if type(text) is not str:
-                    return False
         for name, shape in self._objects:
             value = get(name)
             if value is not None and not (type(value) is dict and shape.fits(value)):
                 return False
-        for name, shape in self._entries:
-            for entry in (get(name) or {}).values():
-                if not (type(entry) is dict and shape.fits(entry)):
-                    return False
-        for name, shape in self._lists:
-            for item in get(name) or ():
-                if not (type(item) is dict and shape.fits(item)):
+        for name, shape in self._inner:
+            for item in _items_of(get(name)):
+                if not ((type(item) is dict and shape.fits(item)) if shape else type(item) is str):
                     return False
         return True
 
@@ -263,6 +259,10 @@ class Shape:
             "required": [name for name, field in self.fields.items() if not field.optional],
             "properties": {name: field.schema() for name, field in self.fields.items()},
         }
+
+
+def _items_of(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value or ()
 
 
 def _name_of(value: Any) -> str:

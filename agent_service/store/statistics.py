@@ -73,8 +73,7 @@ class StatisticsCollection:
                 {"_id": 0, "run_at": 1},
                 sort=[("finished_at", ASCENDING), ("run_at", ASCENDING)],
             )
-        found = None if oldest is None else date_of(oldest, "run_at")
-        return found if isinstance(found, datetime) else None
+        return None if oldest is None else date_of(oldest, "run_at")
 
     async def latest(self, queue: QueueName, *, since: datetime, limit: int) -> Sequence[EndedContext]:
         """The last contexts that completed, without those that were copied. Raises `StoreUnavailable`."""

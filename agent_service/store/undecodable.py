@@ -1,8 +1,8 @@
 """
 Undecodable documents: ending contexts and requests that no process can read, field by field.
 
-Nothing of such a document is trusted but its `_id`, which nobody can change: it names the request and the step.
-What is wrong in it is replaced, so that its request can be read once it has ended.
+Nothing of such a document is trusted but its `_id`, which nobody can change: it names the request and the
+step. What is wrong in it is replaced, so that its request can be read once it has ended.
 """
 
 from collections.abc import Collection, Sequence
@@ -123,8 +123,8 @@ class UndecodableCollection:
         """
         End a request that cannot be decoded, and its contexts before it; says whether it has ended.
 
-        Those that run are told to stop, and the request ends with the last of them: this can be repeated. Raises
-        `StoreUnavailable` or `WriteOutcomeUnknown`.
+        Those that run are told to stop, and the request ends with the last of them: this can be repeated.
+        Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
         with reading():
             document = await self._requests.find_one({"_id": request_id})

@@ -12,7 +12,8 @@ from agent_service.domain.request import RequestStatus
 from agent_service.domain.settling import Consequences, RequestPlan
 from agent_service.domain.transitions import CANCELLATION
 from agent_service.store import Store
-from agent_service.store.settlement import OUTLIVES, EndedContext
+from agent_service.store.settlement import OUTLIVES
+from agent_service.store.settlement_view import EndedContext
 from tests.support.contexts import (
     AN_ERROR,
     NOW,

@@ -1,4 +1,4 @@
-"""Contexts with a field of a wrong type in the line: each ends as failed, alone, and all other work is done."""
+"""Contexts with a field of a wrong type in the line: each fails alone, all other work is done."""
 
 import asyncio
 from typing import Any
