@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 from agent_service.api.listening import needs_keys
+from agent_service.cli.doctor_documents import judge_documents
 from agent_service.cli.doctor_storage import judge_storage
 from agent_service.cli.finding import Finding
 from agent_service.cli.open_store import open_store
@@ -17,6 +18,7 @@ from agent_service.domain.errors import AgentServiceError, StoreError
 from agent_service.keys.key_file import KeyFile
 from agent_service.local.addresses import find_addresses
 from agent_service.settings import Settings, mask_uri
+from agent_service.store.odd_documents import find_odd_documents
 from agent_service.store.server_facts import ServerFacts, confirm_majority, read_server_facts
 from agent_service.store.storage_facts import read_storage_facts
 
@@ -77,6 +79,8 @@ async def _examine_mongodb(settings: Settings, uri: str, *, fix: bool) -> AsyncI
     async for finding in _examine_waiting_callbacks(settings):
         yield finding
     for finding in await _examine_storage(settings, uri, now=datetime.now(UTC) + facts.clock_ahead):
+        yield finding
+    for finding in await _examine_documents(settings, uri):
         yield finding
 
 
@@ -191,6 +195,17 @@ async def _examine_storage(settings: Settings, uri: str, *, now: datetime) -> li
     except StoreError as error:
         return [Finding(text=f"the collections cannot be measured: {error}", remedy="see the message")]
     return judge_storage(settings, facts)
+
+
+async def _examine_documents(settings: Settings, uri: str) -> list[Finding]:
+    """Whether any document has a field of a wrong type: what no loop finds is found here."""
+    mongodb = settings.mongodb
+    try:
+        found = await find_odd_documents(uri, database=mongodb.database, driver=mongodb.driver)
+    except StoreError as error:
+        text = f"the types of stored fields could not be checked in time: {error}"
+        return [Finding(text=text, remedy="repeat this when MongoDB has less to do")]
+    return judge_documents(found)
 
 
 async def _examine_base_service(name: str, base_url: str) -> Finding:

@@ -202,9 +202,9 @@ class Shape:
             value = get(name)
             if value is not None and not (type(value) is dict and shape.fits(value)):
                 return False
-        for name, shape in self._inner:
+        for name, inner in self._inner:
             for item in _items_of(get(name)):
-                if not ((type(item) is dict and shape.fits(item)) if shape else type(item) is str):
+                if not ((type(item) is dict and inner.fits(item)) if inner else type(item) is str):
                     return False
         return True
 
