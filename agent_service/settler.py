@@ -113,7 +113,12 @@ class Settler:
             plan.id: consequences(
                 plan,
                 statuses[plan.id],
-                [context.step for context in ended if context.request_id == plan.id],
+                # A plan that somebody has spoilt may not have a step that has ended.
+                [
+                    context.step
+                    for context in ended
+                    if context.request_id == plan.id and context.step in statuses[plan.id]
+                ],
             )
             for plan in plans
         }

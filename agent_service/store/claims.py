@@ -209,5 +209,8 @@ def _still_as_read(candidates: Sequence[Document]) -> list[Document]:
 
 def _as_claimed(document: Document, claim: Claim) -> Document:
     """A candidate as it stands after its claim; raises `TypeError` where it cannot be counted up."""
+    if any(isinstance(document[name], bool) for name in _COUNTED):
+        # Python counts on from a truth value, and MongoDB does not.
+        raise TypeError("a truth value cannot be counted up")
     counted = {name: document[name] + 1 for name in _COUNTED}
     return {**document, **_claimed_fields(claim), **counted}

@@ -17,8 +17,6 @@ Place = tuple[datetime, str]
 #: What this process has said of documents that cannot be decoded; so many are remembered.
 _told: dict[tuple[str, str], None] = {}
 _MOST_TOLD = 10_000
-#: What is no text is no id of ours, and has no place among them.
-_TEXTS = {"$gte": ""}
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 T = TypeVar("T")
@@ -133,7 +131,6 @@ async def read_page(
     """
     page: list[Document] = []
     later: Document = {"$lt": before}
-    base = {**base, "_id": _TEXTS}
     if after is not None:
         same = {**base, key: after[0], "_id": {"$gt": after[1]}}
         found = collection.find(same, projection, sort=[("_id", ASCENDING)], limit=limit)

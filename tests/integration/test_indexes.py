@@ -230,7 +230,7 @@ QUERIES = [
     ),
     query("the status of a request", lambda s: s.requests.status(ENDED), ("_id_", 1)),
     query("what has begun", lambda s: s.request_list.find_begun(ENDS), ("_id_", ALL)),
-    query("how many chunks there are", lambda s: s.chunks.count(ENDED_CONTEXT, 1), ("_id_", 1)),
+    query("how many chunks there are", lambda s: s.chunks.count(ENDED_CONTEXT, 1), ("_id_", 0)),
     query("chunks", lambda s: s.chunks.read(ENDED_CONTEXT, 1, after=3), ("_id_", 7)),
 ]
 

@@ -48,11 +48,14 @@ class Templates:
         store, raw = self._store, self._raw
         waiting = await submit(store, step(), step("check", after=("draft",)), metadata={"a": "b"})
         await self._take("contexts", waiting)
+        await self._take("contexts", waiting, last=False)
         await self._take("requests", waiting)
+        await self._forget()
         taken = await submit(store)
         (context,) = await hand_worker.claim(ContextManager(store), "generation", lease=-LONG_AGO)
         assert context.request_id == taken
         await self._take("contexts", taken)
+        await self._forget()
         async with running(HandlerWorker(store, stream)):
             done = await submit(store, step(), step("check", after=("draft",)))
             await ended(store, done)
@@ -60,15 +63,18 @@ class Templates:
             await self._take("events", done)
             await self._take("contexts", done)
         await self._write_service()
-        for collection in SHAPES:
-            await raw[collection].delete_many({})
+        await self._forget()
 
-    async def _take(self, collection: str, request_id: str) -> None:
+    async def _forget(self) -> None:
+        for collection in SHAPES:
+            await self._raw[collection].delete_many({})
+
+    async def _take(self, collection: str, request_id: str, *, last: bool = True) -> None:
         """All that is stored of one request, with the first of this collection in front."""
         found: list[Document] = []
         for name in (collection, "requests", "contexts", "events"):
             ids = {"$gte": request_id, "$lt": f"{request_id}/"}
-            documents = await self._raw[name].find({"_id": ids}, sort=[("_id", -1)]).to_list()
+            documents = await self._raw[name].find({"_id": ids}, sort=[("_id", -1 if last else 1)]).to_list()
             found += [{"collection": name, **document} for document in documents if document not in found]
         unique = {(document["collection"], document["_id"]): document for document in found}
         self.kinds.append((collection, list(unique.values())))
@@ -152,7 +158,7 @@ class Stage:
         for request_id in ids:
             with suppress(UndecodableDocument, StoreUnavailable):
                 await requests.get(request_id)
-                await requests.event_page(request_id, limit=10)
+                await requests.event_reader.page(request_id, limit=10)
         services, now = self._store.services, self._store.clock.now()
         for name in self.odd["services"]:
             state = await services.read(name)
