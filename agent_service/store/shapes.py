@@ -79,7 +79,8 @@ JSON = Kind(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
     """
-    One field: null is as good as missing, and neither is right unless it is `optional`.
+    One field: neither null nor missing is right unless it is `optional`, and null is not where that cannot be
+    added to (`nullable`).
 
     Objects and the items of an array have the `shape`, or items are of the kind `items`; `entries` is the
     shape of everything in an object, whatever its name. `deep` is JSON all the way down. A field that is not
@@ -88,6 +89,7 @@ class Field:
 
     kind: Kind
     optional: bool = False
+    nullable: bool = True
     shape: "Shape | None" = None
     items: Kind | None = None
     entries: "Shape | None" = None
@@ -134,13 +136,17 @@ class Field:
             return f"one of {', '.join(sorted(self.values))}"
         if self.kind is COUNT:
             return f"int or long from 0 to {MOST_COUNTED}"
-        return " or ".join((*self.kind.bson, *(["null"] if self.optional else [])))
+        return " or ".join(self._types)
+
+    @property
+    def _types(self) -> list[str]:
+        return [*self.kind.bson, *(["null"] if self.optional and self.nullable else [])]
 
     def schema(self) -> Document:
         """The same as a JSON Schema of MongoDB."""
-        schema: Document = {"bsonType": [*self.kind.bson, *(["null"] if self.optional else [])]}
+        schema: Document = {"bsonType": self._types}
         if self.values:
-            schema["enum"] = sorted(self.values)
+            schema["enum"] = [*sorted(self.values), *([None] if self.optional else [])]
         if self.kind is COUNT:
             schema |= {"minimum": 0, "maximum": MOST_COUNTED}
         if self.kind is ARRAY and (self.shape or self.items):
@@ -175,6 +181,9 @@ class Shape:
         #: Combinations of the types of these fields that are known to be right.
         self._known: set[tuple[type, ...]] = set()
         self._counts = tuple(name for name, field in read.items() if field.kind is COUNT)
+        self._never_null = tuple(
+            name for name, field in read.items() if field.optional and not field.nullable
+        )
         self._objects = tuple(
             (name, field.shape) for name, field in read.items() if field.shape and field.kind is OBJECT
         )
@@ -195,6 +204,9 @@ class Shape:
         types = tuple(map(type, map(get, self._names)))
         if types not in self._known and not self._learn(document, types):
             return False
+        for name in self._never_null:
+            if get(name) is None and name in document:
+                return False
         for name in self._counts:
             if not 0 <= (get(name) or 0) <= MOST_COUNTED:
                 return False
@@ -221,9 +233,16 @@ class Shape:
     def problems(self, document: Mapping[str, Any], prefix: str = "") -> Iterator[Problem]:
         """What is wrong with a document, field by field, what is not read included."""
         # An object with `$ref` and `$id` is decoded as a reference.
-        get = document.as_doc().get if isinstance(document, DBRef) else document.get
-        for name, field in self.fields.items():
-            yield from field.problems(f"{prefix}{name}", get(name))
+        document = document.as_doc() if isinstance(document, DBRef) else document
+        for name in self.fields:
+            yield from self._problems_in(document, name, prefix)
+
+    def _problems_in(self, document: Mapping[str, Any], name: str, prefix: str = "") -> Iterator[Problem]:
+        field, value = self.fields[name], document.get(name)
+        if value is None and not field.nullable and name in document:
+            yield Problem(path=f"{prefix}{name}", found="null", right=field.right)
+        else:
+            yield from field.problems(f"{prefix}{name}", value)
 
     def undecodable(self, document: Mapping[str, Any]) -> UndecodableDocument:
         """The error that says what is wrong with a document that does not fit."""
@@ -231,7 +250,7 @@ class Shape:
             problem
             for name, field in self.fields.items()
             if field.read
-            for problem in field.problems(name, document.get(name))
+            for problem in self._problems_in(document, name)
         ]
         what = (
             f"of {self.name} {document['_id']}" if isinstance(document.get("_id"), str) else f"of {self.name}"
@@ -245,13 +264,16 @@ class Shape:
         return [
             name
             for name, field in self.fields.items()
-            if field.read and name != "_id" and not field.fits(document.get(name))
+            if field.read and name != "_id" and any(True for _ in self._problems_in(document, name))
         ]
 
     def neutral(self, document: Mapping[str, Any], at: datetime) -> Document:
         """Values that stand for those of its fields that are `wrong`."""
         fields = {name: self.fields[name] for name in self.wrong(document)}
-        return {name: None if field.optional else field.kind.neutral(at) for name, field in fields.items()}
+        return {
+            name: None if field.optional and field.nullable else field.kind.neutral(at)
+            for name, field in fields.items()
+        }
 
     def schema(self) -> Document:
         """The same as a JSON Schema of MongoDB."""

@@ -21,6 +21,8 @@ _TEXT, _MAYBE_TEXT = Field(kind=TEXT), Field(kind=TEXT, optional=True)
 _DATE, _MAYBE_DATE = Field(kind=DATE), Field(kind=DATE, optional=True)
 _FLAG, _MAYBE_FLAG = Field(kind=FLAG), Field(kind=FLAG, optional=True)
 _COUNT, _MAYBE_COUNT = Field(kind=COUNT), Field(kind=COUNT, optional=True)
+#: It is added to, which null cannot be.
+_MISSING_COUNT = Field(kind=COUNT, optional=True, nullable=False)
 _WHOLE = Field(kind=WHOLE)
 _JSON = Field(kind=JSON, optional=True, deep=True)
 _JSON_OBJECT = Field(kind=OBJECT, optional=True, deep=True)
@@ -86,14 +88,14 @@ CONTEXT = Shape(
         "tries": _COUNT,
         "max_attempts": _COUNT,
         "sole": _MAYBE_FLAG,
-        "leases_lost": _MAYBE_COUNT,
+        "leases_lost": _MISSING_COUNT,
         "lease": Field(kind=OBJECT, optional=True, shape=LEASE),
         "cancel_requested": _MAYBE_FLAG,
         "deadline_passed": _MAYBE_FLAG,
         "output": _JSON,
         "usage": _JSON_OBJECT,
         "error": Field(kind=OBJECT, optional=True, shape=ERROR),
-        "history": Field(kind=ARRAY, optional=True, shape=RECORD),
+        "history": Field(kind=ARRAY, optional=True, nullable=False, shape=RECORD),
         "settled": _MAYBE_FLAG,
         "created_at": _DATE,
         "deadline_at": _DATE,
@@ -160,10 +162,10 @@ WINDOW = Shape(
     "window",
     {
         "started_at": _DATE,
-        "calls": _MAYBE_COUNT,
-        "failures": _MAYBE_COUNT,
-        "unreachable": _MAYBE_COUNT,
-        "answered": _MAYBE_COUNT,
+        "calls": _MISSING_COUNT,
+        "failures": _MISSING_COUNT,
+        "unreachable": _MISSING_COUNT,
+        "answered": _MISSING_COUNT,
         "last_error": _MAYBE_TEXT,
     },
 )
@@ -173,10 +175,10 @@ SERVICE = Shape(
         "_id": _TEXT,
         "schema": _SCHEMA,
         "epoch": _COUNT,
-        "revision": _MAYBE_COUNT,
+        "revision": _MISSING_COUNT,
         "breaker": Field(kind=OBJECT, optional=True, shape=BREAKER),
         "window": Field(kind=OBJECT, optional=True, shape=WINDOW),
-        "holds": Field(kind=OBJECT, optional=True, entries=HOLD),
+        "holds": Field(kind=OBJECT, optional=True, nullable=False, entries=HOLD),
     },
 )
 

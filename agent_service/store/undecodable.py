@@ -171,7 +171,8 @@ def _request_end(document: Document, at: datetime, retention: timedelta) -> Docu
     # A unique index holds what is there, null too.
     unset = {name: "" for name in ("idempotency_key",) if name in fields}
     fields = {name: value for name, value in fields.items() if name not in unset}
-    if document.get("status") not in _ENDS_OF_REQUESTS:
+    # The status may be anything, a list too.
+    if not any(document.get("status") == end for end in _ENDS_OF_REQUESTS):
         fields |= {"status": RequestStatus.FAILED.value, "finished_at": at, "expires_at": at + retention}
     return {"$set": fields} | ({"$unset": unset} if unset else {})
 

@@ -12,6 +12,7 @@ from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
 from agent_service.domain.errors import BaseServiceUnavailable
 from agent_service.domain.service_state import BreakerState, Hold
 from agent_service.store import Store
+from agent_service.store.claims import Claim
 from agent_service.workers import admission
 from agent_service.workers.generative_worker import GenerativeWorker
 from tests.support.base_service_behaviours import answer
@@ -117,8 +118,8 @@ async def test_what_was_claimed_while_a_hold_began_is_handed_back_and_costs_noth
     worker = HandlerWorker(store, handle, poll_interval=HOUR)
     claim_one = store.claims.claim_one
 
-    async def slow_claim(claim: object) -> Context | None:
-        claimed = await claim_one(claim)  # type: ignore[arg-type]  # whatever the loop asks for
+    async def slow_claim(claim: Claim, odd: list[str]) -> Context | None:
+        claimed = await claim_one(claim, odd)
         if claimed is not None and claimed.attempt == 1:
             now = store.clock.now()
             await store.services.hold(SERVICE, Hold(name="paused", reason="", since=now, until=None))
