@@ -204,12 +204,10 @@ class Shape:
         types = tuple(map(type, map(get, self._names)))
         if types not in self._known and not self._learn(document, types):
             return False
-        for name in self._never_null:
-            if get(name) is None and name in document:
-                return False
-        for name in self._counts:
-            if not 0 <= (get(name) or 0) <= MOST_COUNTED:
-                return False
+        if self._never_null and any(get(name) is None and name in document for name in self._never_null):
+            return False
+        if self._counts and not all(0 <= (get(name) or 0) <= MOST_COUNTED for name in self._counts):
+            return False
         for name, shape in self._objects:
             value = get(name)
             if value is not None and not (type(value) is dict and shape.fits(value)):
