@@ -275,10 +275,9 @@ class Shape:
 
     def schema(self) -> Document:
         """The same as a JSON Schema of MongoDB."""
-        return {
-            "required": [name for name, field in self.fields.items() if not field.optional],
-            "properties": {name: field.schema() for name, field in self.fields.items()},
-        }
+        required = [name for name, field in self.fields.items() if not field.optional]
+        properties = {name: field.schema() for name, field in self.fields.items()}
+        return {"properties": properties} | ({"required": required} if required else {})
 
 
 def _items_of(value: Any) -> Iterable[Any]:
