@@ -25,6 +25,7 @@ from agent_service.domain.errors import (
     RequestNotEnded,
     RequestNotFound,
     StoreError,
+    UndecodableDocument,
     UnstorableValue,
     WriteOutcomeUnknown,
 )
@@ -60,6 +61,14 @@ def problem_of(error: Exception) -> Problem | None:
             return Problem(status=HTTPStatus.BAD_REQUEST, code="invalid_cursor", detail=str(error))
         case StoreError():
             return _store_trouble(error)
+        case UndecodableDocument():
+            # What is wrong in it stays in the log.
+            detail = (
+                "what is stored of this cannot be read; its operator finds it with `agent-service doctor`"
+            )
+            return Problem(
+                status=HTTPStatus.INTERNAL_SERVER_ERROR, code="undecodable_document", detail=detail
+            )
         case RequestValidationError():
             return _wrong_parameters(error)
         case HTTPException():

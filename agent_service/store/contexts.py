@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from pymongo.errors import BulkWriteError
 
-from agent_service.domain.context import Context, ContextStatus
+from agent_service.domain.context import ENDED, Context, ContextStatus
 from agent_service.domain.errors import UndecodableDocument
 from agent_service.domain.json_value import JsonValue
 from agent_service.domain.request import context_id
@@ -14,6 +14,9 @@ from agent_service.store.driver import Database, Document, Session, durable
 from agent_service.store.operations import is_duplicate, reading, writing
 from agent_service.store.paging import decode_all
 from agent_service.store.stored_json import NotJsonError, json_of
+
+#: A list, because a status may be anything.
+_ENDS = [status.value for status in ENDED]
 
 
 def ids_of_request(request_id: str) -> Document:
@@ -65,12 +68,16 @@ class ContextCollection:
         """
         These contexts, as far as events tell of them: without inputs, outputs and leases.
 
-        Raises `StoreUnavailable`.
+        Those that go on and cannot be decoded are left out. Raises `StoreUnavailable`, or `UndecodableDocument`
+        for one that has ended.
         """
         unneeded = {"input": 0, "output": 0, "metadata": 0, "lease": 0}
         with reading():
-            found = self._committed.find({"_id": {"$in": list(ids)}}, unneeded)
-            return [context_of(document) async for document in found]
+            documents = await self._committed.find({"_id": {"$in": list(ids)}}, unneeded).to_list(None)
+        # One that has not ended will, as failed, and can be decoded then.
+        ended = [document for document in documents if document.get("status") in _ENDS]
+        going_on = [document for document in documents if document not in ended]
+        return [*map(context_of, ended), *decode_all(going_on, context_of)]
 
     async def results(self, request_id: str, steps: AnyCollection[str]) -> list[Context]:
         """
