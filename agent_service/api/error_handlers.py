@@ -59,16 +59,8 @@ def problem_of(error: Exception) -> Problem | None:
             return Problem(status=status, code=code, detail=str(error), retry_after=error.retry_after)
         case InvalidCursor():
             return Problem(status=HTTPStatus.BAD_REQUEST, code="invalid_cursor", detail=str(error))
-        case StoreError():
+        case StoreError() | UndecodableDocument():
             return _store_trouble(error)
-        case UndecodableDocument():
-            # What is wrong in it stays in the log.
-            detail = (
-                "what is stored of this cannot be read; its operator finds it with `agent-service doctor`"
-            )
-            return Problem(
-                status=HTTPStatus.INTERNAL_SERVER_ERROR, code="undecodable_document", detail=detail
-            )
         case RequestValidationError():
             return _wrong_parameters(error)
         case HTTPException():
@@ -113,8 +105,11 @@ def _wrong_submission(error: InvalidSubmission | IdempotencyConflict | Unstorabl
             return Problem(status=status, code="unstorable_value", detail=str(error))
 
 
-def _store_trouble(error: StoreError) -> Problem:
-    """What the driver said stays in the log: it names hosts."""
+def _store_trouble(error: StoreError | UndecodableDocument) -> Problem:
+    """What the driver said stays in the log: it names hosts; and so does what is wrong in a document."""
+    if isinstance(error, UndecodableDocument):
+        detail = "what is stored of this cannot be read; the operator finds it with `agent-service doctor`"
+        return Problem(status=HTTPStatus.INTERNAL_SERVER_ERROR, code="undecodable_document", detail=detail)
     code, detail, retry_after = "store_unavailable", "MongoDB does not answer; try again", _AFTER_AN_OUTAGE
     match error:
         case NotDurableYet():

@@ -68,8 +68,8 @@ class ContextCollection:
         """
         These contexts, as far as events tell of them: without inputs, outputs and leases.
 
-        Those that go on and cannot be decoded are left out. Raises `StoreUnavailable`, or `UndecodableDocument`
-        for one that has ended.
+        Those that go on and cannot be decoded are left out. Raises `StoreUnavailable`, or
+        `UndecodableDocument` for one that has ended.
         """
         unneeded = {"input": 0, "output": 0, "metadata": 0, "lease": 0}
         with reading():
