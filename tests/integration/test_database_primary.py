@@ -69,7 +69,7 @@ async def test_a_new_primary_is_measured_although_nobody_asks(own_uri: str, driv
 async def test_a_worker_on_a_handed_over_database_claims_by_the_clock_of_the_present_primary(
     own_uri: str, driver: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def no_sweep(self: Rescuer) -> None:
+    async def no_sweep(self: Rescuer, *, every_duty: bool = True) -> None:
         """Nobody else measures the clock here."""
 
     monkeypatch.setattr(Rescuer, "sweep", no_sweep)
