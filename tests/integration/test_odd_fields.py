@@ -46,10 +46,11 @@ class Templates:
     async def write(self) -> None:
         """Have real ones written, and take them away again."""
         store, raw = self._store, self._raw
-        waiting = await submit(store, step(), step("check", after=("draft",)), metadata={"a": "b"})
+        waiting = await submit(store, metadata={"a": "b"})
         await self._take("contexts", waiting)
-        await self._take("contexts", waiting, last=False)
-        await self._take("requests", waiting)
+        blocked = await submit(store, step(), step("check", after=("draft",)))
+        await self._take("contexts", blocked, last=False)
+        await self._take("requests", blocked)
         await self._forget()
         taken = await submit(store)
         (context,) = await hand_worker.claim(ContextManager(store), "generation", lease=-LONG_AGO)
@@ -135,21 +136,22 @@ class Stage:
     async def nothing_runs_for_ever(self) -> None:
         """Every odd context that runs and is not named by the doctor is gone within a bounded time."""
 
+        ids = {"_id": {"$in": self.odd["contexts"]}}
+        named = odd_filter(SHAPES["contexts"])
+        left: list[Document] = []
+
         async def none_left() -> bool:
             await self._rescuer.sweep()
-            found = await self._raw.contexts.count_documents(
-                {
-                    "_id": {"$in": self.odd["contexts"]},
-                    "status": {"$in": ["running", "pending"]},
-                    "$nor": [odd_filter(SHAPES["contexts"])],
-                }
-            )
-            running_now = await self._raw.contexts.count_documents(
-                {"_id": {"$in": self.odd["contexts"]}, "status": "running"}
-            )
-            return not found and not running_now
+            unknown = {**ids, "status": {"$in": ["running", "pending"]}, "$nor": [named]}
+            left[:] = await self._raw.contexts.find(
+                {"$or": [unknown, {**ids, "status": "running"}]}
+            ).to_list()
+            return not left
 
-        await until(none_left, seconds=60, every=0.2)
+        try:
+            await until(none_left, seconds=60, every=0.2)
+        except AssertionError:
+            raise AssertionError(f"these go on: {left[:3]}") from None
 
     async def everything_can_be_read(self) -> None:
         """Whoever reads the fleet, a request or a service gets an answer, or hears what cannot be decoded."""
