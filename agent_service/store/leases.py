@@ -8,7 +8,7 @@ from agent_service.domain.context import Context
 from agent_service.domain.stop import STOPS
 from agent_service.domain.transitions import Transition
 from agent_service.store.documents import context_of
-from agent_service.store.driver import Database, Document, durable, is_mock
+from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import reading, writing
 from agent_service.store.outcomes import leaving_running
 from agent_service.store.paging import Page, Place, decode_page, read_page
@@ -29,8 +29,6 @@ class LeaseCollection:
 
     def __init__(self, database: Database) -> None:
         self._contexts = durable(database, "contexts")
-        # mongomock knows neither $expr nor $$NOW; nothing about time is proved there.
-        self._server_time = not is_mock(database)
 
     async def renew(
         self, tokens: Mapping[str, str], expires_at: datetime, *, limit: timedelta
@@ -89,9 +87,7 @@ class LeaseCollection:
 
         Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
-        still_ended: Document = {}
-        if self._server_time:
-            still_ended = {"$expr": {"$lt": ["$lease.expires_at", "$$NOW"]}}
+        still_ended = {"$expr": {"$lt": ["$lease.expires_at", "$$NOW"]}}
         with writing():
             for update in leaving_running(context, transition):
                 done = await self._contexts.update_one({**update.filter, **still_ended}, update.change)
