@@ -1,18 +1,18 @@
 """
 A database of mongomock-motor that the store takes for one of PyMongo: for tests without a server.
 
-It stands for a standalone server without a worker in it. Tests of sessions, change streams, indexes, aggregation,
-concerns and the server's time belong on a real MongoDB: here they are refused, ignored or answered plainly.
+It stands for a standalone server. Tests of sessions, change streams, aggregation, indexes, concerns and the
+server's time belong on a real MongoDB: here they are refused, ignored or answered plainly.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 import mongomock
 from bson.codec_options import CodecOptions
-from mongomock.command_cursor import CommandCursor
-from mongomock_motor import AsyncCommandCursor, AsyncMongoMockClient
+from mongomock_motor import AsyncMongoMockClient
 from pymongo import AsyncMongoClient, IndexModel, UpdateMany
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
@@ -30,7 +30,7 @@ class MemoryClient(AsyncMongoClient[Document]):
 
     def __init__(self) -> None:
         super().__init__("mongodb://memory.invalid")
-        self.mock = AsyncMongoMockClient()
+        self.mock: Any = AsyncMongoMockClient()
 
     @property
     def admin(self) -> "MemoryDatabase":
@@ -67,12 +67,22 @@ class MemoryDatabase(AsyncDatabase[Document]):
 
     async def aggregate(self, *_: Any, **__: Any) -> Any:
         """Answers the lookout, which alone asks: every kind of need, and no other worker."""
-        answer = [{"now": datetime.now(UTC)}, *({"need": need.value} for need in Need)]
-        return AsyncCommandCursor(CommandCursor(answer))
+        return MemoryCursor([{"now": datetime.now(UTC)}, *({"need": need.value} for need in Need)])
 
     async def watch(self, *_: Any, **__: Any) -> NoReturn:
         """What a server answers that is no replica set."""
         raise OperationFailure("The $changeStream stage is only supported on replica sets", code=40573)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryCursor:
+    """What an aggregation found."""
+
+    documents: list[Document]
+
+    async def to_list(self, _: int | None) -> list[Document]:
+        """All of it."""
+        return self.documents
 
 
 class MemoryCollection:
