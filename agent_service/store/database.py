@@ -17,7 +17,6 @@ from agent_service.store.doorbell import Doorbell
 from agent_service.store.driver import (
     checked_database,
     close_client,
-    is_mock,
     open_client,
     primary_of,
     seeds_of,
@@ -146,8 +145,6 @@ class Store(Collections):
 
     async def measure_clock(self) -> None:
         """Compare our clock with the primary's, and notice another primary. Raises `StoreUnavailable`."""
-        if is_mock(self._database):
-            return
         self._loop = asyncio.get_running_loop()
         known = primary_of(self._database)
         sent = time.monotonic()
@@ -180,7 +177,7 @@ class Store(Collections):
         await self.keep_clock_fresh()
         known, sent = self._known_primary, time.monotonic()
         look = await self.lookout.look(self.clock.now(), grace=grace)
-        if look.server_time is not None and known is not None and primary_of(self._database) == known:
+        if known is not None and primary_of(self._database) == known:
             self._observe(look.server_time, sent, time.monotonic())
         self.roster.learn(look.present)
         return look
@@ -196,8 +193,6 @@ class Store(Collections):
 
     def primary_is_new(self, within: timedelta) -> bool:
         """Whether this process first saw the present primary less than `within` ago; the first one counts."""
-        if is_mock(self._database):
-            return False
         changed = self._primary_changed
         if changed is None or not self._is_clock_current():
             return True

@@ -22,7 +22,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from agent_service.concurrency import Supervisor
 from agent_service.store.bell import Bell
 from agent_service.store.doorbell_topics import Ring, Topic, pipeline_for, rings_of
-from agent_service.store.driver import Database, Document, change_stream, is_mock
+from agent_service.store.driver import Database, Document, change_stream
 
 __all__ = ["Bell", "Doorbell", "Ring", "Topic"]
 
@@ -59,7 +59,7 @@ class Doorbell:
         #: Cancelled ones that still close their stream.
         self._ending: set[asyncio.Task[None]] = set()
         #: Whether the server can ring at all; if not, waiters poll every second at most.
-        self.available = not is_mock(database)
+        self.available = True
         self._opened = asyncio.Event()
         #: Set while the listening task is not connecting.
         self._settled = asyncio.Event()

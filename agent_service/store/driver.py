@@ -1,9 +1,9 @@
 """
-The bridge between the drivers: PyMongo Async (the default), Motor, and mongomock-motor for unit tests.
+The bridge between the drivers: PyMongo Async (the default) and Motor.
 
-Everything above speaks to PyMongo Async's types; what the others do differently is bridged here and nowhere
-else: Motor starts sessions with `await`, returns cursors from `aggregate` and `watch` without it, and closes
-without it. mongomock knows no sessions, change streams or bulk updates.
+Everything above speaks to PyMongo Async's types; what Motor does differently is bridged here and nowhere
+else: it starts sessions with `await`, returns cursors from `aggregate` and `watch` without it, and closes
+without it.
 """
 
 import asyncio
@@ -135,13 +135,7 @@ class _PrimaryListener(TopologyListener):
 
 
 def primary_of(database: Database) -> str | None:
-    """
-    The primary that the client knows of, as host and election, without asking anybody.
-
-    None while it knows of none, and where there is no telling.
-    """
-    if is_mock(database):
-        return None
+    """The primary that the client knows of, as host and election, without asking; None if it knows none."""
     return _primary_in(database.client.topology_description)
 
 
@@ -155,9 +149,7 @@ def _primary_in(topology: TopologyDescription) -> str | None:
 def is_database(candidate: object) -> bool:
     """Whether it is a database of one of the drivers, not a client, a collection or a blocking database."""
     classes = {kind.__name__ for kind in type(candidate).__mro__}
-    return isinstance(candidate, AsyncDatabase) or not classes.isdisjoint(
-        {"AsyncIOMotorDatabase", "AsyncMongoMockDatabase"}
-    )
+    return isinstance(candidate, AsyncDatabase) or "AsyncIOMotorDatabase" in classes
 
 
 def checked_database(database: object) -> Database:
@@ -171,15 +163,6 @@ def checked_database(database: object) -> Database:
     return cast("Database", database)
 
 
-def is_mock(thing: Database | Collection) -> bool:
-    """
-    Whether this is of mongomock-motor, which knows no server, time, sessions or streams.
-
-    Its classes pass themselves off as Motor's; only what they inherit from tells.
-    """
-    return any(kind.__module__.startswith("mongomock_motor") for kind in type(thing).__mro__)
-
-
 def durable(database: Database, name: str, *, read: str = "local") -> Collection:
     """
     The collection with everything explicit: primary reads, `w: majority`, aware datetimes.
@@ -187,8 +170,6 @@ def durable(database: Database, name: str, *, read: str = "local") -> Collection
     `read` is the read concern: `majority` for whatever a client is shown, `local` otherwise. Time limits
     come from `pymongo.timeout` around each operation, which also bounds the wait for the majority.
     """
-    if is_mock(database):
-        return database.get_collection(name, codec_options=CodecOptions(tz_aware=True))
     return database.get_collection(
         name,
         codec_options=_CODEC,
@@ -208,21 +189,8 @@ async def bulk_write(
     """Apply all updates in one round trip; returns how many documents they matched."""
     if not updates:
         return 0
-    if is_mock(collection):
-        return await _one_by_one(collection, updates)
     result = await collection.bulk_write(updates, ordered=ordered, session=session)
     return result.matched_count
-
-
-async def _one_by_one(collection: Collection, updates: Sequence[Update]) -> int:
-    """mongomock 4.3 refuses PyMongo 4.20's bulk updates, so apply each by itself."""
-    matched = 0
-    for update in updates:
-        many = isinstance(update, UpdateMany)
-        apply = collection.update_many if many else collection.update_one
-        result = await apply(update._filter, update._doc, upsert=bool(update._upsert))
-        matched += result.matched_count
-    return matched
 
 
 async def aggregate(database: Database, pipeline: Sequence[Mapping[str, Any]]) -> list[Document]:
@@ -237,11 +205,8 @@ async def aggregate(database: Database, pipeline: Sequence[Mapping[str, Any]]) -
 
 
 @asynccontextmanager
-async def causal_session(database: Database) -> AsyncIterator[Session | None]:
-    """A session in which no read goes back behind an earlier one; None where there are no sessions."""
-    if is_mock(database):
-        yield None
-        return
+async def causal_session(database: Database) -> AsyncIterator[Session]:
+    """A session in which no read goes back behind an earlier one."""
     started: Any = database.client.start_session(causal_consistency=True)
     session: Session = await started if inspect.isawaitable(started) else started
     try:
@@ -272,8 +237,6 @@ async def change_stream(
 
 def seeds_of(database: Database) -> AnyCollection[tuple[str, int]]:
     """The hosts and ports that the database's client was given; empty where it has none."""
-    if is_mock(database):
-        return ()
     client: Any = database.client
     # Motor's client wraps PyMongo's.
     inner = client if isinstance(client, AsyncMongoClient) else client.delegate

@@ -9,7 +9,7 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from agent_service.domain.errors import StoreError
-from agent_service.store.driver import Database, Document, is_mock
+from agent_service.store.driver import Database, Document
 from agent_service.store.operations import reading, writing
 
 #: A new index on a large collection takes its time, and a limit that is too short would never let it end.
@@ -33,23 +33,16 @@ class Index:
     partial: Document | None = None
     expires: bool = False
 
-    def model(self, *, mock: bool = False) -> IndexModel:
-        """
-        What the driver creates; `mock` for mongomock, which ignores that an index is partial.
-
-        There a unique index holds its last key only, so that what has no such key can be left out of it.
-        """
+    def model(self) -> IndexModel:
+        """What the driver creates."""
         options: dict[str, Any] = {"name": self.name}
-        keys = self.keys
         if self.unique:
             options["unique"] = True
-            if mock:
-                options["sparse"], keys = True, keys[-1:]
-        if self.partial is not None and not mock:
+        if self.partial is not None:
             options["partialFilterExpression"] = self.partial
         if self.expires:
             options["expireAfterSeconds"] = 0
-        return IndexModel([(key, ASCENDING) for key in keys], **options)
+        return IndexModel([(key, ASCENDING) for key in self.keys], **options)
 
     def matches(self, present: Mapping[str, Any] | None) -> bool:
         """Whether this is what the driver's `index_information` tells of the index of the same name."""
@@ -199,7 +192,7 @@ OPEN_REQUESTS = Index(
 async def create_index(database: Database, index: Index) -> None:
     """Create one index, if it is not there. Raises what `create_indexes` does."""
     with writing(_BUILD_LIMIT):
-        await database[index.collection].create_indexes([index.model(mock=is_mock(database))])
+        await database[index.collection].create_indexes([index.model()])
 
 
 async def create_indexes(database: Database) -> None:
@@ -210,7 +203,7 @@ async def create_indexes(database: Database) -> None:
     an index of the same name with other keys, or documents that a unique index forbids.
     """
     for collection in dict.fromkeys(index.collection for index in INDEXES):
-        models = [index.model(mock=is_mock(database)) for index in INDEXES if index.collection == collection]
+        models = [index.model() for index in INDEXES if index.collection == collection]
         try:
             with writing(_BUILD_LIMIT):
                 await database[collection].create_indexes(models)
@@ -224,8 +217,6 @@ async def missing_indexes(database: Database) -> tuple[Index, ...]:
 
     Raises `StoreUnavailable`.
     """
-    if is_mock(database):
-        return ()
     missing = []
     for collection in dict.fromkeys(index.collection for index in INDEXES):
         with reading():

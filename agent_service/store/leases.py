@@ -8,11 +8,14 @@ from agent_service.domain.context import Context
 from agent_service.domain.stop import STOPS
 from agent_service.domain.transitions import Transition
 from agent_service.store.documents import context_of
-from agent_service.store.driver import Database, Document, durable, is_mock
+from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import reading, writing
 from agent_service.store.outcomes import leaving_running
 from agent_service.store.paging import Odd, Page, Place, decode_page, read_page
 from agent_service.store.undecodable import end_undecodable
+
+#: By the server's own time, whatever the clock here says.
+_STILL_ENDED: Document = {"$expr": {"$lt": ["$lease.expires_at", "$$NOW"]}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +33,6 @@ class LeaseCollection:
 
     def __init__(self, database: Database) -> None:
         self._contexts = durable(database, "contexts")
-        # mongomock knows neither $expr nor $$NOW; nothing about time is proved there.
-        self._server_time = not is_mock(database)
 
     async def renew(
         self, tokens: Mapping[str, str], expires_at: datetime, *, limit: timedelta
@@ -89,10 +90,7 @@ class LeaseCollection:
 
         Returns its id if it ended, to be settled. Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
-        return await end_undecodable(self._contexts, [odd], at, still=self._still_ended())
-
-    def _still_ended(self) -> Document:
-        return {"$expr": {"$lt": ["$lease.expires_at", "$$NOW"]}} if self._server_time else {}
+        return await end_undecodable(self._contexts, [odd], at, still=_STILL_ENDED)
 
     async def take_back(self, context: Context, transition: Transition) -> bool:
         """
@@ -101,10 +99,9 @@ class LeaseCollection:
 
         Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
-        still_ended = self._still_ended()
         with writing():
             for update in leaving_running(context, transition):
-                done = await self._contexts.update_one({**update.filter, **still_ended}, update.change)
+                done = await self._contexts.update_one({**update.filter, **_STILL_ENDED}, update.change)
                 if done.matched_count:
                     return True
         return False

@@ -8,7 +8,7 @@ from typing import Any
 
 from agent_service.domain.context import ContextStatus
 from agent_service.store.cancellation import END_OF_TIME
-from agent_service.store.driver import Database, Document, aggregate, is_mock
+from agent_service.store.driver import Database, Document, aggregate
 from agent_service.store.operations import reading
 from agent_service.store.paging import decode_all
 from agent_service.store.roster import Colleague
@@ -45,9 +45,9 @@ class Look:
     """What one look found."""
 
     needs: frozenset[Need]
-    present: tuple[Colleague, ...] = ()
-    #: When the server began to look, by its own clock; None where it did not say.
-    server_time: datetime | None = None
+    present: tuple[Colleague, ...]
+    #: When the server began to look, by its own clock.
+    server_time: datetime
 
 
 class Lookout:
@@ -58,12 +58,10 @@ class Lookout:
 
     async def look(self, now: datetime, *, grace: timedelta) -> Look:
         """
-        Which needs there are at `now`, and which workers; where there is no telling, every need.
+        Which needs there are at `now`, and which workers.
 
         Whoever wrote an end or inserted a request has had `grace` to finish. Raises `StoreUnavailable`.
         """
-        if is_mock(self._database):
-            return Look(needs=EVERY_NEED)
         with reading():
             time, *found = await aggregate(self._database, _pipeline(now, grace))
         needs = frozenset(Need(document["need"]) for document in found if "need" in document)

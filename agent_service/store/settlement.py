@@ -178,7 +178,7 @@ class SettlementCollection:
 class SettlementView:
     """What settling reads, in one causally consistent session and from what a majority has."""
 
-    def __init__(self, contexts: Documents, requests: Documents, session: Session | None) -> None:
+    def __init__(self, contexts: Documents, requests: Documents, session: Session) -> None:
         self._contexts = contexts
         self._requests = requests
         self.session = session

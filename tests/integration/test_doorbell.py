@@ -4,7 +4,6 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from mongomock_motor import AsyncMongoMockClient
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
@@ -261,11 +260,3 @@ async def test_a_server_without_change_streams_says_so_once_and_everybody_looks(
             assert "no replica set" in lines[0]
     finally:
         await server.stop(grace=LIMIT)
-
-
-async def test_mongomock_has_no_bell_and_nothing_is_opened_there() -> None:
-    store = Store(AsyncMongoMockClient()["x"])
-    with store.doorbell.listen(Topic.WORK) as bell:
-        assert not store.doorbell.available
-        assert not await bell.wait(NOW_OR_NEVER)
-    await store.close()

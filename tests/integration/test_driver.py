@@ -5,7 +5,6 @@ from datetime import UTC
 from typing import Any
 
 import pytest
-from mongomock_motor import AsyncMongoMockClient
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, MongoClient, UpdateMany, UpdateOne
 
@@ -20,7 +19,6 @@ from agent_service.store.driver import (
     close_client,
     durable,
     is_database,
-    is_mock,
     open_client,
     seeds_of,
 )
@@ -88,19 +86,16 @@ async def test_a_database_is_told_from_what_looks_like_one(mongodb_uri: str) -> 
     with MongoClient[Document](mongodb_uri) as blocking:
         motor: Any = AsyncIOMotorClient(mongodb_uri)
         async with AsyncMongoClient[Document](mongodb_uri) as client:
-            databases: list[Any] = [client["x"], motor["x"], AsyncMongoMockClient()["x"]]
+            databases: list[Any] = [client["x"], motor["x"]]
             others = [client, client["x"]["y"], motor, motor["x"]["y"], blocking, blocking["x"], "x", None]
             assert all(is_database(candidate) for candidate in databases)
             assert not any(is_database(candidate) for candidate in others)
-            assert [is_mock(candidate) for candidate in databases] == [False, False, True]
         motor.close()
 
 
 async def test_the_seeds_are_those_of_the_address(mongodb_uri: str, database: Database) -> None:
     [(host, port)] = seeds_of(database)
     assert f"{host}:{port}" in mongodb_uri
-    mock: Any = AsyncMongoMockClient()["x"]
-    assert list(seeds_of(mock)) == []
 
 
 async def test_everything_is_written_to_a_majority_and_read_from_the_primary(
@@ -135,33 +130,14 @@ async def test_a_bulk_says_how_many_documents_it_matched(database: Database) -> 
     assert sorted([document.get("a", 0) async for document in things.find()]) == [0, 1, 2, 2, 2]
 
 
-async def test_a_bulk_on_mongomock_is_applied_one_by_one() -> None:
-    database: Any = AsyncMongoMockClient()["x"]
-    things = durable(database, "things")
-    await things.insert_many([{"_id": number, "n": number % 2} for number in range(5)])
-    updates: list[Update] = [
-        UpdateOne({"_id": 1}, {"$set": {"a": 1}}),
-        UpdateMany({"n": 0}, {"$set": {"a": 2}}),
-    ]
-    assert await bulk_write(things, updates) == 4
-    assert sorted([document.get("a", 0) async for document in things.find()]) == [0, 1, 2, 2, 2]
-
-
 async def test_reads_in_a_session_follow_one_another(database: Database) -> None:
     things = durable(database, "things", read="majority")
     async with causal_session(database) as session:
-        assert session is not None
         await things.insert_one({"_id": 1}, session=session)
         assert await things.find_one({"_id": 1}, session=session) == {"_id": 1}
         assert session.operation_time is not None
         assert session.options.causal_consistency
     assert session.has_ended
-
-
-async def test_mongomock_has_no_sessions() -> None:
-    database: Any = AsyncMongoMockClient()["x"]
-    async with causal_session(database) as session:
-        assert session is None
 
 
 async def test_a_stream_shows_what_happens_from_the_moment_it_is_open(database: Database) -> None:

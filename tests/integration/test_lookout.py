@@ -5,12 +5,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from mongomock_motor import AsyncMongoMockClient
 from pymongo import AsyncMongoClient
 
 from agent_service.domain.context import ContextStatus
 from agent_service.store import Store
-from agent_service.store.lookout import EVERY_NEED, Need
+from agent_service.store.lookout import Need
 from agent_service.store.roster import Colleague
 from agent_service.store.workers import SILENT_AFTER, SignOfLife
 from tests.support.contexts import NOW, SECOND, a_claim, a_context, a_lease, a_request, ended_context
@@ -95,11 +94,6 @@ async def test_an_odd_sign_of_life_hides_nobody(store: Store, raw: Any) -> None:
     await store.workers.report(sign("here"))
     look = await store.lookout.look(NOW, grace=GRACE)
     assert [one.id for one in look.present] == ["here"]
-
-
-async def test_where_nothing_can_be_seen_there_is_every_need() -> None:
-    look = await Store(AsyncMongoMockClient()["x"]).lookout.look(NOW, grace=GRACE)
-    assert (look.needs, look.present, look.server_time) == (EVERY_NEED, (), None)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -202,7 +202,7 @@ async def test_it_outlives_trouble_and_stops_when_asked(
         return Page([], None)
 
     async def look(*_: object, **__: object) -> Look:
-        return Look(needs=frozenset({Need.LEASES}))
+        return Look(needs=frozenset({Need.LEASES}), present=(), server_time=datetime.now(UTC))
 
     monkeypatch.setattr(store.lookout, "look", look)
     monkeypatch.setattr(store.leases, "expired", expired)

@@ -5,12 +5,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
-import mongomock_motor
 from fastapi import FastAPI
 
 from agent_service.api.app import create_app
 from agent_service.request_service import RequestService
 from agent_service.store import Store
+from tests.support.memory_database import MemoryDatabase
 
 MAX_BODY_BYTES = 64 * 1024
 SERVICES = {"generation": 5, "analysis": 5, "communication": 5}
@@ -28,7 +28,7 @@ SUBMISSION: dict[str, Any] = {
 
 def memory_store() -> Store:
     """A store without a server."""
-    return Store(mongomock_motor.AsyncMongoMockClient()["agent_service"])
+    return Store(MemoryDatabase())
 
 
 def make_app(store: Store, **options: Any) -> FastAPI:

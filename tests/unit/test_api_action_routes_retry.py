@@ -11,7 +11,6 @@ from agent_service.store import Store
 from tests.support.api import MAX_BODY_BYTES, SUBMISSION, assert_problem, memory_store
 from tests.support.hand_worker import work_off
 
-#: mongomock lets an organization have only one request without a key.
 KEY = {"Idempotency-Key": "k"}
 
 

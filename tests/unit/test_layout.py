@@ -77,3 +77,11 @@ def test_importing_the_package_alone_loads_nothing_heavy(heavy: str) -> None:
 
 def test_the_package_says_that_it_is_typed() -> None:
     assert (PACKAGE / "py.typed").is_file()
+
+
+def test_the_package_knows_nothing_of_the_database_that_unit_tests_use() -> None:
+    modules = [path for path in source_files() if PACKAGE in path.parents]
+    assert modules
+    assert [
+        relative(path) for path in modules if "mongomock" in path.read_text(encoding="utf-8").lower()
+    ] == []

@@ -4,13 +4,13 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from mongomock_motor import AsyncMongoMockClient
 
 from agent_service.store import Store
 from agent_service.store.doorbell_topics import Ring, Topic
 from agent_service.store.roster import Colleague
 from agent_service.workers import turns
 from agent_service.workers.turns import STEP_SECONDS, Turns, patience, place_of
+from tests.support.api import memory_store
 
 WORKERS = [f"worker-{number}" for number in range(8)]
 LIMIT = timedelta(seconds=20)
@@ -52,7 +52,7 @@ def bell(monkeypatch: pytest.MonkeyPatch) -> Turns:
     """That of the first of these workers; nobody comes to his turn by waiting."""
     monkeypatch.setattr(turns, "STEP_SECONDS", 3_600.0)
     monkeypatch.setattr(turns, "SPREAD_SECONDS", 0.001)
-    store = Store(AsyncMongoMockClient()["x"])
+    store = memory_store()
     store.doorbell.available = True
     know(store, *WORKERS)
     return Turns(store, service="generation", queues=("default",), worker_id=WORKERS[0])

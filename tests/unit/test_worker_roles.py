@@ -1,17 +1,16 @@
 """Which worker is made for which service, whatever the service is called, and what must be set for it."""
 
 import pytest
-from mongomock_motor import AsyncMongoMockClient
 
 from agent_service import worker_roles
 from agent_service.domain.errors import ConfigurationError
 from agent_service.settings import Settings, load_settings
-from agent_service.store import Store
 from agent_service.workers.analysis_worker import AnalysisWorker
 from agent_service.workers.callback_worker import CallbackWorker
 from agent_service.workers.communication_worker import CommunicationWorker
 from agent_service.workers.generative_worker import GenerativeWorker
 from agent_service.workers.worker_base import ClientWorker
+from tests.support.api import memory_store
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -22,8 +21,7 @@ def load(**environ: str) -> Settings:
 
 def made_with(settings: Settings, service: str) -> object:
     worker_roles.check_worker(settings, service)
-    store = Store(AsyncMongoMockClient()["agent_service"])
-    return worker_roles.make_worker(settings, store, service, ())
+    return worker_roles.make_worker(settings, memory_store(), service, ())
 
 
 def worker_for(service: str) -> object:
