@@ -23,6 +23,7 @@ from agent_service.store.driver import Session
 from agent_service.store.leases import LeaseState
 from agent_service.store.operations import WRITE_LIMIT, at_most
 from agent_service.store.outcomes import Outcome
+from agent_service.store.paging import Odd
 from agent_service.store.requests import Standing
 from agent_service.store.settlement import OUTLIVES
 from agent_service.store.sizes import check_answer_size
@@ -198,6 +199,10 @@ class ContextManager:
     async def settle_ends(self, ends: Sequence[WrittenEnd]) -> None:
         """Like `settle`, for ends that this process has just written."""
         await self._settler.settle_ends(ends)
+
+    async def end_undecodable(self, odd: Odd) -> None:
+        """End a request that cannot be decoded, as soon as nothing of it runs; it can be repeated."""
+        await self._settler.end_undecodable(odd)
 
     def _ring(self, service: str | None) -> None:
         """Where the server cannot ring, at least those in this process need not wait for their poll."""

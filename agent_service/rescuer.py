@@ -8,7 +8,7 @@ nothing bad at the front starves what stands behind it.
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -194,6 +194,7 @@ class Rescuer:
         async for page in _pages(
             partial(self._store.requests.unplanned, before, limit=_PAGE), self._stopping
         ):
+            await self._end_odd_requests(page.odd, repairs)
             for request in page:
                 await repairs.attempt(partial(self._contexts.plan, request), request.id)
 
@@ -209,8 +210,13 @@ class Rescuer:
     async def _stop(self, read: Callable[..., Awaitable[Page[OpenRequest]]], stop: Stop) -> None:
         repairs = _Repairs(self._stopping)
         async for page in _pages(read, self._stopping):
+            await self._end_odd_requests(page.odd, repairs)
             for request in page:
                 await repairs.attempt(partial(self._stop_one, request, stop), request.id)
+
+    async def _end_odd_requests(self, odd: Iterable[Odd], repairs: "_Repairs") -> None:
+        for each in odd:
+            await repairs.attempt(partial(self._contexts.end_undecodable, each), str(each.document["_id"]))
 
     async def _stop_one(self, request: OpenRequest, stop: Stop) -> None:
         # A request ends with all of its contexts, so they have to be there.
@@ -263,12 +269,12 @@ class _Repairs:
             return True
         try:
             await repair()
-        except (StoreUnavailable, WriteOutcomeUnknown):
+        except (StoreUnavailable, WriteOutcomeUnknown) as error:
             # One that takes too long to read must not keep the others waiting for ever either.
             self._unanswered += 1
             if self._unanswered >= _MOST_UNANSWERED:
                 raise
-            logger.bind(id=what).warning("could not be repaired now: no answer")
+            logger.bind(id=what).warning("could not be repaired now: no answer: {}", error)
         except Exception as error:  # noqa: BLE001 - one odd context must not keep the others waiting
             logger.opt(exception=not isinstance(error, AgentServiceError)).bind(id=what).warning(
                 "could not be repaired now: {}", error

@@ -11,7 +11,10 @@ from agent_service.domain.request import RequestStatus, context_id
 from agent_service.domain.settling import Consequences, RequestPlan, consequences, end_of_request, request_end
 from agent_service.store import Store
 from agent_service.store.outcomes import Outcome
-from agent_service.store.settlement import OUTLIVES, EndedContext, SettlementView
+from agent_service.store.paging import Odd
+from agent_service.store.settlement import OUTLIVES
+from agent_service.store.settlement_view import EndedContext, SettlementView
+from agent_service.store.undecodable import because_of
 from agent_service.telemetry import fail_point
 
 
@@ -85,16 +88,11 @@ class Settler:
 
     async def _follow(self, view: SettlementView, ended: Sequence[EndedContext]) -> set[str]:
         """Write what follows from the ends of steps; returns the ids of the contexts cancelled by it."""
-        plans = await view.plans({context.request_id for context in ended})
+        plans, odd = await view.plans({context.request_id for context in ended})
+        for each in odd:
+            await self.end_undecodable(each)
         statuses = await view.statuses(plans)
-        follows = {
-            plan.id: consequences(
-                plan,
-                statuses[plan.id],
-                [context.step for context in ended if context.request_id == plan.id],
-            )
-            for plan in plans
-        }
+        follows = {plan.id: consequences(plan, statuses[plan.id], _steps_of(plan, ended)) for plan in plans}
         await self._apply(view, plans, statuses, follows)
         return {context_id(rid, step) for rid, what in follows.items() for step in what.cancellations}
 
@@ -140,6 +138,16 @@ class Settler:
         await self._store.callbacks.delete_orphans([e.id for e in ended], session=view.session)
         self._on_release()
 
+    async def end_undecodable(self, odd: Odd) -> None:
+        """End a request that cannot be decoded, once nothing of it runs; what runs is told to stop."""
+        request_id, at = odd.document["_id"], self._store.clock.now()
+        cancellation, stop = self._store.cancellation, because_of(odd)
+        await cancellation.flag_contexts(request_id, stop)
+        await cancellation.end_waiting(request_id, stop, at=at)
+        expires_at = at + self._retention
+        if await cancellation.end_undecodable(odd, at=at, expires_at=expires_at):
+            await self._store.settlement.let_expire([request_id], requests_expire_at=expires_at)
+
     async def _settle_sole(self, ends: Sequence[WrittenEnd]) -> None:
         """End the requests, and then settle the contexts and let what belongs to them expire."""
         fail_point.reach("settle_sole.before")
@@ -154,3 +162,9 @@ class Settler:
             [end.context_id for end in ends], streamed=streamed, requests_expire_at=expires_at
         )
         fail_point.reach("settle_sole.settled")
+
+
+def _steps_of(plan: RequestPlan, ended: Sequence[EndedContext]) -> list[str]:
+    """Which steps of a plan are among the contexts that ended."""
+    names = {step.name for step in plan.steps}
+    return [context.step for context in ended if context.request_id == plan.id and context.step in names]

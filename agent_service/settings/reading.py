@@ -1,9 +1,11 @@
 """read_variables: what pydantic-settings finds and checks, and where it stood."""
 
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import ValidationError, create_model
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -12,21 +14,23 @@ from agent_service.settings.sources import EnvFileSource, EnvironmentSource, Ori
 from agent_service.settings.table import Entry
 from agent_service.settings.variable import Variable
 
+#: The sources of the reading that goes on here.
+_sources: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("sources")
+
 
 class Variables(BaseSettings):
-    """What is read; each reading makes a subclass with a field for every variable, called like it."""
+    """What is read; a subclass has a field for every variable, called like it."""
 
     model_config = SettingsConfigDict(
         case_sensitive=True, enable_decoding=False, extra="ignore", validate_default=False
     )
-    sources: ClassVar[tuple[PydanticBaseSettingsSource, ...]]
 
     @classmethod
     def settings_customise_sources(
         cls, *_classes: object, **_usual_sources: object
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The sources of this reading instead of the usual ones; the first goes before the others."""
-        return cls.sources
+        return _sources.get()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +50,20 @@ def read_variables(
 ) -> Reading:
     """The variables of `entries` from `environ`, then `env_file`, then the files in `secrets_folder`."""
     variables = [entry.variable for entry in entries]
-    fields: dict[str, Any] = {entry.variable.name: (entry.type, None) for entry in entries}
-    model = create_model("VariablesWithFields", __base__=Variables, **fields)
+    fields = tuple((entry.variable.name, entry.type) for entry in entries)
+    model = _model_of(fields)
     environment, dotenv = EnvironmentSource(model, environ), EnvFileSource(model, env_file)
     secrets = SecretsFolderSource(model, secrets_folder)
-    model.sources = (environment, dotenv, secrets)
     values: dict[str, Any] = {}
     wrong: set[int | str] = set()
+    token = _sources.set((environment, dotenv, secrets))
     try:
         read = model()
         values = {name: getattr(read, name) for name in read.model_fields_set}
     except ValidationError as error:
         wrong = {detail["loc"][0] for detail in error.errors(include_url=False, include_context=False)}
+    finally:
+        _sources.reset(token)
     # The last wins, as the first of the sources does.
     texts: dict[Origin, Mapping[str, str | None]] = {
         "secret file": secrets.texts,
@@ -67,7 +73,7 @@ def read_variables(
     found = {
         name: (origin, text)
         for origin, by_name in texts.items()
-        for name in fields
+        for name, _type in fields
         if (text := by_name.get(name))
     }
     explained = [_explain(item, *found[item.name]) for item in variables if item.name in wrong]
@@ -77,6 +83,13 @@ def read_variables(
         problems=(*dotenv.problems, *secrets.problems, *explained),
         names=frozenset({*environ, *dotenv.env_vars}),
     )
+
+
+@cache
+def _model_of(fields: tuple[tuple[str, Any], ...]) -> type[Variables]:
+    """The model with these fields, by name and type; to make one takes pydantic tens of milliseconds."""
+    with_defaults: dict[str, Any] = {name: (kind, None) for name, kind in fields}
+    return create_model("VariablesWithFields", __base__=Variables, **with_defaults)
 
 
 def _explain(variable: Variable, origin: Origin, text: str) -> str:

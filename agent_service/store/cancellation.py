@@ -1,28 +1,35 @@
 """Cancellation: ending requests from outside, asked for or past their deadline (protocol, rules 9 and 11)."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
+from loguru import logger
 from pymongo import ReturnDocument
 
 from agent_service.domain.context import ContextStatus
-from agent_service.domain.request import Request
+from agent_service.domain.request import Request, RequestStatus
 from agent_service.domain.stop import Stop
 from agent_service.store.contexts import ids_of_request
 from agent_service.store.documents import request_of, waiting_end
 from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import reading, writing
-from agent_service.store.paging import Page, Place, decode_page, read_page
+from agent_service.store.paging import Odd, Page, Place, decode_page, read_page
 from agent_service.store.requests import owned
+from agent_service.store.shapes import FIRST_TIME, LAST_TIME
+from agent_service.store.stored_fields import OPEN_REQUEST
 
 #: No worker holds a context in one of these.
 WAITING = (ContextStatus.BLOCKED.value, ContextStatus.SCHEDULED.value, ContextStatus.PENDING.value)
 _OPEN = (*WAITING, ContextStatus.RUNNING.value)
 #: Running, and no rescuer finds it by the end of its lease.
-_UNHELD: Document = {"status": ContextStatus.RUNNING.value, "lease.expires_at": {"$not": {"$type": "date"}}}
-#: After all times: however old a request is, and whoever's clock made it.
-END_OF_TIME = datetime.max.replace(tzinfo=UTC)
-_PROJECTION = {"planned": 1, "steps.name": 1, "created_at": 1, "deadline_at": 1}
+_UNHELD: Document = {
+    "status": ContextStatus.RUNNING.value,
+    "lease.expires_at": {"$not": {"$gte": FIRST_TIME, "$lte": LAST_TIME}},
+}
+#: In a status that nobody knows.
+_LOST: Document = {"status": {"$nin": [status.value for status in ContextStatus]}}
+_ENDS = [status.value for status in RequestStatus if status.ended]
+_PROJECTION = {"planned": 1, "status": 1, "steps.name": 1, "created_at": 1, "deadline_at": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +70,7 @@ class CancellationCollection:
         `after` is the place, (creation, id), of the last one of the page before. Raises `StoreUnavailable`.
         """
         asked = {"cancel_requested": True, "finished_at": None}
-        return await self._open(asked, "created_at", END_OF_TIME, after, limit)
+        return await self._open(asked, "created_at", LAST_TIME, after, limit)
 
     async def overdue(
         self, now: datetime, *, after: Place | None = None, limit: int = 100
@@ -109,20 +116,44 @@ class CancellationCollection:
         """
         End those contexts of a request that no worker holds, and let them expire if a time is given.
 
-        One that runs under a lease that no worker can have is such a context, too. Raises
-        `StoreUnavailable` or `WriteOutcomeUnknown`.
+        One that runs under a lease that no worker can have is such a context, too, and one in a status that
+        nobody knows. Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
         fields = {**waiting_end(stop.status, stop.error, at), "lease": None}
         if expires_at is not None:
             fields["expires_at"] = expires_at
         with writing():
             await self._contexts.update_many(
-                {"_id": ids_of_request(request_id), "$or": [{"status": {"$in": list(WAITING)}}, _UNHELD]},
+                {
+                    "_id": ids_of_request(request_id),
+                    "$or": [{"status": {"$in": list(WAITING)}}, _UNHELD, _LOST],
+                },
                 {"$set": fields},
             )
 
+    async def end_undecodable(self, odd: Odd, *, at: datetime, expires_at: datetime) -> bool:
+        """
+        End a request that cannot be decoded as failed, unless one of its contexts runs; says whether it has.
+
+        Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
+        """
+        request_id = odd.document["_id"]
+        running = {"_id": ids_of_request(request_id), "status": ContextStatus.RUNNING.value}
+        with reading():
+            if await self._contexts.find_one(running, {"_id": 1}) is not None:
+                return False
+        end = {"status": RequestStatus.FAILED.value, "finished_at": at, "expires_at": expires_at}
+        with writing():
+            done = await self._requests.update_one(
+                {"_id": request_id, "status": {"$nin": _ENDS}}, {"$set": {**end, "planned": True}}
+            )
+        if done.matched_count:
+            logger.bind(request_id=request_id).error("a request ended as undecodable: {}", odd.error)
+        return True
+
 
 def _open_request(document: Document) -> OpenRequest:
+    OPEN_REQUEST.check(document)
     return OpenRequest(
         id=document["_id"],
         planned=document["planned"],

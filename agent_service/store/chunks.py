@@ -7,7 +7,7 @@ from agent_service.domain.events import Chunk, ChunkPage
 from agent_service.store.documents import SCHEMA
 from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import reading, writing
-from agent_service.store.shapes import check_chunk
+from agent_service.store.stored_fields import CHUNK
 
 #: A page of chunks ends at this number, or with the chunk that brings it to so many characters.
 CHUNKS_OF_A_PAGE = 100
@@ -75,7 +75,7 @@ class ChunkCollection:
 
 
 def _chunk_of(document: Document) -> Chunk:
-    check_chunk(document)
+    CHUNK.check(document)
     return Chunk(
         context_id=document["context_id"],
         attempt=document["attempt"],

@@ -215,5 +215,10 @@ def _still_as_read(candidates: Sequence[Document]) -> list[Document]:
 
 def _as_claimed(document: Document, claim: Claim) -> Document:
     """A candidate as it stands after its claim."""
-    counted = {name: document[name] + 1 for name in _COUNTED if isinstance(document.get(name), int)}
+    # A truth value is an int to Python, and nothing that MongoDB counts up.
+    counted = {
+        name: value + 1
+        for name in _COUNTED
+        if isinstance(value := document.get(name), int) and not isinstance(value, bool)
+    }
     return {**document, **_claimed_fields(claim), **counted}

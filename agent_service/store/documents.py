@@ -18,7 +18,8 @@ from agent_service.domain.errors import UndecodableDocument
 from agent_service.domain.json_value import JsonObject, JsonValue
 from agent_service.domain.request import Callback, Caller, Request, RequestStatus, Step, Submission
 from agent_service.store.driver import Document
-from agent_service.store.shapes import PLAIN, check_context, check_request, name_of
+from agent_service.store.shapes import PLAIN, name_of
+from agent_service.store.stored_fields import CONTEXT, REQUEST
 
 #: The version of the documents' shape, on every document, so that a later version can migrate.
 SCHEMA = 1
@@ -70,7 +71,7 @@ def context_of(document: Document) -> Context:
 
     Raises `UndecodableDocument`.
     """
-    check_context(document)
+    CONTEXT.check(document)
     return Context(
         id=document["_id"],
         request_id=document["request_id"],
@@ -230,7 +231,7 @@ def request_document(request: Request) -> Document:
 
 def request_of(document: Document) -> Request:
     """The request in a document. Raises `UndecodableDocument`."""
-    check_request(document)
+    REQUEST.check(document)
     steps = tuple(
         Step(
             name=step["name"],

@@ -4,9 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
+from typing import TypeVar
 
 from agent_service.domain.context import ContextStatus
 from agent_service.store.driver import Document
+
+T = TypeVar("T")
 
 #: Fields of a context that tell whoever works on it to stop.
 STOP_FIELDS = ("cancel_requested", "deadline_passed")
@@ -89,16 +92,19 @@ def rings_of(change: Document) -> Iterator[Ring]:
         yield Ring(topic=Topic.STOP, key=document_id)
     match document.get("status") or fields.get("status"):
         case ContextStatus.PENDING.value:
-            yield Ring(
-                topic=Topic.WORK,
-                key=document.get("service"),
-                context_id=document_id,
-                queue=document.get("queue"),
-            )
+            service, queue = _read(document, "service", str), _read(document, "queue", str)
+            yield Ring(topic=Topic.WORK, key=service, context_id=document_id, queue=queue)
         case ContextStatus.SCHEDULED.value:
-            yield Ring(topic=Topic.SCHEDULE, run_at=document.get("run_at") or fields.get("run_at"))
-        case ContextStatus.RUNNING.value if (fields.get("lease") or {}).get("lone"):
+            run_at = _read(document, "run_at", datetime) or _read(fields, "run_at", datetime)
+            yield Ring(topic=Topic.SCHEDULE, run_at=run_at)
+        case ContextStatus.RUNNING.value if (_read(fields, "lease", dict) or {}).get("lone"):
             yield Ring(topic=Topic.TAKEN, key=document_id)
+
+
+def _read(document: Document, name: str, kind: type[T]) -> T | None:
+    """The field, if it is what it should be; somebody may have written anything."""
+    value = document.get(name)
+    return value if isinstance(value, kind) else None
 
 
 def _progress(collection: str, document_id: str) -> Ring:

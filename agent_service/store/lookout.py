@@ -7,11 +7,11 @@ from enum import Enum
 from typing import Any
 
 from agent_service.domain.context import ContextStatus
-from agent_service.store.cancellation import END_OF_TIME
 from agent_service.store.driver import Database, Document, aggregate
 from agent_service.store.operations import reading
 from agent_service.store.paging import decode_all
 from agent_service.store.roster import Colleague
+from agent_service.store.shapes import LAST_TIME
 from agent_service.store.workers import FORGOTTEN_AFTER, SILENT_AFTER
 
 #: Whoever sleeps until it is due has promoted it by then.
@@ -83,7 +83,7 @@ def _pipeline(now: datetime, grace: timedelta) -> list[Document]:
             "requests",
             _first(
                 Need.CANCELLING,
-                {"cancel_requested": True, "finished_at": None, "created_at": {"$lt": END_OF_TIME}},
+                {"cancel_requested": True, "finished_at": None, "created_at": {"$lt": LAST_TIME}},
             ),
         ),
         _also("requests", _first(Need.DEADLINES, {"finished_at": None, "deadline_at": {"$lt": now}})),

@@ -151,7 +151,7 @@ class RequestCollection:
         """The variables of a request; empty if it is gone. Raises `StoreUnavailable`."""
         with reading():
             document = await self._committed.find_one({"_id": request_id}, {"variables": 1})
-        return {} if document is None else json_object_of(document["variables"])
+        return {} if document is None else json_object_of(document.get("variables"))
 
 
 def owned(request_id: str, organization_id: str | None) -> Document:

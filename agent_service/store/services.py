@@ -1,13 +1,12 @@
 """Services: the holds on each base service and its breaker, in the collection `services`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from loguru import logger
 from pymongo import ReturnDocument
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from agent_service.domain.service_state import (
     RETRY_AFTER,
@@ -18,17 +17,17 @@ from agent_service.domain.service_state import (
     Hold,
     ProbeLease,
     ServiceState,
-    Window,
 )
 from agent_service.store.claims import CLAIM_ORDER
 from agent_service.store.documents import SCHEMA
 from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
-
-T = TypeVar("T")
+from agent_service.store.service_documents import breaker_document, mended, state_of
 
 #: How often counting goes on after somebody else began the window, or the document, at the same moment.
 _ROUNDS = 4
+#: Server codes: bad value, type mismatch, no way to a field through what is no object, conflict in a path.
+_OF_AN_ODD_TYPE = frozenset({2, 14, 28, 40})
 
 
 class ServiceCollection:
@@ -43,16 +42,22 @@ class ServiceCollection:
         self._contexts = durable(database, "contexts")
 
     async def read(self, service: str) -> ServiceState:
-        """How the service stands. Raises `StoreUnavailable`."""
+        """
+        How the service stands; what somebody has spoilt of it is mended.
+
+        Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
+        """
         with reading():
             document = await self._services.find_one({"_id": service})
-        return _state_of(document or {"_id": service})
+        if document is not None and (odd := mended(document)):
+            await self._mend(document, odd)
+        return state_of(document or {"_id": service})
 
     async def all(self) -> list[ServiceState]:
         """How each service stands about which anything is stored. Raises `StoreUnavailable`."""
         with reading(CALLER_LIMIT):
             found = await self._services.find({}, sort=[("_id", 1)]).to_list(None)
-        return [_state_of(document) for document in found]
+        return [state_of(document) for document in found]
 
     async def count(
         self, service: str, counts: Counts, *, epoch: int, now: datetime, last_error: str = ""
@@ -105,7 +110,7 @@ class ServiceCollection:
         return await self._change(
             wanted,
             {
-                "$set": {"schema": SCHEMA, "breaker": _breaker_document(breaker), "window": None},
+                "$set": {"schema": SCHEMA, "breaker": breaker_document(breaker), "window": None},
                 "$inc": {"epoch": 1, "revision": 1},
             },
             upsert=state.epoch == 0,
@@ -178,98 +183,38 @@ class ServiceCollection:
     ) -> ServiceState | None:
         """The state after the change; None if no document is as wanted."""
         try:
-            with writing():
-                document = await self._services.find_one_and_update(
+            document = await self._find_and_change(wanted, change, upsert=upsert)
+        except _CannotChange:
+            # To what somebody has spoilt no update applies.
+            await self.read(wanted["_id"])
+            document = await self._find_and_change(wanted, change, upsert=upsert)
+        return None if document is None else state_of(document)
+
+    async def _find_and_change(
+        self, wanted: Mapping[str, Any], change: Document, *, upsert: bool
+    ) -> Document | None:
+        with writing():
+            try:
+                return await self._services.find_one_and_update(
                     wanted, change, upsert=upsert, return_document=ReturnDocument.AFTER
                 )
-        except DuplicateKeyError:
-            # The service has a document, and it is not as wanted.
-            return None
-        return None if document is None else _state_of(document)
+            except DuplicateKeyError:
+                # The service has a document, and it is not as wanted.
+                return None
+            except OperationFailure as error:
+                if error.code not in _OF_AN_ODD_TYPE:
+                    raise
+                raise _CannotChange from error
+
+    async def _mend(self, document: Document, odd: Document) -> None:
+        """Put something readable in the place of what is odd, unless somebody has changed it meanwhile."""
+        still = {name: {"$eq": document.get(name)} for name in odd}
+        with writing():
+            done = await self._services.update_one({"_id": document["_id"], **still}, {"$set": odd})
+        if done.matched_count:
+            service, fields = document["_id"], ", ".join(sorted(odd))
+            logger.warning("what is stored of the service {} was odd, and is mended: {}", service, fields)
 
 
-def _state_of(document: Document) -> ServiceState:
-    """The state; what somebody has spoilt of it counts as if it were not there."""
-    service, epoch, holds = str(document["_id"]), document.get("epoch"), document.get("holds")
-    read = partial(_readable, service)
-    named = [read(partial(_hold_of, name), stored) for name, stored in _items(holds)]
-    return ServiceState(
-        service=service,
-        epoch=epoch if isinstance(epoch, int) else 0,
-        breaker=read(_breaker_of, document.get("breaker")) or Breaker(),
-        window=read(_window_of, document.get("window")),
-        holds={hold.name: hold for hold in named if hold is not None},
-    )
-
-
-def _readable(service: str, read: Callable[[Any], T], document: Any) -> T | None:
-    if document is None:
-        return None
-    try:
-        return read(document)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        logger.warning("a part of what is stored of the service {} cannot be read: {!r}", service, error)
-        return None
-
-
-def _items(holds: Any) -> list[tuple[str, Any]]:
-    return list(holds.items()) if isinstance(holds, Mapping) else []
-
-
-def _hold_of(name: str, document: Any) -> Hold:
-    return Hold(
-        name=name,
-        reason=str(document.get("reason", "")),
-        since=_time(document["since"]),
-        until=_optional_time(document.get("until")),
-    )
-
-
-def _breaker_of(document: Any) -> Breaker:
-    probe = document.get("probe")
-    return Breaker(
-        state=BreakerState(document["state"]),
-        since=_optional_time(document.get("since")),
-        until=_optional_time(document.get("until")),
-        opened=int(document.get("opened", 0)),
-        reason=str(document.get("reason", "")),
-        probe=None
-        if probe is None
-        else ProbeLease(
-            token=str(probe["token"]), worker=str(probe["worker"]), expires_at=_time(probe["expires_at"])
-        ),
-    )
-
-
-def _window_of(document: Any) -> Window:
-    names = ("calls", "failures", "unreachable", "answered")
-    counts = {name: int(document.get(name, 0)) for name in names}
-    return Window(
-        started_at=_time(document["started_at"]),
-        counts=Counts(**counts),
-        last_error=str(document.get("last_error", "")),
-    )
-
-
-def _breaker_document(breaker: Breaker) -> Document:
-    probe = breaker.probe
-    return {
-        "state": breaker.state.value,
-        "since": breaker.since,
-        "until": breaker.until,
-        "opened": breaker.opened,
-        "reason": breaker.reason,
-        "probe": None
-        if probe is None
-        else {"token": probe.token, "worker": probe.worker, "expires_at": probe.expires_at},
-    }
-
-
-def _optional_time(value: Any) -> datetime | None:
-    return None if value is None else _time(value)
-
-
-def _time(value: Any) -> datetime:
-    if not isinstance(value, datetime):
-        raise TypeError(f"{value!r} is no time")
-    return value
+class _CannotChange(Exception):
+    """MongoDB refuses the update, because a field is of a type that it does not apply to."""

@@ -2,36 +2,24 @@
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pymongo import UpdateMany, UpdateOne
 
 from agent_service.domain.context import ContextStatus
-from agent_service.domain.request import RequestStatus, Step, context_id
-from agent_service.domain.settling import Consequences, RequestPlan
+from agent_service.domain.request import RequestStatus, context_id
+from agent_service.domain.settling import Consequences
 from agent_service.domain.stop import STOPS
 from agent_service.store.contexts import ids_of_request
 from agent_service.store.documents import waiting_end
-from agent_service.store.driver import Collection as Documents
 from agent_service.store.driver import Database, Document, Session, bulk_write, causal_session, durable
 from agent_service.store.operations import reading, writing
 from agent_service.store.paging import Page, Place, decode_page, read_page
+from agent_service.store.settlement_view import SettlementView
 
 #: Contexts and events outlive their request by an hour (protocol, rule 16), and a little more: of several who
 #: write the same end, one may have looked at the clock well before another.
 OUTLIVES = timedelta(hours=1, minutes=5)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndedContext:
-    """A context that has ended and is not settled."""
-
-    id: str
-    request_id: str
-    step: str
-    status: ContextStatus
-    finished_at: datetime
 
 
 class SettlementCollection:
@@ -46,7 +34,7 @@ class SettlementCollection:
         self._committed_requests = durable(database, "requests", read="majority")
 
     @asynccontextmanager
-    async def view(self) -> AsyncIterator["SettlementView"]:
+    async def view(self) -> AsyncIterator[SettlementView]:
         """
         A view in which no read goes back behind an earlier one, across a failover too.
 
@@ -175,65 +163,6 @@ class SettlementCollection:
             )
 
 
-class SettlementView:
-    """What settling reads, in one causally consistent session and from what a majority has."""
-
-    def __init__(self, contexts: Documents, requests: Documents, session: Session) -> None:
-        self._contexts = contexts
-        self._requests = requests
-        self.session = session
-
-    async def ended(self, context_ids: Collection[str]) -> list[EndedContext]:
-        """
-        Which of these contexts have ended and are not settled, in the order of their ends.
-
-        Raises `StoreUnavailable`.
-        """
-        with reading():
-            found = self._contexts.find(
-                {"_id": {"$in": list(context_ids)}, "settled": False},
-                {"request_id": 1, "step": 1, "status": 1, "finished_at": 1},
-                session=self.session,
-            )
-            ended = [
-                EndedContext(
-                    id=document["_id"],
-                    request_id=document["request_id"],
-                    step=document["step"],
-                    status=ContextStatus(document["status"]),
-                    finished_at=document["finished_at"],
-                )
-                async for document in found
-            ]
-        return sorted(ended, key=lambda context: (context.finished_at, context.id))
-
-    async def plans(self, request_ids: Collection[str]) -> list[RequestPlan]:
-        """The plans of those of these requests that exist. Raises `StoreUnavailable`."""
-        with reading():
-            found = self._requests.find(
-                {"_id": {"$in": list(request_ids)}},
-                {"steps.name": 1, "steps.after": 1, "steps.service": 1, "status": 1, "callback": 1},
-                session=self.session,
-            )
-            return [_plan(document) async for document in found]
-
-    async def statuses(self, plans: Collection[RequestPlan]) -> dict[str, dict[str, ContextStatus]]:
-        """
-        Request id → step → status; a context that does not exist yet is not in it.
-
-        Raises `StoreUnavailable`.
-        """
-        statuses: dict[str, dict[str, ContextStatus]] = {plan.id: {} for plan in plans}
-        ids = [context_id(plan.id, step.name) for plan in plans for step in plan.steps]
-        with reading():
-            found = self._contexts.find(
-                {"_id": {"$in": ids}}, {"request_id": 1, "step": 1, "status": 1}, session=self.session
-            )
-            async for document in found:
-                statuses[document["request_id"]][document["step"]] = ContextStatus(document["status"])
-        return statuses
-
-
 def _releases(dependent_id: str, step: str, at: datetime) -> list[UpdateOne]:
     """Take `step` off the list of a dependent; once the list is empty, let it run, or end it if asked to."""
     blocked = _blocked(dependent_id)
@@ -264,16 +193,3 @@ def _end_of(document: Document) -> Place:
 
 def _blocked(context_id: str) -> Document:
     return {"_id": context_id, "status": ContextStatus.BLOCKED.value}
-
-
-def _plan(document: Document) -> RequestPlan:
-    steps = tuple(
-        Step(name=step["name"], service=step["service"], input=None, after=tuple(step["after"]))
-        for step in document["steps"]
-    )
-    return RequestPlan(
-        id=document["_id"],
-        steps=steps,
-        status=RequestStatus(document["status"]),
-        callback=bool(document.get("callback")),
-    )

@@ -11,10 +11,22 @@ from agent_service.store.documents import SCHEMA
 from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import CALLER_LIMIT, reading
 from agent_service.store.paging import decode_all
+from agent_service.store.shapes import ARRAY, DATE, FIRST_TIME, LAST_TIME, Field, Shape
 from agent_service.telemetry.metrics import QueueName
 
 #: Every query begins with what is first in the index, and what no query of the workers names.
 _FIRST = {"schema": SCHEMA}
+_A_TIME = {"$gte": FIRST_TIME, "$lte": LAST_TIME}
+_WHEN = Field(DATE)
+#: What is read of a context that completed.
+_ENDED = Shape(
+    {
+        "released_at": _WHEN,
+        "started_at": _WHEN,
+        "finished_at": _WHEN,
+        "history": Field(ARRAY, inside=Shape({"started_at": _WHEN})),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +49,11 @@ class StatisticsCollection:
     async def queues(self) -> list[QueueName]:
         """Every queue that has a context, ended ones included. Raises `StoreUnavailable`."""
         with reading(CALLER_LIMIT):
-            services = sorted(await self._contexts.distinct("service", _FIRST))
+            services = _texts(await self._contexts.distinct("service", _FIRST))
             return [
                 QueueName(service, queue)
                 for service in services
-                for queue in sorted(await self._contexts.distinct("queue", {**_FIRST, "service": service}))
+                for queue in _texts(await self._contexts.distinct("queue", {**_FIRST, "service": service}))
             ]
 
     async def count(self, queue: QueueName, status: ContextStatus) -> int:
@@ -62,7 +74,10 @@ class StatisticsCollection:
         """Since when the context has been claimable that has waited longest. Raises `StoreUnavailable`."""
         with reading(CALLER_LIMIT):
             oldest = await self._contexts.find_one(
-                _standing(queue, ContextStatus.PENDING),
+                {
+                    **_standing(queue, ContextStatus.PENDING),
+                    "run_at": {"$gte": FIRST_TIME, "$lte": LAST_TIME},
+                },
                 {"_id": 0, "run_at": 1},
                 sort=[("finished_at", ASCENDING), ("run_at", ASCENDING)],
             )
@@ -80,11 +95,17 @@ class StatisticsCollection:
         return decode_all((document for document in found if document.get("history")), _ended_of)
 
 
+def _texts(values: Sequence[object]) -> list[str]:
+    """In order, without what is no name of anything."""
+    return sorted(value for value in values if isinstance(value, str))
+
+
 def _standing(queue: QueueName, status: ContextStatus) -> Document:
     return {**_FIRST, "service": queue.service, "queue": queue.queue, "status": status.value}
 
 
 def _ended_of(document: Document) -> EndedContext:
+    _ENDED.check(document)
     return EndedContext(
         released_at=document["released_at"],
         first_started_at=document["history"][0]["started_at"],

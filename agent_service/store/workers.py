@@ -8,7 +8,7 @@ from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
 from agent_service.store.paging import decode_all
 from agent_service.store.roster import Colleague
-from agent_service.store.shapes import check_worker
+from agent_service.store.stored_fields import WORKER
 
 #: A worker that has been silent for this long counts as gone: three of its signs of life.
 SILENT_AFTER = timedelta(seconds=45)
@@ -89,7 +89,7 @@ class WorkerCollection:
 
 
 def _sign_of(document: Document) -> SignOfLife:
-    check_worker(document)
+    WORKER.check(document)
     return SignOfLife(
         id=document["_id"],
         service=document["service"],

@@ -54,7 +54,7 @@ FOLLOWS = Consequences(releases=(("draft", "check"),), cancellations={"note": AN
 async def read_what_settling_needs(store: Store) -> None:
     async with store.settlement.view() as view:
         ended = await view.ended(needle_contexts("ended"))
-        plans = await view.plans({context.request_id for context in ended})
+        plans, _ = await view.plans({context.request_id for context in ended})
         await view.statuses(plans)
 
 

@@ -75,9 +75,12 @@ async def test_an_odd_request_does_not_keep_others_from_being_planned(
         ids.append(request.id)
     await damage(raw.requests, ids[:odd], "fingerprint", date="created_at")
     await rescuer.sweep()
-    planned = await raw.requests.find({"planned": True}, {"_id": 1}).to_list()
+    planned = await raw.requests.find({"planned": True, "status": "accepted"}, {"_id": 1}).to_list()
     assert {document["_id"] for document in planned} == set(ids[odd:])
     assert {document["request_id"] async for document in raw.contexts.find()} == set(ids[odd:])
+    # Nobody could ever plan them.
+    undecodable = await raw.requests.find({"status": "failed"}, {"_id": 1}).to_list()
+    assert {document["_id"] for document in undecodable} == set(ids[:odd])
 
 
 @ODD_AND_PAGE
@@ -93,7 +96,7 @@ async def test_an_odd_ended_context_does_not_keep_others_from_being_settled(
         Outcome(context=context, transition=hand_worker.success(contexts, context)) for context in claimed
     ]
     assert not await contexts.finish(outcomes)
-    await damage(raw.contexts, [context.id for context in claimed[:odd]], "step", date="finished_at")
+    await damage(raw.contexts, [context.id for context in claimed[:odd]], "status", date="finished_at")
     await rescuer.sweep()
     completed = await raw.requests.find({"status": "completed"}, {"_id": 1}).to_list()
     assert {document["_id"] for document in completed} == {context.request_id for context in claimed[odd:]}

@@ -12,7 +12,8 @@ from agent_service.domain.request import RequestStatus
 from agent_service.domain.settling import Consequences, RequestPlan
 from agent_service.domain.transitions import CANCELLATION
 from agent_service.store import Store
-from agent_service.store.settlement import OUTLIVES, EndedContext
+from agent_service.store.settlement import OUTLIVES
+from agent_service.store.settlement_view import EndedContext
 from tests.support.contexts import (
     AN_ERROR,
     NOW,
@@ -221,7 +222,7 @@ async def test_the_view_shows_ends_plans_and_the_statuses_of_all_steps(any_store
         assert await view.ended([one.id, settled.id, running.id, "gone.one"]) == [
             EndedContext(id=one.id, request_id="r", step="one", status=ContextStatus.FAILED, finished_at=NOW)
         ]
-        plans = await view.plans(["r", "gone"])
+        plans, _ = await view.plans(["r", "gone"])
         bare = tuple(replace(step, input=None) for step in steps)
         assert plans == [RequestPlan(id="r", steps=bare, status=RequestStatus.ACCEPTED)]
         # The context of step two was not inserted yet.

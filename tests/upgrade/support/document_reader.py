@@ -17,7 +17,7 @@ from typing import Any
 
 from loguru import logger
 
-from agent_service.store import chunks, counters, keys, services, workers
+from agent_service.store import chunks, counters, keys, workers
 from agent_service.store.documents import context_of, request_of
 from agent_service.store.driver import Document, close_client, durable, open_client
 
@@ -25,6 +25,18 @@ from agent_service.store.driver import Document, close_client, durable, open_cli
 def _quota_of(document: Document) -> dict[str, Any]:
     """Quotas are read by a pipeline in the server; these are the fields that it takes."""
     return {name: document[name] for name in ("left", "at", "places")}
+
+
+def _service_reader() -> Callable[[Document], Any]:
+    """Older versions have it elsewhere."""
+    try:
+        from agent_service.store.service_documents import state_of
+    except ImportError:
+        from agent_service.store import services
+
+        reader: Callable[[Document], Any] = vars(services)["_state_of"]
+        return reader
+    return state_of
 
 
 #: How the documents of each collection are read. A new collection needs its line.
@@ -35,7 +47,7 @@ READERS: Mapping[str, Callable[[Document], Any]] = {
     "keys": keys._key_of,
     "quotas": _quota_of,
     "requests": request_of,
-    "services": services._state_of,
+    "services": _service_reader(),
     "workers": workers._sign_of,
 }
 
