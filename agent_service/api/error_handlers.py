@@ -26,6 +26,7 @@ from agent_service.domain.errors import (
     RequestNotFound,
     StoreError,
     StoreUnavailable,
+    UndecodableDocument,
     UnstorableValue,
     WriteOutcomeUnknown,
 )
@@ -59,7 +60,7 @@ def problem_of(error: Exception) -> Problem | None:
             return Problem(status=status, code=code, detail=str(error), retry_after=error.retry_after)
         case InvalidCursor():
             return Problem(status=HTTPStatus.BAD_REQUEST, code="invalid_cursor", detail=str(error))
-        case StoreError():
+        case StoreError() | UndecodableDocument():
             return _store_trouble(error)
         case RequestValidationError():
             return _wrong_parameters(error)
@@ -105,8 +106,11 @@ def _wrong_submission(error: InvalidSubmission | IdempotencyConflict | Unstorabl
             return Problem(status=status, code="unstorable_value", detail=str(error))
 
 
-def _store_trouble(error: StoreError) -> Problem:
+def _store_trouble(error: StoreError | UndecodableDocument) -> Problem:
     """What the driver said stays in the log: it names hosts."""
+    if isinstance(error, UndecodableDocument):
+        detail = f"what is stored cannot be read: {error}; `agent-service doctor` names the document"
+        return Problem(status=HTTPStatus.INTERNAL_SERVER_ERROR, code="undecodable_document", detail=detail)
     code, detail, retry_after = "store_unavailable", "MongoDB does not answer; try again", _AFTER_AN_OUTAGE
     match error:
         case NotDurableYet():

@@ -92,6 +92,14 @@ class ClaimCollection:
 
     async def _take_first(self, claim: Claim) -> Document | None:
         """The document of the best pending context as it was claimed, or None."""
+        try:
+            return await self._find_and_claim(claim)
+        except _CannotBeCounted:
+            # It cannot be claimed either, and stands before all others.
+            await self._decode(claim, await self._candidates(claim, _HEAD, 0))
+            return await self._find_and_claim(claim)
+
+    async def _find_and_claim(self, claim: Claim) -> Document | None:
         with writing():
             try:
                 return await self._contexts.find_one_and_update(
@@ -103,15 +111,7 @@ class ClaimCollection:
             except OperationFailure as error:
                 if error.code not in _CANNOT_COUNT:
                     raise
-        # What cannot be counted up cannot be claimed either, and stands before all others.
-        await self._decode(claim, await self._candidates(claim, _HEAD, 0))
-        with writing():
-            return await self._contexts.find_one_and_update(
-                claim_filter(claim),
-                claim_update(claim),
-                sort=CLAIM_ORDER,
-                return_document=ReturnDocument.AFTER,
-            )
+                raise _CannotBeCounted from error
 
     async def _decode(self, claim: Claim, candidates: Sequence[Document]) -> Mapping[str, Context]:
         """The candidates as they stand once they are claimed, by `repr` of their id; odd ones are ended."""
@@ -175,6 +175,10 @@ class ClaimCollection:
             return await self._contexts.count_documents(
                 {"service": service, "queue": queue, "status": "pending"}
             )
+
+
+class _CannotBeCounted(Exception):
+    """The best pending context has something else where its attempts are counted."""
 
 
 def claim_filter(claim: Claim) -> Document:

@@ -58,6 +58,11 @@ class ContextCollection:
             found = self._committed.find({"_id": ids_of_request(request_id)}, session=session)
             return [context_of(document) async for document in found]
 
+    async def count(self, ids: AnyCollection[str]) -> int:
+        """How many of these contexts there are, as a majority has them. Raises `StoreUnavailable`."""
+        with reading():
+            return await self._committed.count_documents({"_id": {"$in": list(ids)}})
+
     async def progress(self, ids: AnyCollection[str]) -> list[Context]:
         """
         These contexts, as far as events tell of them: without inputs, outputs and leases.

@@ -49,6 +49,20 @@ async def test_a_request_that_waits_fails_at_its_deadline(
     ] * 2
 
 
+@pytest.mark.parametrize("deleted", ["the_last", "all"])
+async def test_a_request_of_which_somebody_deleted_contexts_fails_at_its_deadline(
+    requests: RequestService, rescuer: Rescuer, raw: Raw, deleted: str
+) -> None:
+    request_id = (await requests.submit(CHAIN)).request.id
+    ids = [context.id for context in (await requests.get(request_id)).contexts]
+    await raw.contexts.delete_many({"_id": {"$in": ids[-1:] if deleted == "the_last" else ids}})
+    await pass_deadlines(raw)
+    await rescuer.sweep()
+    view = await requests.get(request_id)
+    assert view.status is RequestStatus.FAILED
+    assert [error_of(context) for context in view.contexts] == ["deadline_exceeded"] * 2
+
+
 async def test_an_attempt_that_runs_past_the_deadline_is_told_and_may_not_be_tried_again(
     requests: RequestService, contexts: ContextManager, rescuer: Rescuer, raw: Raw
 ) -> None:

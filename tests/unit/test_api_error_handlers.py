@@ -16,6 +16,7 @@ from agent_service.domain.errors import (
     RequestNotFound,
     StoreError,
     StoreUnavailable,
+    UndecodableDocument,
     UnstorableValue,
     WriteOutcomeUnknown,
 )
@@ -38,6 +39,7 @@ from tests.support.api import assert_problem, calling, make_app, memory_store
         (StoreUnavailable("10.0.0.1:27017"), 503, "store_unavailable"),
         (WriteOutcomeUnknown("10.0.0.1:27017"), 503, "outcome_unknown"),
         (StoreError("10.0.0.1:27017"), 503, "store_unavailable"),
+        (UndecodableDocument("steps", "a string", "an array"), 500, "undecodable_document"),
         (HTTPException(405, headers={"Allow": "GET"}), 405, "method_not_allowed"),
         (RequestValidationError([{"loc": ("query", "a/b"), "msg": "no"}]), 422, "invalid_parameter"),
     ],
