@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
+from loguru import logger
 from pymongo import ReturnDocument
 
 from agent_service.domain.api_key import ApiKey, Scope
@@ -39,11 +40,22 @@ class KeyCollection:
             return await self._committed.find_one({}, {"_id": 1}, sort=[("_id", 1)]) is not None
 
     async def all(self, organization_id: str | None = None) -> list[ApiKey]:
-        """All keys, or those of one organization, by organization. Raises `StoreUnavailable`."""
+        """
+        All keys that can be read, or those of one organization, by organization; the others are logged.
+
+        Raises `StoreUnavailable`.
+        """
         wanted = {} if organization_id is None else {"organization_id": organization_id}
         with reading(CALLER_LIMIT):
             found = self._committed.find(wanted, sort=[("organization_id", 1), ("_id", 1)])
-            return [_key_of(document) for document in await found.to_list(None)]
+            documents = await found.to_list(None)
+        keys = []
+        for document in documents:
+            try:
+                keys.append(_key_of(document))
+            except StoreError as error:
+                logger.error("{}", error)
+        return keys
 
     async def revoke(self, key_id: str, now: datetime) -> ApiKey | None:
         """

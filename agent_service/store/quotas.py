@@ -1,6 +1,7 @@
 """Quotas: what each organization has used of its limits, in the collection `quotas`, over all processes."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -29,6 +30,16 @@ class Share:
     #: How many requests others are storing just now.
     underway_elsewhere: int
     next_in: timedelta
+
+
+_NUMBER = ("int", "long", "double")
+#: A place that can be read and that somebody still has.
+_ALIVE: Sequence[Document] = (
+    {"$eq": [{"$type": "$$this.token"}, "string"]},
+    {"$in": [{"$type": "$$this.count"}, list(_NUMBER)]},
+    {"$eq": [{"$type": "$$this.until"}, "date"]},
+    {"$gt": ["$$this.until", "$$NOW"]},
+)
 
 
 class QuotaCollection:
@@ -99,11 +110,11 @@ def _taking(wanted: int, quota: Quota, token: str) -> list[Document]:
         left: Any = 0
         granted: Any = wanted
     else:
-        passed_ms = {"$max": [0, {"$subtract": ["$$NOW", {"$ifNull": ["$at", "$$NOW"]}]}]}
-        filled = {"$add": [{"$ifNull": ["$left", size]}, {"$multiply": [passed_ms, size / _MINUTE_MS]}]}
+        passed_ms = {"$max": [0, {"$subtract": ["$$NOW", _if_of("$at", ("date",), "$$NOW")]}]}
+        filled = {"$add": [_if_of("$left", _NUMBER, size), {"$multiply": [passed_ms, size / _MINUTE_MS]}]}
         left = {"$min": [size, filled]}
         granted = {"$toInt": {"$max": [0, {"$min": [wanted, {"$floor": "$left"}]}]}}
-    alive = {"$filter": {"input": {"$ifNull": ["$places", []]}, "cond": {"$gt": ["$$this.until", "$$NOW"]}}}
+    alive = {"$filter": {"input": _if_of("$places", ("array",), []), "cond": {"$and": _ALIVE}}}
     place = {
         "token": token,
         "count": "$granted",
@@ -120,6 +131,11 @@ def _taking(wanted: int, quota: Quota, token: str) -> list[Document]:
             }
         },
     ]
+
+
+def _if_of(field: str, types: Sequence[str], otherwise: Any) -> Document:
+    """The field, if it is of one of these types; it may be missing, and somebody may have spoilt it."""
+    return {"$cond": [{"$in": [{"$type": field}, list(types)]}, field, otherwise]}
 
 
 def _next_in(document: Document, quota: Quota) -> timedelta:

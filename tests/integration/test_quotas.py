@@ -13,6 +13,7 @@ from agent_service.domain.request import Caller, RequestStatus
 from agent_service.store import Store
 from agent_service.store.quotas import Share
 from tests.support.contexts import NOW, a_request, a_step
+from tests.support.damage import VALUES
 from tests.support.explained_commands import CommandRecorder, Document, explain
 
 SIX_A_MINUTE = Quota(submissions_per_minute=6)
@@ -41,6 +42,20 @@ async def test_a_bucket_is_emptied_and_fills_again_with_time(
     assert (await take(store, 10, SIX_A_MINUTE)).granted == 2
     await make_earlier(raw, timedelta(days=1))
     assert (await take(store, 10, SIX_A_MINUTE)).granted == 6
+
+
+async def test_a_quota_with_a_field_of_any_wrong_type_counts_as_a_fresh_one(
+    store: Store, raw: AsyncDatabase[Document]
+) -> None:
+    both = Quota(submissions_per_minute=6, max_open_requests=5)
+    for field in ("left", "at", "places", "places.0.token", "places.0.count", "places.0.until"):
+        for name, value in VALUES.items():
+            await raw["quotas"].delete_many({})
+            await take(store, 1, both)
+            await raw["quotas"].update_one({"_id": "acme"}, {"$set": {field: value}})
+            share = await take(store, 1, both)
+            assert share.granted in {0, 1}, (field, name)
+            await take(store, 1, both)
 
 
 async def test_a_clock_that_goes_back_takes_nothing_away(store: Store, raw: AsyncDatabase[Document]) -> None:
