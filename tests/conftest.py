@@ -1,5 +1,6 @@
 """Fixtures of all tests: a real MongoDB for whoever asks, and an empty database for each test."""
 
+import gc
 import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -30,6 +31,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
         if "motor" in parameters and item.get_closest_marker("conformance") is None:
             item.add_marker(pytest.mark.exhaustive)
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and all modules stay to the end; no garbage collection need look at them again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
