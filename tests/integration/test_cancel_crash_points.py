@@ -59,15 +59,21 @@ STATES: list[Callable[[ContextManager, Raw], Awaitable[list[Context]]]] = [
     half_planned,
     end_unsettled,
 ]
-each_state = pytest.mark.parametrize(
-    "state",
+#: One in which nothing is missing, with each way to die, and one in which a step has to be inserted first.
+QUICK = {(one_branch_runs, False), (one_branch_runs, True), (half_planned, True)}
+each_state_and_way = pytest.mark.parametrize(
+    ("state", "applied"),
     [
-        pytest.param(state, marks=() if state in (one_branch_runs, half_planned) else pytest.mark.exhaustive)
+        pytest.param(
+            state,
+            applied,
+            id=f"{state.__name__}-{'applied' if applied else 'not sent'}",
+            marks=() if (state, applied) in QUICK else pytest.mark.exhaustive,
+        )
         for state in STATES
+        for applied in (False, True)
     ],
-    ids=lambda state: state.__name__,
 )
-each_way = pytest.mark.parametrize("applied", [False, True], ids=["not sent", "applied"])
 
 
 async def work_as_told(contexts: ContextManager) -> None:
@@ -133,8 +139,7 @@ def assert_all_of_it_ended(view: RequestView) -> None:
         assert context.expires_at > view.request.expires_at
 
 
-@each_way
-@each_state
+@each_state_and_way
 async def test_a_crash_at_any_write_of_a_cancellation_is_repaired(
     mongodb_uri: str, store: Store, raw: Raw, state: Any, applied: bool
 ) -> None:
@@ -148,8 +153,7 @@ async def test_a_crash_at_any_write_of_a_cancellation_is_repaired(
         assert completed == (["top"] if state in (one_branch_runs, end_unsettled) else [])
 
 
-@each_way
-@each_state
+@each_state_and_way
 async def test_a_crash_at_any_write_of_a_sweep_over_deadlines_is_repaired(
     mongodb_uri: str, store: Store, raw: Raw, state: Any, applied: bool
 ) -> None:

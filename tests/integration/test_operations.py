@@ -38,7 +38,7 @@ RELEASED = released(at=NOW)
 QUEUE = QueueName("generation", "default")
 CHUNK = Chunk(context_id="r.draft", attempt=1, seq=1, delta="text", at=NOW)
 FOLLOWS = Consequences(releases=(), cancellations={"draft": AN_ERROR})
-EVERY_COMMAND = ("find", "insert", "update", "findAndModify", "delete", "aggregate", "hello",
+EVERY_COMMAND = ("find", "insert", "update", "findAndModify", "delete", "aggregate",
                  "createIndexes", "listIndexes", "distinct")  # fmt: skip
 
 READS: dict[str, Callable[[Store], Awaitable[Any]]] = {
@@ -106,9 +106,16 @@ async def test_whatever_fails_for_good_comes_out_as_an_error_of_our_own(
 ) -> None:
     async with fragile_store(mongodb_uri, database_name, driver=driver) as (store, point):
         for how in FAILURES.values():
-            await point.fail(*EVERY_COMMAND, **how)
-            for operations, expected in ((READS, StoreUnavailable), (WRITES, WriteOutcomeUnknown)):
+            # Every connection begins with `hello`: where it fails, no write is sent, and that is known.
+            for operations, expected, greeting in (
+                (READS, StoreUnavailable, ("hello",)),
+                (WRITES, WriteOutcomeUnknown, ()),
+            ):
+                await point.fail(*EVERY_COMMAND, *greeting, **how)
                 for name, operation in operations.items():
+                    if not greeting:
+                        # A broken connection makes the driver look for the server anew, which takes its time.
+                        await store._database.client.admin.command("ping")
                     # An operation goes on trying until its time is over, so it gets less of it here.
                     started = time.monotonic()
                     with pymongo.timeout(0.1), pytest.raises(StoreError) as caught:
@@ -142,11 +149,11 @@ async def test_a_server_that_does_not_answer_is_given_up_after_the_limit(
     async with fragile_store(mongodb_uri, database_name, driver=driver) as (store, point):
         await store.contexts.of_request("a connection is open")
         for commands, expected in (("update", WriteOutcomeUnknown), ("find", StoreUnavailable)):
-            await point.fail(commands, blockConnection=True, blockTimeMS=3_000)
+            await point.fail(commands, blockConnection=True, blockTimeMS=1_500)
             started = time.monotonic()
             with pytest.raises(expected):
                 await store.leases.renew({"r.draft": "token"}, NOW, limit=timedelta(milliseconds=100))
-            assert time.monotonic() - started < 2.5
+            assert time.monotonic() - started < 1.3
             await point.off()
 
 

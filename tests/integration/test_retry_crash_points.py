@@ -23,8 +23,15 @@ KEY = "the same key every time"
 repaired = partial(repair, work=partial(work_off, lease=SHORT_LEASE))
 
 
-@pytest.mark.parametrize("applied", [False, True], ids=["not sent", "applied"])
-@pytest.mark.parametrize("expired", [False, True], ids=["original there", "original expired"])
+@pytest.mark.parametrize(
+    ("expired", "applied"),
+    [
+        pytest.param(False, False, id="original there-not sent"),
+        pytest.param(False, True, id="original there-applied", marks=pytest.mark.exhaustive),
+        pytest.param(True, False, id="original expired-not sent", marks=pytest.mark.exhaustive),
+        pytest.param(True, True, id="original expired-applied"),
+    ],
+)
 async def test_a_crash_at_any_write_of_a_retry_leaves_one_that_ends(
     mongodb_uri: str, raw: Raw, expired: bool, applied: bool
 ) -> None:

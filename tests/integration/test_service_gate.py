@@ -100,7 +100,7 @@ async def test_one_process_that_cannot_connect_does_not_stop_those_that_can(
     store: Store, mongodb_uri: str, database_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As long as a slow machine needs to ring a bell.
-    monkeypatch.setattr(service_watch, "SETTLING", timedelta(seconds=4))
+    monkeypatch.setattr(service_watch, "SETTLING", timedelta(seconds=2))
     async with two_gates(mongodb_uri, database_name) as (one, two):
         await answers(one, 10)
         await answers(two, 10)
