@@ -4,7 +4,7 @@ import asyncio
 import gc
 import threading
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -20,6 +20,7 @@ from agent_service.local.mongod import start_mongod
 from agent_service.store import Store
 from agent_service.testing.databases import empty_database
 from tests.support.log_lines import log_lines
+from tests.support.preparing import Prepare
 from tests.support.shared_memory import data_folder
 
 # A machine that is busy with something else is no reason for a property to fail.
@@ -116,7 +117,7 @@ async def database_name(request: pytest.FixtureRequest, _shared: SharedDatabase)
 
 
 @pytest.fixture
-def prepared(database_name: str, _shared: SharedDatabase) -> Callable[[Store], Awaitable[None]]:
+def prepared(database_name: str, _shared: SharedDatabase) -> Prepare:
     """Prepares a store; where the database was left prepared by the test before, only its clock is read."""
 
     async def prepare(store: Store) -> None:
@@ -135,9 +136,7 @@ async def raw(mongodb_uri: str, database_name: str) -> AsyncIterator[AsyncDataba
 
 
 @pytest.fixture
-async def store(
-    mongodb_uri: str, database_name: str, prepared: Callable[[Store], Awaitable[None]]
-) -> AsyncIterator[Store]:
+async def store(mongodb_uri: str, database_name: str, prepared: Prepare) -> AsyncIterator[Store]:
     """A prepared store on an empty database."""
     async with Store.connect(mongodb_uri, database=database_name) as connected:
         await prepared(connected)

@@ -16,6 +16,7 @@ from agent_service.rescuer import Rescuer
 from agent_service.store import Store, operations
 from tests.support.explained_commands import CommandRecorder, Document, Plan, Watch, explain
 from tests.support.haystack import prepare, restore_needles
+from tests.support.preparing import Prepare
 from tests.support.rescuers import a_rescuer
 
 
@@ -24,7 +25,7 @@ async def any_store(
     request: pytest.FixtureRequest,
     mongodb_uri: str,
     database_name: str,
-    prepared: Callable[[Store], Awaitable[None]],
+    prepared: Prepare,
 ) -> AsyncIterator[Store]:
     """A prepared store on an empty database, once with each driver."""
     async with Store.connect(mongodb_uri, database=database_name, driver=request.param) as connected:
