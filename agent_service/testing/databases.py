@@ -44,11 +44,15 @@ def _is_usual(entry: Mapping[str, Any]) -> bool:
 
 async def _not_empty(database: AsyncDatabase[dict[str, Any]], names: Sequence[str]) -> list[str]:
     """Which of these collections have documents: one command for all costs less than one for each."""
-    parts = {name: [{"$limit": 1}, {"$replaceWith": {"name": {"$literal": name}}}] for name in names}
+    parts: dict[str, list[dict[str, Any]]] = {
+        name: [{"$limit": 1}, {"$replaceWith": {"name": {"$literal": name}}}] for name in names
+    }
     if not parts:
         return []
     first, *others = parts
-    unions = [{"$unionWith": {"coll": name, "pipeline": parts[name]}} for name in others]
+    unions: list[dict[str, Any]] = [
+        {"$unionWith": {"coll": name, "pipeline": parts[name]}} for name in others
+    ]
     found = await database[first].aggregate([*parts[first], *unions])
     return [document["name"] async for document in found]
 
