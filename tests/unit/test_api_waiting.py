@@ -213,4 +213,5 @@ async def test_what_is_stored_is_told_although_the_key_cannot_be_checked_again(
 
     monkeypatch.setattr(Access, "holds", fail)
     assert (await desk.wait(view, asyncio.Queue(), seconds=1)).view == view
-    assert [str(fault) in line for line in warnings] == [True]
+    # That a database in memory cannot wake anybody is a warning too.
+    assert [str(fault) in line for line in warnings if line.startswith("ERROR")] == [True]
