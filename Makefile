@@ -20,6 +20,12 @@ FUZZ_ARGUMENTS ?=
 # Which benchmarks, and what else they are told (python -m benchmarks --help lists it).
 BENCH_ARGUMENTS ?=
 
+# Each of the many processes that tests start would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Each of the many processes that tests start would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 python := .venv/bin/python
 installed := .venv/.installed
 locks := requirements/runtime.txt requirements/development.txt requirements/local.txt

@@ -1,10 +1,15 @@
 """Fixtures of all tests: a real MongoDB for whoever asks, and an empty database for each test."""
 
+import asyncio
+import gc
 import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+import httpcore2
 import pytest
 import pytest_asyncio
 from hypothesis import settings
@@ -15,21 +20,37 @@ from agent_service.local.mongod import start_mongod
 from agent_service.store import Store
 from agent_service.testing.databases import empty_database
 from tests.support.log_lines import log_lines
+from tests.support.preparing import Prepare
 from tests.support.shared_memory import data_folder
 
 # A machine that is busy with something else is no reason for a property to fail.
 settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+settings.register_profile("quick", settings.get_profile("untimed"), max_examples=30)
+
+#: Parameters of tests that run with each driver, or with each HTTP client that a caller may bring.
+_OTHERS = frozenset({"motor", "httpx", "httpx2"})
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Properties are tried with fewer examples where what is exhaustive is left out."""
+    settings.load_profile("quick" if "not exhaustive" in config.option.markexpr else "untimed")
 
 
 # Before the choice of `-m` is made.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever runs with each driver is tried with Motor in `make test-all` only, but for a chosen few."""
+    """Motor, and clients that a caller brings, are tried in `make test-all` only, but for a chosen few."""
     for item in items:
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-        if "motor" in parameters and item.get_closest_marker("conformance") is None:
+        texts = {parameter for parameter in parameters if isinstance(parameter, str)}
+        if texts & _OTHERS and item.get_closest_marker("conformance") is None:
             item.add_marker(pytest.mark.exhaustive)
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and all modules stay to the end; no garbage collection need look at them again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -41,11 +62,26 @@ async def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
         await server.stop()
 
 
+@dataclass
+class SharedDatabase:
+    """The database of all tests of this process, and whether it has all that a prepared one has."""
+
+    database: AsyncDatabase[dict[str, Any]]
+    is_prepared: bool = False
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def _shared_database(mongodb_uri: str) -> AsyncIterator[AsyncDatabase[dict[str, Any]]]:
-    """The database of all tests of this process."""
+async def _shared(mongodb_uri: str) -> AsyncIterator[SharedDatabase]:
     async with AsyncMongoClient[dict[str, Any]](mongodb_uri) as client:
-        yield client[f"test_{uuid.uuid4().hex}"]
+        yield SharedDatabase(client[f"test_{uuid.uuid4().hex}"])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _certificates_are_read_once() -> Iterator[None]:
+    """Each HTTP client would spend 60 ms of processor time on a hundred of them, and most speak no TLS."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpcore2, "default_ssl_context", cache(httpcore2.default_ssl_context))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -64,9 +100,7 @@ def warnings() -> Iterator[list[str]]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def database_name(
-    request: pytest.FixtureRequest, _shared_database: AsyncDatabase[dict[str, Any]]
-) -> AsyncIterator[str]:
+async def database_name(request: pytest.FixtureRequest, _shared: SharedDatabase) -> AsyncIterator[str]:
     """
     The name of an empty database, which may have its collections and indexes already.
 
@@ -74,12 +108,24 @@ async def database_name(
     that has to see how they come to be is marked with `fresh_database`, and gets a name that was never used.
     """
     if request.node.get_closest_marker("fresh_database") is None:
-        yield _shared_database.name
-        await empty_database(_shared_database)
+        yield _shared.database.name
+        _shared.is_prepared = await empty_database(_shared.database)
     else:
         name = f"fresh_{uuid.uuid4().hex}"
         yield name
-        await _shared_database.client.drop_database(name)
+        await _shared.database.client.drop_database(name)
+
+
+@pytest.fixture
+def prepared(database_name: str, _shared: SharedDatabase) -> Prepare:
+    """Prepares a store; where the database was left prepared by the test before, only its clock is read."""
+
+    async def prepare(store: Store) -> None:
+        if _shared.is_prepared and database_name == _shared.database.name:
+            store._preparing = asyncio.create_task(store.measure_clock())
+        await store.prepare()
+
+    return prepare
 
 
 @pytest.fixture
@@ -90,8 +136,8 @@ async def raw(mongodb_uri: str, database_name: str) -> AsyncIterator[AsyncDataba
 
 
 @pytest.fixture
-async def store(mongodb_uri: str, database_name: str) -> AsyncIterator[Store]:
+async def store(mongodb_uri: str, database_name: str, prepared: Prepare) -> AsyncIterator[Store]:
     """A prepared store on an empty database."""
     async with Store.connect(mongodb_uri, database=database_name) as connected:
-        await connected.prepare()
+        await prepared(connected)
         yield connected

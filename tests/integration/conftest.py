@@ -2,28 +2,34 @@
 
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from pymongo import AsyncMongoClient, MongoClient
+from pymongo.database import Database
 
 from agent_service.context_manager import ContextManager
 from agent_service.local.free_port import free_port
 from agent_service.request_service import RequestService
 from agent_service.rescuer import Rescuer
-from agent_service.store import Store
+from agent_service.store import Store, operations
 from tests.support.explained_commands import CommandRecorder, Document, Plan, Watch, explain
 from tests.support.haystack import prepare, restore_needles
+from tests.support.preparing import Prepare
 from tests.support.rescuers import a_rescuer
 
 
 @pytest.fixture(params=["pymongo", "motor"])
 async def any_store(
-    request: pytest.FixtureRequest, mongodb_uri: str, database_name: str
+    request: pytest.FixtureRequest,
+    mongodb_uri: str,
+    database_name: str,
+    prepared: Prepare,
 ) -> AsyncIterator[Store]:
     """A prepared store on an empty database, once with each driver."""
     async with Store.connect(mongodb_uri, database=database_name, driver=request.param) as connected:
-        await connected.prepare()
+        await prepared(connected)
         yield connected
 
 
@@ -31,6 +37,14 @@ async def any_store(
 def a_free_port() -> int:
     """A port on which nobody listens."""
     return free_port()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No call to MongoDB may take longer than half a second."""
+    bounded = operations._bounded
+    half = timedelta(seconds=0.5)
+    monkeypatch.setattr(operations, "_bounded", lambda limit: bounded(min(limit, half)))
 
 
 @pytest.fixture
@@ -70,26 +84,31 @@ async def recorded_store(
 
 
 @pytest.fixture(scope="module")
-def haystack(mongodb_uri: str) -> Iterator[str]:
-    """The name of a database with thousands of documents that no query of these tests is about."""
+def _haystack(mongodb_uri: str) -> Iterator[Database[Document]]:
     name = f"haystack_{uuid.uuid4().hex}"
     with MongoClient[Document](mongodb_uri) as client:
         prepare(client, name)
-        yield name
+        yield client[name]
         client.drop_database(name)
 
 
 @pytest.fixture
-def watch(mongodb_uri: str, haystack: str, recorder: CommandRecorder) -> Watch:
+def haystack(_haystack: Database[Document]) -> str:
+    """The name of a database with thousands of documents that no query of these tests is about."""
+    return _haystack.name
+
+
+@pytest.fixture
+def watch(mongodb_uri: str, _haystack: Database[Document], recorder: CommandRecorder) -> Watch:
     """Runs something on the haystack, and explains every statement that it sent, on what it found there."""
 
     async def run_and_explain(run: Callable[[Store], Awaitable[Any]]) -> list[Plan]:
         async with AsyncMongoClient[Document](mongodb_uri, event_listeners=[recorder]) as client:
-            await run(Store(client[haystack]))
-        with MongoClient[Document](mongodb_uri) as client_for_needles:
-            restore_needles(client_for_needles[haystack])
-        async with AsyncMongoClient[Document](mongodb_uri) as explaining:
+            await run(Store(client[_haystack.name]))
+        restore_needles(_haystack)
+        async with AsyncMongoClient[Document](mongodb_uri) as client:
+            explaining = client[_haystack.name]
             commands = [command for name, command in recorder.sent if name != "endSessions"]
-            return [plan for command in commands for plan in await explain(explaining[haystack], command)]
+            return [plan for command in commands for plan in await explain(explaining, command)]
 
     return run_and_explain

@@ -13,6 +13,7 @@ STREAM = {"Content-Type": "text/event-stream"}
 MEBIBYTE = 2**20
 
 
+@pytest.mark.conformance
 @each_kind
 async def test_an_answer_up_to_the_limit_is_taken_and_one_byte_more_is_not(kind: str) -> None:
     text = '{"output": "' + "x" * 1000 + '"}'
@@ -25,6 +26,7 @@ async def test_an_answer_up_to_the_limit_is_taken_and_one_byte_more_is_not(kind:
             assert (await it.rejected()).code == "answer_too_large"
 
 
+@pytest.mark.conformance
 @each_kind
 async def test_a_gigabyte_is_given_up_at_the_limit(kind: str) -> None:
     async with service(kind, max_answer_bytes=MEBIBYTE) as it:
@@ -40,10 +42,13 @@ async def test_a_declared_length_over_the_limit_is_refused_before_the_body(kind:
         assert (await it.rejected()).code == "answer_too_large"
 
 
+@pytest.mark.conformance
 @each_kind
-@pytest.mark.parametrize("content_type", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize(
+    "content_type", ["application/json", pytest.param("text/event-stream", marks=pytest.mark.exhaustive)]
+)
 async def test_a_gzip_bomb_is_given_up_before_it_fills_the_memory(kind: str, content_type: str) -> None:
-    bomb = gzip_bomb(1024 * MEBIBYTE, content_type=content_type)
+    bomb = gzip_bomb(512 * MEBIBYTE, content_type=content_type)
     async with service(kind, max_answer_bytes=MEBIBYTE) as it:
         it.stub.behave(bomb)
         tracemalloc.start()
@@ -57,6 +62,7 @@ async def test_a_gzip_bomb_is_given_up_before_it_fills_the_memory(kind: str, con
         await it.stub.calls[0].wait_closed()
 
 
+@pytest.mark.conformance
 @each_kind
 async def test_layers_of_compression_and_unknown_ones_are_not_decoded_at_all(kind: str) -> None:
     async with service(kind) as it:
@@ -69,6 +75,7 @@ async def test_layers_of_compression_and_unknown_ones_are_not_decoded_at_all(kin
         assert it.stub.calls[0].headers["accept-encoding"] == "gzip, deflate"
 
 
+@pytest.mark.conformance
 @each_kind
 async def test_compressed_answers_and_streams_are_decoded(kind: str) -> None:
     body = b'data: {"delta": "a"}\n\ndata: {"output": 1}\n\n'
@@ -89,6 +96,7 @@ async def test_compressed_answers_and_streams_are_decoded(kind: str) -> None:
         assert it.deltas == ["a"]
 
 
+@pytest.mark.conformance
 @each_kind
 async def test_broken_compression_is_an_invalid_answer(kind: str) -> None:
     whole = gzip.compress(b'{"output": "' + bytes(range(32, 34)) * 500 + b'"}')

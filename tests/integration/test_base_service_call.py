@@ -51,6 +51,7 @@ async def test_a_call_ends_at_its_limit_whatever_the_service_does(kind: str, nam
         await it.stub.calls[0].wait_closed()
 
 
+@pytest.mark.conformance
 @each_kind
 async def test_a_taker_that_never_returns_cannot_outlast_the_limit(kind: str) -> None:
     async def never(delta: str) -> None:
@@ -82,6 +83,7 @@ async def test_a_cancelled_call_closes_its_connection(kind: str, name: str) -> N
         assert (await it.call()).output == 2
 
 
+@pytest.mark.conformance
 @each_kind
 async def test_a_cancelled_taker_cancels_the_call(kind: str) -> None:
     async def cancelled(delta: str) -> None:
@@ -106,6 +108,7 @@ async def test_a_service_that_stays_connected_after_its_answer_is_not_waited_for
         assert (await it.call()).output == 2
 
 
+@pytest.mark.conformance
 @each_kind
 async def test_a_service_that_goes_on_after_its_answer_is_cut_off(kind: str) -> None:
     more = [b'data: {"output": 1}\n\n', *[b": " + b"x" * 65536 + b"\n"] * 2000]

@@ -23,6 +23,7 @@ COMPLETION = BaseServiceAnswer(
 )
 
 
+@pytest.mark.conformance
 @each_kind
 async def test_a_call_is_one_request_with_everything_the_service_needs_to_know(kind: str) -> None:
     async with service(kind, path="/base/", api_key="secret-key") as it:
@@ -69,6 +70,7 @@ async def test_credentials_in_the_base_url_are_sent_as_basic_authorization(kind:
         assert it.stub.calls[0].headers["authorization"] == "Bearer key"
 
 
+@pytest.mark.conformance
 @each_kind
 async def test_streamed_text_arrives_in_order_before_the_output(kind: str) -> None:
     async with service(kind) as it:
@@ -179,6 +181,7 @@ async def test_an_input_that_cannot_be_sent_is_rejected_without_a_request() -> N
         assert it.stub.connections == 0
 
 
+@pytest.mark.conformance
 @each_kind
 async def test_a_connection_is_used_again_after_every_kind_of_complete_answer(kind: str) -> None:
     async with service(kind) as it:

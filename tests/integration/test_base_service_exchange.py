@@ -25,6 +25,7 @@ from tests.support.base_service_stub import UNREAD_PREFIX, BaseServiceStub
 STREAM = {"Content-Type": "text/event-stream"}
 
 
+@pytest.mark.conformance
 @each_kind
 async def test_a_service_that_is_down_could_not_be_reached(kind: str) -> None:
     async with service(kind) as it:
@@ -46,6 +47,7 @@ async def test_a_service_that_comes_back_is_reached_again(kind: str) -> None:
             assert (await it.call()).output == "done"
 
 
+@pytest.mark.conformance
 @each_kind
 async def test_a_connection_closed_before_the_answer_was_lost(kind: str) -> None:
     async with service(kind) as it:
@@ -55,6 +57,7 @@ async def test_a_connection_closed_before_the_answer_was_lost(kind: str) -> None
         assert len(it.stub.calls) == 1
 
 
+@pytest.mark.conformance
 @each_kind
 async def test_bytes_that_are_no_http_are_an_invalid_answer(kind: str) -> None:
     async with service(kind) as it:
@@ -70,6 +73,7 @@ CUTS = {
 }
 
 
+@pytest.mark.conformance
 @each_kind
 @pytest.mark.parametrize("name", CUTS)
 async def test_an_answer_cut_in_the_middle_is_never_taken(kind: str, name: str) -> None:
@@ -209,6 +213,7 @@ async def test_a_refusal_sent_before_the_request_was_read_is_understood() -> Non
         assert "too large" in error.message
 
 
+@pytest.mark.conformance
 @each_kind
 async def test_a_service_that_never_reads_its_request_runs_into_the_limit(kind: str) -> None:
     async with service(kind, path=UNREAD_PREFIX) as it:
@@ -217,6 +222,7 @@ async def test_a_service_that_never_reads_its_request_runs_into_the_limit(kind: 
         assert (error.code, error.answered) == ("timeout", False)
 
 
+@pytest.mark.conformance
 @each_kind
 async def test_no_secret_is_in_any_message(kind: str) -> None:
     for behaviour in (

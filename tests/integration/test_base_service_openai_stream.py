@@ -203,6 +203,7 @@ async def test_tool_calls_are_the_same_streamed_or_not(kind: str) -> None:
     }
 
 
+@pytest.mark.conformance
 @each_kind
 async def test_a_server_that_closes_after_each_stream_without_a_word_costs_no_call(kind: str) -> None:
     seen: set[int] = set()

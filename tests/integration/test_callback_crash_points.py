@@ -14,6 +14,7 @@ from agent_service.testing.databases import empty_database
 from tests.support.callbacks import CALLBACK, callback_of, requests_with_callbacks
 from tests.support.crashing import Crash, crash_at_write
 from tests.support.hand_worker import claim, end, success, work_off
+from tests.support.preparing import Prepare
 from tests.support.rescuers import SHORT_LEASE, repair
 from tests.support.submissions import CHAIN
 from tests.support.worker_tools import Raw
@@ -48,18 +49,18 @@ async def live(store: Store, body: Mapping[str, Any], end_as: str) -> None:
     ],
 )
 async def test_a_crash_at_any_write_loses_no_callback_and_makes_no_second_one(
-    mongodb_uri: str, raw: Raw, body: Mapping[str, Any], end_as: str, applied: bool
+    mongodb_uri: str, raw: Raw, prepared: Prepare, body: Mapping[str, Any], end_as: str, applied: bool
 ) -> None:
     at, crashed = 0, True
     delivered = 0
     while crashed:
         async with Store.connect(mongodb_uri, database=raw.name) as store:
-            await store.prepare()
+            await prepared(store)
             with crash_at_write(at, applied=applied) as writes, suppress(Crash):
                 await live(store, body, end_as)
             crashed = writes.crashed
         async with Store.connect(mongodb_uri, database=raw.name) as store:
-            await store.prepare()
+            await prepared(store)
             request_id = await submit(requests_with_callbacks(store), body)
             failing = ("a", "analysis") if end_as == "failed" else ()
             work = partial(work_off, failing=failing, lease=SHORT_LEASE)

@@ -171,7 +171,7 @@ async def test_a_host_that_never_answers_does_not_hold_up_the_others(
 ) -> None:
     """Forty deliveries wait for it, and there are eight slots, of which it has two."""
     at_a_time: list[int] = []
-    environ = {"CALLBACK_CONCURRENCY": "8", "CALLBACK_TIMEOUT": "5"}
+    environ = {"CALLBACK_CONCURRENCY": "8", "CALLBACK_TIMEOUT": "2"}
     slowly = RetryPolicy(base=timedelta(seconds=60), cap=timedelta(seconds=60))
     async with BaseServiceStub() as broken:
         broken.behave(counted(silent, at_a_time))

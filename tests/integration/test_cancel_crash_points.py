@@ -17,6 +17,7 @@ from agent_service.store.outcomes import Outcome
 from tests.support.change_history import change_history
 from tests.support.crashing import Crash, crash_at_write
 from tests.support.hand_worker import SERVICES, claim, end, success
+from tests.support.preparing import Prepare
 from tests.support.rescuers import SHORT_LEASE, a_rescuer, repair
 from tests.support.submissions import DIAMOND
 from tests.support.worker_tools import Raw
@@ -59,15 +60,21 @@ STATES: list[Callable[[ContextManager, Raw], Awaitable[list[Context]]]] = [
     half_planned,
     end_unsettled,
 ]
-each_state = pytest.mark.parametrize(
-    "state",
+#: One in which nothing is missing, with each way to die, and one in which a step has to be inserted first.
+QUICK = {(one_branch_runs, False), (one_branch_runs, True), (half_planned, True)}
+each_state_and_way = pytest.mark.parametrize(
+    ("state", "applied"),
     [
-        pytest.param(state, marks=() if state in (one_branch_runs, half_planned) else pytest.mark.exhaustive)
+        pytest.param(
+            state,
+            applied,
+            id=f"{state.__name__}-{'applied' if applied else 'not sent'}",
+            marks=() if (state, applied) in QUICK else pytest.mark.exhaustive,
+        )
         for state in STATES
+        for applied in (False, True)
     ],
-    ids=lambda state: state.__name__,
 )
-each_way = pytest.mark.parametrize("applied", [False, True], ids=["not sent", "applied"])
 
 
 async def work_as_told(contexts: ContextManager) -> None:
@@ -83,6 +90,7 @@ async def crash_everywhere(
     uri: str,
     store: Store,
     raw: Raw,
+    prepared: Prepare,
     state: Callable[[ContextManager, Raw], Awaitable[list[Context]]],
     act: Callable[[Store, str], Awaitable[Any]],
     *,
@@ -98,7 +106,7 @@ async def crash_everywhere(
             request_id = (await RequestService(store).submit(DIAMOND)).request.id
             await state(ContextManager(store), raw)
             async with Store.connect(uri, database=raw.name) as dying:
-                await dying.prepare()
+                await prepared(dying)
                 with crash_at_write(len(views), applied=applied) as writes, suppress(Crash):
                     await act(dying, request_id)
             crashed = writes.crashed
@@ -133,12 +141,11 @@ def assert_all_of_it_ended(view: RequestView) -> None:
         assert context.expires_at > view.request.expires_at
 
 
-@each_way
-@each_state
+@each_state_and_way
 async def test_a_crash_at_any_write_of_a_cancellation_is_repaired(
-    mongodb_uri: str, store: Store, raw: Raw, state: Any, applied: bool
+    mongodb_uri: str, store: Store, raw: Raw, prepared: Prepare, state: Any, applied: bool
 ) -> None:
-    views, writes = await crash_everywhere(mongodb_uri, store, raw, state, cancel, applied=applied)
+    views, writes = await crash_everywhere(mongodb_uri, store, raw, prepared, state, cancel, applied=applied)
     # Asking, flagging, ending what waits, and settling.
     assert writes >= 3
     for at, view in enumerate(views):
@@ -148,10 +155,9 @@ async def test_a_crash_at_any_write_of_a_cancellation_is_repaired(
         assert completed == (["top"] if state in (one_branch_runs, end_unsettled) else [])
 
 
-@each_way
-@each_state
+@each_state_and_way
 async def test_a_crash_at_any_write_of_a_sweep_over_deadlines_is_repaired(
-    mongodb_uri: str, store: Store, raw: Raw, state: Any, applied: bool
+    mongodb_uri: str, store: Store, raw: Raw, prepared: Prepare, state: Any, applied: bool
 ) -> None:
     async def state_with_deadline(contexts: ContextManager, mine: Raw) -> list[Context]:
         claimed: list[Context] = await state(contexts, mine)
@@ -160,7 +166,7 @@ async def test_a_crash_at_any_write_of_a_sweep_over_deadlines_is_repaired(
         return claimed
 
     views, writes = await crash_everywhere(
-        mongodb_uri, store, raw, state_with_deadline, pass_the_deadline, applied=applied
+        mongodb_uri, store, raw, prepared, state_with_deadline, pass_the_deadline, applied=applied
     )
     assert writes >= 2
     for at, view in enumerate(views):

@@ -50,7 +50,7 @@ async def charged(raw: Raw) -> int:
 async def test_while_a_service_is_down_contexts_wait_and_keep_their_tries_and_then_all_complete(
     store: Store, raw: Raw, mongodb_uri: str, database_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_state, "FIRST_OPEN", SHORT)
+    monkeypatch.setattr(service_state, "FIRST_OPEN", timedelta(seconds=0.1))
     stub = BaseServiceStub()
     async with stub:
         stub.behave(answer({"output": "done"}))

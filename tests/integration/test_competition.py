@@ -13,7 +13,7 @@ from tests.support.worker_tools import Raw
 
 CLAIMERS = 16
 BATCH = 10
-PENDING = 1_000
+PENDING = 500
 
 
 @pytest.mark.parametrize("stores", [1, CLAIMERS], ids=["one process", "a process each"])

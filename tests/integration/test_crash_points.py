@@ -14,6 +14,7 @@ from agent_service.store import Store
 from agent_service.testing.databases import empty_database
 from tests.support.crashing import Crash, crash_at_write
 from tests.support.hand_worker import work_off
+from tests.support.preparing import Prepare
 from tests.support.rescuers import SHORT_LEASE, repair
 from tests.support.submissions import DIAMOND
 from tests.support.worker_tools import Raw
@@ -44,17 +45,17 @@ async def ask_again(store: Store, failing: tuple[str, ...]) -> RequestView:
     ],
 )
 async def test_a_crash_at_any_write_is_repaired(
-    mongodb_uri: str, raw: Raw, failing: tuple[str, ...], applied: bool
+    mongodb_uri: str, raw: Raw, prepared: Prepare, failing: tuple[str, ...], applied: bool
 ) -> None:
     at, crashed = 0, True
     while crashed:
         async with Store.connect(mongodb_uri, database=raw.name) as store:
-            await store.prepare()
+            await prepared(store)
             with crash_at_write(at, applied=applied) as writes, suppress(Crash):
                 await process(store, failing)
             crashed = writes.crashed
         async with Store.connect(mongodb_uri, database=raw.name) as store:
-            await store.prepare()
+            await prepared(store)
             view = await ask_again(store, failing)
             assert_ended_as_planned(view, failing, at)
         await empty_database(raw)

@@ -145,6 +145,7 @@ async def test_what_hears_of_a_new_primary_and_fails_is_logged_and_not_printed(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_preparation_that_nobody_waits_for_any_more_fails_without_an_error_in_the_log(
     log: io.StringIO,
 ) -> None:

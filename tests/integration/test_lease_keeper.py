@@ -114,7 +114,7 @@ async def test_a_renewal_that_failed_is_tried_again_before_the_next_one_is_due(
         raise StoreUnavailable("there is no primary")
 
     monkeypatch.setattr(contexts, "renew", fail)
-    length = timedelta(seconds=9)
+    length = timedelta(seconds=4.5)
     keeper = LeaseKeeper(contexts, lease=length)
     lease = HeldLease("a.b", "token", ends=time.monotonic() + 60, on_lost=lambda: None)
     keeper.keep(KeptLease(lease=lease, on_stop=lambda _: None))

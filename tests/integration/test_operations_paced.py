@@ -16,7 +16,9 @@ HOST_UNREACHABLE, EXCEEDED_TIME_LIMIT = 6, 262
 
 
 @pytest.mark.parametrize("driver", ["pymongo", "motor"])
-@pytest.mark.parametrize("code", [HOST_UNREACHABLE, EXCEEDED_TIME_LIMIT])
+@pytest.mark.parametrize(
+    "code", [EXCEEDED_TIME_LIMIT, pytest.param(HOST_UNREACHABLE, marks=pytest.mark.exhaustive)]
+)
 async def test_a_command_that_is_refused_at_once_is_not_sent_thousands_of_times(
     mongodb_uri: str, database_name: str, driver: str, code: int
 ) -> None:
@@ -28,10 +30,10 @@ async def test_a_command_that_is_refused_at_once_is_not_sent_thousands_of_times(
         await point.fail("find", "findAndModify", errorCode=code)
         for call in (lambda: store.claims.claim_one(a_claim()), lambda: store.requests.get("r")):
             recorder.sent.clear()
-            with at_most(timedelta(seconds=2)), pytest.raises(StoreError):
+            with at_most(timedelta(seconds=1.2)), pytest.raises(StoreError):
                 await call()
             # Two in a second, after a few at once.
-            assert 2 <= len(recorder.sent) <= 16
+            assert 2 <= len(recorder.sent) <= 14
 
 
 async def test_a_call_with_many_commands_is_not_slowed_down(store: Store) -> None:

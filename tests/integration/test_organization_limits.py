@@ -154,6 +154,7 @@ async def test_those_who_submit_together_are_counted_together(
     assert len(recorder.named("aggregate")) <= 2
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_where_nobody_can_count_nothing_is_taken() -> None:
     async with Store.connect(NOBODY) as store:
         service = limited(store, submissions_per_minute=5)

@@ -99,7 +99,7 @@ async def test_a_probe_whose_worker_died_is_taken_over_when_its_lease_ends(store
     async with gate_of(store) as gate:
         state = await break_service(store)
         now = store.clock.now()
-        lease = ProbeLease(token="dead", worker="dead", expires_at=now + 4 * SECOND)
+        lease = ProbeLease(token="dead", worker="dead", expires_at=now + 2 * SECOND)
         taken = await store.services.move(state, probing(state, now, lease))
         await until(lambda: gate._view.stored == taken, seconds=30)
         answer = await gate.ask(0)
@@ -117,7 +117,7 @@ async def test_a_probe_is_renewed_while_its_attempt_runs(
     await break_service(store)
     await store.contexts.insert([a_context(), a_context()])
     async with (
-        gate_of(store, lease=6 * SECOND) as gate,
+        gate_of(store, lease=4 * SECOND) as gate,
         Store.connect(mongodb_uri, database=database_name) as other,
         gate_of(other) as impatient,
     ):

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -161,9 +162,14 @@ async def test_one_that_cannot_be_retried_is_told_and_does_not_block_the_rest(
 
 
 async def test_more_than_one_page_is_taken(
-    store: Store, redrive: Redrive, requests: RequestService, contexts: ContextManager
+    store: Store,
+    redrive: Redrive,
+    requests: RequestService,
+    contexts: ContextManager,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    count = 103
+    monkeypatch.setattr(store.dead_letters, "failed", partial(store.dead_letters.failed, limit=10))
+    count = 23
     for _ in range(count):
         await requests.submit({"service": "generation", "input": 1})
     await work_off(contexts, failing=("generation",))

@@ -31,6 +31,8 @@ REFUSED = {
     "wrong_password": (f"{ROOT}:wrong@", "Authentication failed"),
     "no_role": (f"{WITHOUT_ROLES}:{PASSWORD}@", "not authorized"),
 }
+# A wrong password is tried again for as long as a call may take.
+pytestmark = pytest.mark.usefixtures("impatient")
 MISSING = "01a20801-0000-7000-8000-000000000000"
 
 

@@ -29,7 +29,7 @@ def http_date(moment: datetime) -> str:
     return format_datetime(moment.astimezone(UTC), usegmt=True)
 
 
-@pytest.mark.parametrize("form", ["seconds", "date"])
+@pytest.mark.parametrize("form", ["seconds", pytest.param("date", marks=pytest.mark.exhaustive)])
 async def test_a_service_that_asks_for_a_pause_is_left_alone_by_the_whole_fleet_and_no_try_is_used(
     store: Store, mongodb_uri: str, database_name: str, form: str
 ) -> None:

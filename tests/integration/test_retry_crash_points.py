@@ -14,6 +14,7 @@ from agent_service.store import Store
 from agent_service.testing.databases import empty_database
 from tests.support.crashing import Crash, crash_at_write
 from tests.support.hand_worker import work_off
+from tests.support.preparing import Prepare
 from tests.support.rescuers import SHORT_LEASE, repair
 from tests.support.submissions import DIAMOND
 from tests.support.worker_tools import Raw
@@ -23,15 +24,22 @@ KEY = "the same key every time"
 repaired = partial(repair, work=partial(work_off, lease=SHORT_LEASE))
 
 
-@pytest.mark.parametrize("applied", [False, True], ids=["not sent", "applied"])
-@pytest.mark.parametrize("expired", [False, True], ids=["original there", "original expired"])
+@pytest.mark.parametrize(
+    ("expired", "applied"),
+    [
+        pytest.param(False, False, id="original there-not sent"),
+        pytest.param(False, True, id="original there-applied", marks=pytest.mark.exhaustive),
+        pytest.param(True, False, id="original expired-not sent", marks=pytest.mark.exhaustive),
+        pytest.param(True, True, id="original expired-applied"),
+    ],
+)
 async def test_a_crash_at_any_write_of_a_retry_leaves_one_that_ends(
-    mongodb_uri: str, raw: Raw, expired: bool, applied: bool
+    mongodb_uri: str, raw: Raw, prepared: Prepare, expired: bool, applied: bool
 ) -> None:
     at, crashed = 0, True
     while crashed:
         async with Store.connect(mongodb_uri, database=raw.name) as store:
-            await store.prepare()
+            await prepared(store)
             requests = RequestService(store)
             old_id = (await requests.submit(DIAMOND)).request.id
             await work_off(ContextManager(store), failing=("left",))

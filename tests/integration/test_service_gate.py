@@ -100,7 +100,7 @@ async def test_one_process_that_cannot_connect_does_not_stop_those_that_can(
     store: Store, mongodb_uri: str, database_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As long as a slow machine needs to ring a bell.
-    monkeypatch.setattr(service_watch, "SETTLING", timedelta(seconds=4))
+    monkeypatch.setattr(service_watch, "SETTLING", timedelta(seconds=2))
     async with two_gates(mongodb_uri, database_name) as (one, two):
         await answers(one, 10)
         await answers(two, 10)
@@ -197,8 +197,9 @@ async def test_a_storm_of_refusals_is_one_hold_of_the_whole_fleet(
 
 
 async def test_a_hold_that_cannot_be_written_holds_here_and_is_written_later(
-    mongodb_uri: str, database_name: str
+    mongodb_uri: str, database_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(service_watch, "_HOLD_LIMIT", timedelta(seconds=0.5))
     async with fragile_store(mongodb_uri, database_name) as (store, point):
         await store.prepare()
         async with gate_of(store) as gate:

@@ -6,6 +6,7 @@ Those of `agent_service.testing` can be had from here too.
 
 import asyncio
 import gzip
+import struct
 import zlib
 from collections.abc import Iterable
 from functools import cache
@@ -111,8 +112,14 @@ def gzip_bomb(size: int, *, layers: int = 1, content_type: str = "application/js
 
 @cache
 def _compressed_spaces(size: int) -> bytes:
-    # Piece by piece, so that the test does not hold what the client must not hold either.
-    compressor = zlib.compressobj(wbits=31)
+    # The same piece over and over, so that neither its text is in memory as a whole nor much is to compress.
     piece = b" " * 2**20
-    parts = [compressor.compress(piece) for _ in range(size // len(piece))]
-    return b"".join([*parts, compressor.flush()])
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    compressed = compressor.compress(piece) + compressor.flush(zlib.Z_FULL_FLUSH)
+    count, checksum = size // len(piece), 0
+    for _ in range(count):
+        checksum = zlib.crc32(piece, checksum)
+    # The head says gzip and nothing more; the end is an empty last block, checksum and length.
+    head = b"\x1f\x8b\x08" + bytes(6) + b"\xff"
+    end = compressor.flush() + struct.pack("<II", checksum, count * len(piece) % 2**32)
+    return head + compressed * count + end

@@ -61,32 +61,26 @@ def test_a_command_prints_how_the_request_stands(
     assert api.called == [call]
 
 
-@pytest.mark.parametrize(
-    ("status", "code", "exit_code"),
-    [
-        (409, "request_already_ended", 4),
-        (409, "request_not_ended", 4),
-        (404, "request_not_found", 3),
-        (422, "invalid_submission", 2),
-        (403, "forbidden", 1),
-        (500, "internal_error", 75),
-    ],
-)
+REFUSALS = [
+    (409, "request_already_ended", 4),
+    (409, "request_not_ended", 4),
+    (404, "request_not_found", 3),
+    (422, "invalid_submission", 2),
+    (403, "forbidden", 1),
+    (500, "internal_error", 75),
+]
+
+
 @pytest.mark.parametrize("command", ["cancel", "retry", "get", "events"])
 def test_what_cannot_be_done_is_told_on_stderr_and_by_the_exit_code(
-    api: Api,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    command: str,
-    status: int,
-    code: str,
-    exit_code: int,
+    api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    api.answer(status, {"code": code, "detail": "the request has ended: it is completed"})
-    assert typed(f"requests {command} r1", monkeypatch) == exit_code
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("agent-service: ")
+    for status, code, exit_code in REFUSALS:
+        api.answer(status, {"code": code, "detail": "the request has ended: it is completed"})
+        assert typed(f"requests {command} r1", monkeypatch) == exit_code, code
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.startswith("agent-service: ")
 
 
 def test_cancel_needs_the_id_of_a_request(

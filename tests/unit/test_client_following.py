@@ -74,7 +74,11 @@ async def breaking_api() -> AsyncIterator[tuple[BreakingApi, AgentClient]]:
         yield api, client
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=settings().max_examples * 3 // 2,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(breaks=BREAKS)
 async def test_any_sequence_of_breaks_shows_the_same_events(
     breaking_api: tuple[BreakingApi, AgentClient], breaks: list[Break]

@@ -146,19 +146,19 @@ def through_bson(document: dict[str, Any]) -> dict[str, Any]:
 
 
 @given(requests())
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 def test_a_request_comes_back_as_it_was(request: Request) -> None:
     assert request_of(through_bson(request_document(request))) == request
 
 
 @given(contexts)
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 def test_a_new_context_comes_back_as_it_was(context: Context) -> None:
     assert context_of(through_bson(context_document(context))) == context
 
 
 @given(contexts, st.none() | leases, st.lists(records, max_size=3), maybe_dates, maybe_dates)
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 def test_what_attempts_leave_in_a_context_is_read(
     context: Context,
     lease: Lease | None,

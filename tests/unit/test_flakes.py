@@ -9,6 +9,8 @@ import pytest
 from tests.support.deployment_files import ROOT
 from tests.support.scripts import load_script
 
+pytestmark = pytest.mark.harness
+
 #: Fails the third time that it is run.
 FLAKY = """
 from pathlib import Path

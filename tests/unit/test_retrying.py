@@ -76,7 +76,7 @@ def fresh_contexts(steps: tuple[Step, ...]) -> list[Context]:
 
 
 @given(ended_requests(), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples, deadline=None)
 def test_what_is_copied_needs_nothing_else_and_all_the_rest_runs_in_order(
     ended: Ended, data: st.DataObject
 ) -> None:
@@ -114,7 +114,7 @@ def test_what_is_copied_needs_nothing_else_and_all_the_rest_runs_in_order(
 
 
 @given(ended_requests())
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 def test_copies_are_inserted_first_and_dependents_before_what_they_wait_for(ended: Ended) -> None:
     assume(len(ended.completed) < len(ended.steps))
     reused = choose_reused(ended.steps, ended.completed)
@@ -126,7 +126,7 @@ def test_copies_are_inserted_first_and_dependents_before_what_they_wait_for(ende
 
 
 @given(ended_requests(), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings().max_examples, deadline=None)
 def test_where_originals_are_missing_nothing_begins_and_the_request_ends(
     ended: Ended, data: st.DataObject
 ) -> None:
