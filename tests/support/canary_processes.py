@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.support.commands import DEADLINE, environment, wait_until
+from tests.support.forked_process import ForkedProcess
 
 
 class CanaryProcesses:
@@ -48,16 +49,16 @@ class CanaryProcesses:
     def run(self, *arguments: str, **values: str) -> int:
         """Run a command of agent_service to its end; its exit code."""
         with self._new_log().open("wb") as output:
-            return subprocess.run(
-                [sys.executable, "-m", "agent_service", *arguments],
-                cwd=self._folder,
-                env=environment(self._folder, {**self._values, **values}),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                timeout=2 * DEADLINE,
-                check=False,
-            ).returncode
+            process = ForkedProcess(
+                arguments,
+                folder=self._folder,
+                environment=environment(self._folder, {**self._values, **values}),
+                output=output,
+            )
+            try:
+                return process.wait(2 * DEADLINE)
+            finally:
+                process.kill()
 
     @property
     def output(self) -> str:
