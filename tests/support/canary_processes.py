@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Self
 
@@ -21,11 +22,11 @@ class CanaryProcesses:
         self._values = dict(values)
         self._running: list[subprocess.Popen[bytes]] = []
         self._logs: list[Path] = []
-        #: The arguments of everything that was started.
-        self.arguments = ""
+        self._numbers = count()
+        self._arguments: list[str] = []
 
     def start(self, module: str, *arguments: str, until: str) -> str:
-        """Start `python -m module`, and return its output as soon as it holds `until`."""
+        """Start `python -m module`, and return its output as soon as it holds `until`; for any thread."""
         log = self._new_log()
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -43,7 +44,7 @@ class CanaryProcesses:
             return until in log.read_text()
 
         wait_until(works, f"{until!r} of {module} {' '.join(arguments)}")
-        self.arguments += Path(f"/proc/{process.pid}/cmdline").read_text()
+        self._arguments.append(Path(f"/proc/{process.pid}/cmdline").read_text())
         return log.read_text()
 
     def run(self, *arguments: str, **values: str) -> int:
@@ -65,6 +66,11 @@ class CanaryProcesses:
         """All that was written so far, by whatever was started."""
         return "".join(log.read_text() for log in self._logs)
 
+    @property
+    def arguments(self) -> str:
+        """The arguments of everything that was started."""
+        return "".join(self._arguments)
+
     def __enter__(self) -> Self:
         return self
 
@@ -80,6 +86,6 @@ class CanaryProcesses:
                 process.wait()
 
     def _new_log(self) -> Path:
-        log = self._folder / f"output-{len(self._logs)}-{os.getpid()}.log"
+        log = self._folder / f"output-{next(self._numbers)}-{os.getpid()}.log"
         self._logs.append(log)
         return log
