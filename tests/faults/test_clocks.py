@@ -82,6 +82,7 @@ async def test_a_new_primary_whose_clock_is_ahead_takes_no_live_lease_away(
         assert counts(await run.history()).reclaims == 0
 
 
+@pytest.mark.exhaustive
 async def test_a_new_primary_whose_clock_is_behind_gives_back_what_a_killed_worker_held(
     replica_set: ReplicaSet, fault_database: str, service: RecordingService, tmp_path: Path
 ) -> None:
