@@ -94,6 +94,9 @@ def _become(order: dict[str, object], files: list[int], control: socket.socket) 
 if __name__ == "__main__":
     for module in _MODULES:
         import_module(module)
+    code, tree = sys.modules["agent_service"].__file__, os.environ["PYTHONPATH"]
+    assert code is not None
+    assert code.startswith(tree), f"{code} would run, and not what is in {tree}"
     assert len(os.listdir("/proc/self/task")) == 1, "a thread would be missing in what is forked"
     gc.freeze()
     serve(socket.socket(fileno=int(sys.argv[1])))

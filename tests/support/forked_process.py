@@ -15,6 +15,7 @@ from threading import Lock
 from typing import IO
 
 _ROOT = Path(__file__).resolve().parents[2]
+_PROGRAM = Path(__file__).with_name("fork_server.py")
 _ordering = Lock()
 
 
@@ -22,8 +23,8 @@ class ForkedProcess:
     """
     `agent-service …` in `folder`, with this environment alone and in a session of its own.
 
-    It ends with the process of the test at the latest. Where code runs that is not of this tree, or with a
-    library that the loader has to load, it takes a process that is started.
+    It ends with the process of the test at the latest. `PYTHONPATH` has the tree that the package is taken
+    from. What the loader has to load first, such as another clock, takes a process that is started.
     """
 
     def __init__(
@@ -43,8 +44,9 @@ class ForkedProcess:
             with open(os.devnull, "rb") as nothing:
                 files = [file.fileno() for file in (given or nothing, output, errors or output)]
                 with _ordering:
-                    socket.send_fds(_server(), [json.dumps(order).encode()], [*files, tells])
-                    self.pid = int(_server().recv(20))
+                    server = _server(environment.get("PYTHONPATH", str(_ROOT)))
+                    socket.send_fds(server, [json.dumps(order).encode()], [*files, tells])
+                    self.pid = int(server.recv(20))
         finally:
             os.close(tells)
 
@@ -77,14 +79,13 @@ class ForkedProcess:
 
 
 @cache
-def _server() -> socket.socket:
-    """The way to the fork server of this process, which ends with it."""
+def _server(tree: str) -> socket.socket:
+    """The way to this process's fork server of a tree, which ends with this process."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         server = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.fork_server", str(theirs.fileno())],
-            cwd=_ROOT,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(_ROOT)},
+            [sys.executable, "-P", str(_PROGRAM), str(theirs.fileno())],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": tree},
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             start_new_session=True,

@@ -156,13 +156,12 @@ class RoleProcess:
 def _start(
     command: Sequence[str], folder: Path, log: Path, environment: Mapping[str, str], clock_offset: timedelta
 ) -> ChildProcess | ForkedProcess:
-    """Forked where it can be; other code and other clocks need a program that is loaded anew."""
+    """Forked where it can be; another clock is a library that is loaded before a program begins."""
     variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment}
-    if not clock_offset and variables["PYTHONPATH"] == str(ROOT):
+    if not clock_offset:
         with log.open("wb") as output:
             return ForkedProcess(command, folder=folder, environment=variables, output=output)
-    if clock_offset:
-        variables |= with_clock_offset(clock_offset)
+    variables |= with_clock_offset(clock_offset)
     assigned = [f"{name}={value}" for name, value in variables.items()]
     cleared = ["/usr/bin/env", "-i", f"--chdir={folder}", *assigned]
     return ChildProcess([*cleared, sys.executable, "-m", "agent_service", *command], log=log)
