@@ -84,8 +84,10 @@ def run_command(
             code = process.wait(2 * DEADLINE)
         finally:
             process.kill()
-        said = [file.seek(0) or file.read().decode() for file in (output, errors)]
-    return subprocess.CompletedProcess(["agent-service", *arguments], code, *said)
+        output.seek(0)
+        errors.seek(0)
+        said, told = output.read().decode(), errors.read().decode()
+    return subprocess.CompletedProcess(["agent-service", *arguments], code, said, told)
 
 
 class RunningModule:
