@@ -209,10 +209,14 @@ async def test_what_is_planted_turns_up_where_it_belongs_and_nowhere_else(
         values = settings(canaries, mongodb_uri, raw.name, stub.port) | {"LOG_FORMAT": log_format}
         with CanaryProcesses(tmp_path, values) as processes:
             start = processes.start
-            said = await asyncio.to_thread(start, "agent_service", "api", until="the API listens on")
-            for service in ("generation", "analysis", "callback"):
-                await asyncio.to_thread(start, "agent_service", "worker", service, until="worker started")
-            await asyncio.to_thread(start, "tests.support.leaky_worker", until="leaky_thread worker started")
+            said, *_ = await asyncio.gather(
+                asyncio.to_thread(start, "agent_service", "api", until="the API listens on"),
+                asyncio.to_thread(start, "tests.support.leaky_worker", until="leaky_thread worker started"),
+                *(
+                    asyncio.to_thread(start, "agent_service", "worker", service, until="worker started")
+                    for service in ("generation", "analysis", "callback")
+                ),
+            )
             found = re.search(r"the API listens on (\S+:\d+)", said)
             assert found is not None
             url, headers = f"http://{found[1]}", secret_headers(canaries, api_key)

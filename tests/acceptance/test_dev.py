@@ -10,7 +10,14 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.commands import RunningModule, processes_of, run_module, running_module, wait_until
+from tests.support.commands import (
+    RunningModule,
+    processes_of,
+    run_command,
+    run_module,
+    running_module,
+    wait_until,
+)
 
 VALUES = {"API_PORT": "0"}
 SUBMISSION = {
@@ -32,7 +39,7 @@ SUBMISSION = {
 
 def command(folder: Path, *arguments: str, text: str | None = None, code: int = 0) -> str:
     """The output of a command that ends with this exit code."""
-    result = run_module("agent_service", arguments, folder=folder, values=VALUES, text=text)
+    result = run_command(arguments, folder=folder, values=VALUES, text=text)
     assert result.returncode == code, result.stdout + result.stderr
     assert "Traceback" not in result.stderr
     return result.stdout

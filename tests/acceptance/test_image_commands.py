@@ -23,7 +23,9 @@ from tests.support.image_commands import (
 )
 
 
-@pytest.mark.parametrize("container", ["api", "worker-generative"])
+@pytest.mark.parametrize(
+    "container", [pytest.param("api", marks=pytest.mark.exhaustive), "worker-generative"]
+)
 def test_without_a_mongodb_a_role_exits_2_and_names_the_variable(container: str, tmp_path: Path) -> None:
     result = run(compose_command(container), {"GENERATION_BASE_URL": NO_SERVICE}, tmp_path)
     assert result.returncode == 2, result.stderr
@@ -38,6 +40,7 @@ def test_the_images_default_command_without_a_mongodb_exits_2_and_names_the_vari
     assert "MONGODB_URI" in result.stderr
 
 
+@pytest.mark.exhaustive
 def test_a_worker_without_a_base_service_exits_2_and_names_the_variable(tmp_path: Path) -> None:
     values = {"MONGODB_URI": "mongodb://127.0.0.1:9/?replicaSet=rs0"}
     result = run(compose_command("worker-generative"), values, tmp_path)
@@ -57,7 +60,11 @@ def test_the_health_check_of_a_role_that_does_not_run_fails(container: str, tmp_
     assert "No module named" not in result.stderr
 
 
-@pytest.mark.parametrize("container", ["api", "worker-generative", "worker-callback"])
+@pytest.mark.parametrize(
+    "container",
+    # In `make test` the user of the image runs the last one: see test_image_user.py.
+    ["api", "worker-callback", pytest.param("worker-generative", marks=pytest.mark.exhaustive)],
+)
 def test_a_role_becomes_healthy_and_stops_cleanly_on_the_images_stop_signal(
     container: str, mongodb_uri: str, tmp_path: Path
 ) -> None:

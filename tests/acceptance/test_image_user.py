@@ -70,7 +70,9 @@ def files_of_image_user() -> set[str]:
 
 
 @needs_root
-@pytest.mark.parametrize("container", ["api", "worker-generative"])
+@pytest.mark.parametrize(
+    "container", [pytest.param("api", marks=pytest.mark.exhaustive), "worker-generative"]
+)
 def test_a_role_of_the_image_user_needs_to_write_nowhere_but_in_its_tmp(
     container: str, mongodb_uri: str, database_name: str, temporary: Path
 ) -> None:

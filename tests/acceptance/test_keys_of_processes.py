@@ -12,7 +12,7 @@ import pytest
 from agent_service.local.free_port import free_port
 from tests.support.api import SUBMISSION
 from tests.support.api_keys import bearing
-from tests.support.commands import RunningModule, run_module, running_module
+from tests.support.commands import RunningModule, run_command, running_module
 from tests.support.waiting import answered
 
 pytestmark = pytest.mark.timeout(300)
@@ -28,7 +28,7 @@ def values(mongodb_uri: str, database_name: str) -> dict[str, str]:
 
 
 def typed(folder: Path, values: Mapping[str, str], *words: str) -> str:
-    result = run_module("agent_service", words, folder=folder, values=values)
+    result = run_command(words, folder=folder, values=values)
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 

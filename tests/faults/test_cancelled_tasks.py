@@ -27,8 +27,8 @@ from tests.support.worker_tools import HandlerWorker, Raw, echo, running, step
 #: No server dies here, so whatever is never closed was left behind by us.
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 
-STOPS = 60
-CALLS = 200
+STOPS = 30
+CALLS = 120
 #: The driver's own: a monitor and its round trips, beside those that are used.
 _MONITORS = 4
 #: What the pool of a client holds at most, as the driver is shipped.

@@ -7,8 +7,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from threading import Thread
 from time import monotonic, sleep
+
+from tests.support.forked_process import ForkedProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Far beyond what anything here needs, in seconds.
@@ -56,6 +59,35 @@ def run_module(
         timeout=2 * DEADLINE,
         check=False,
     )
+
+
+def run_command(
+    arguments: Sequence[str],
+    *,
+    folder: Path,
+    values: Mapping[str, str] | None = None,
+    text: str | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run `agent-service …` in a folder to its end; it is forked, which costs a tenth of `run_module`."""
+    with TemporaryFile() as given, TemporaryFile() as output, TemporaryFile() as errors:
+        given.write((text or "").encode())
+        given.seek(0)
+        process = ForkedProcess(
+            arguments,
+            folder=folder,
+            environment=environment(folder, values or {}),
+            output=output,
+            errors=errors,
+            given=given,
+        )
+        try:
+            code = process.wait(2 * DEADLINE)
+        finally:
+            process.kill()
+        output.seek(0)
+        errors.seek(0)
+        said, told = output.read().decode(), errors.read().decode()
+    return subprocess.CompletedProcess(["agent-service", *arguments], code, said, told)
 
 
 class RunningModule:

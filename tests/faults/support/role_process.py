@@ -14,6 +14,7 @@ from typing import Any
 from agent_service.local.child_process import ChildProcess
 from tests.faults.support.faked_time import clock_offset as with_clock_offset
 from tests.support.commands import ROOT
+from tests.support.forked_process import ForkedProcess
 from tests.support.waiting import until
 
 #: How long a process may take to start or to stop on a busy machine, in seconds.
@@ -39,23 +40,8 @@ class RoleProcess:
         folder.mkdir(parents=True)
         self.role = command[0]
         self.name = folder.name
-        variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment}
-        if clock_offset:
-            variables |= with_clock_offset(clock_offset)
-        assigned = [f"{name}={value}" for name, value in variables.items()]
-        self._child = ChildProcess(
-            [
-                "/usr/bin/env",
-                "-i",
-                f"--chdir={folder}",
-                *assigned,
-                sys.executable,
-                "-m",
-                "agent_service",
-                *command,
-            ],
-            log=folder / "output.log",
-        )
+        self._log = folder / "output.log"
+        self._child = _start(command, folder, self._log, environment, clock_offset)
 
     @property
     def pid(self) -> int:
@@ -80,7 +66,7 @@ class RoleProcess:
 
     def output(self) -> str:
         """All that it has written."""
-        return self._child.output()
+        return self._log.read_text(errors="replace")
 
     def logs(self) -> list[dict[str, Any]]:
         """Its log lines; what is no JSON becomes a line with a `message` alone."""
@@ -165,6 +151,20 @@ class RoleProcess:
         found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
         assert found is not None
         return int(found[1]) * 1024
+
+
+def _start(
+    command: Sequence[str], folder: Path, log: Path, environment: Mapping[str, str], clock_offset: timedelta
+) -> ChildProcess | ForkedProcess:
+    """Forked where it can be; another clock is a library that is loaded before a program begins."""
+    variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment}
+    if not clock_offset:
+        with log.open("wb") as output:
+            return ForkedProcess(command, folder=folder, environment=variables, output=output)
+    variables |= with_clock_offset(clock_offset)
+    assigned = [f"{name}={value}" for name, value in variables.items()]
+    cleared = ["/usr/bin/env", "-i", f"--chdir={folder}", *assigned]
+    return ChildProcess([*cleared, sys.executable, "-m", "agent_service", *command], log=log)
 
 
 def _inode_of(entry: Path) -> str:

@@ -51,8 +51,8 @@ class WholeLife:
         self.requests: list[str] = []
         self._slow_may_end = asyncio.Event()
 
-    async def run(self) -> None:
-        """Live it to its end; fails when it does not come."""
+    async def run(self, *, has_failed: Callable[[], bool] = lambda: True) -> None:
+        """Live it to its end, and not before `has_failed`; fails when that does not come."""
         self.stub.behave(self._behave)
         async with self.stub, asyncio.timeout(DEADLINE):
             silent = await self._silent_worker()
@@ -72,6 +72,9 @@ class WholeLife:
             async with running(self._worker()):
                 await asyncio.gather(*(self._ended(request_id) for request_id in (silent, cancelled, long)))
                 await reading
+                # On a busy machine a command may be given up before it is sent, and is sent the next time.
+                all_failed: bool = await until(has_failed, seconds=DEADLINE)
+                assert all_failed
 
     async def check(self) -> None:
         """Every request has ended once, every attempt is accounted for, and readers saw all of it."""
