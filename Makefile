@@ -20,9 +20,6 @@ FUZZ_ARGUMENTS ?=
 # Which benchmarks, and what else they are told (python -m benchmarks --help lists it).
 BENCH_ARGUMENTS ?=
 
-# Each of the many processes that tests start would compile everything anew.
-unexport PYTHONDONTWRITEBYTECODE
-
 # Each of the many processes that tests start would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
