@@ -11,12 +11,11 @@ from agent_service.store.documents import SCHEMA
 from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import CALLER_LIMIT, reading
 from agent_service.store.paging import decode_all
-from agent_service.store.shapes import ARRAY, DATE, FIRST_TIME, LAST_TIME, Field, Shape
+from agent_service.store.shapes import ARRAY, DATE, Field, Shape
 from agent_service.telemetry.metrics import QueueName
 
 #: Every query begins with what is first in the index, and what no query of the workers names.
 _FIRST = {"schema": SCHEMA}
-_A_TIME = {"$gte": FIRST_TIME, "$lte": LAST_TIME}
 _WHEN = Field(DATE)
 #: What is read of a context that completed.
 _ENDED = Shape(
@@ -74,14 +73,13 @@ class StatisticsCollection:
         """Since when the context has been claimable that has waited longest. Raises `StoreUnavailable`."""
         with reading(CALLER_LIMIT):
             oldest = await self._contexts.find_one(
-                {
-                    **_standing(queue, ContextStatus.PENDING),
-                    "run_at": {"$gte": FIRST_TIME, "$lte": LAST_TIME},
-                },
+                _standing(queue, ContextStatus.PENDING),
                 {"_id": 0, "run_at": 1},
                 sort=[("finished_at", ASCENDING), ("run_at", ASCENDING)],
             )
-        return None if oldest is None else oldest["run_at"]
+        since = None if oldest is None else oldest["run_at"]
+        # What is of another type stands before all dates, until somebody claims it.
+        return since if isinstance(since, datetime) else None
 
     async def latest(self, queue: QueueName, *, since: datetime, limit: int) -> Sequence[EndedContext]:
         """The last contexts that completed, without those that were copied. Raises `StoreUnavailable`."""
