@@ -8,7 +8,8 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 PYTEST_ARGUMENTS ?=
-TEST_PROCESSES ?= 2
+# They wait about a third of the time, so three of them keep two cores busy.
+TEST_PROCESSES ?= 3
 # Which tests are repeated, as pytest takes them, and how often.
 TESTS ?=
 ROUNDS ?= 20
