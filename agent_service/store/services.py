@@ -8,6 +8,7 @@ from loguru import logger
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
+from agent_service.domain.errors import StoreError
 from agent_service.domain.service_state import (
     RETRY_AFTER,
     WINDOW,
@@ -216,5 +217,5 @@ class ServiceCollection:
             logger.warning("what is stored of the service {} was odd, and is mended: {}", service, fields)
 
 
-class _CannotChange(Exception):
+class _CannotChange(StoreError):
     """MongoDB refuses the update, because a field is of a type that it does not apply to."""
