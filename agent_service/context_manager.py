@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from agent_service.domain.context import Context, ContextStatus, Lease
-from agent_service.domain.errors import StoreError
+from agent_service.domain.errors import StoreError, UndecodableDocument
 from agent_service.domain.events import Chunk
 from agent_service.domain.json_value import JsonValue
 from agent_service.domain.planning import insertion_order
@@ -17,6 +17,7 @@ from agent_service.domain.templates import Placeholder
 from agent_service.domain.transitions import Transition, released
 from agent_service.settler import Settler, WrittenEnd
 from agent_service.store import Store
+from agent_service.store.cancellation import OpenRequest
 from agent_service.store.claims import Claim
 from agent_service.store.doorbell import Topic
 from agent_service.store.driver import Session
@@ -199,6 +200,24 @@ class ContextManager:
     async def settle_ends(self, ends: Sequence[WrittenEnd]) -> None:
         """Like `settle`, for ends that this process has just written."""
         await self._settler.settle_ends(ends)
+
+    async def complete(self, request: OpenRequest) -> bool:
+        """
+        Insert what is missing of the contexts of a request: it was never planned, or somebody deleted one.
+
+        False where that cannot be done because the request cannot be decoded; it is ended as such instead.
+        """
+        ids = [context_id(request.id, step) for step in request.step_names]
+        if request.planned and await self.store.contexts.count(ids) == len(ids):
+            return True
+        try:
+            stored = await self.store.requests.get(request.id)
+        except UndecodableDocument as error:
+            await self.end_undecodable(Odd(document={"_id": request.id}, error=error))
+            return False
+        if stored is not None:
+            await self.plan(stored)
+        return True
 
     async def end_undecodable(self, odd: Odd) -> None:
         """End a request that cannot be decoded, as soon as nothing of it runs; it can be repeated."""

@@ -24,7 +24,7 @@ from agent_service.domain.errors import (
     StoreUnavailable,
     WriteOutcomeUnknown,
 )
-from agent_service.domain.request import context_id, request_ids_before
+from agent_service.domain.request import request_ids_before
 from agent_service.domain.retry_policy import RetryPolicy
 from agent_service.domain.stop import CANCELLED, DEADLINE, Stop
 from agent_service.domain.transitions import lease_lost
@@ -219,13 +219,9 @@ class Rescuer:
             await repairs.attempt(partial(self._contexts.end_undecodable, each), str(each.document["_id"]))
 
     async def _stop_one(self, request: OpenRequest, stop: Stop) -> None:
-        # A request ends with all of its contexts, so they have to be there, also if somebody deleted one.
-        ids = [context_id(request.id, step) for step in request.step_names]
-        whole = request.planned and await self._store.contexts.count(ids) == len(ids)
-        incomplete = None if whole else await self._store.requests.get(request.id)
-        if incomplete is not None:
-            await self._contexts.plan(incomplete)
-        await self._contexts.stop(request.id, request.step_names, stop)
+        # A request ends with all of its contexts, so they have to be there.
+        if await self._contexts.complete(request):
+            await self._contexts.stop(request.id, request.step_names, stop)
 
     async def _forget(self) -> None:
         """Let expire what came after its request had ended, such as the chunk of a worker cut off."""

@@ -2,19 +2,21 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Self
 
 from agent_service.domain.callback import CALLBACK_LIFE, callback_context, is_callback
 from agent_service.domain.context import ContextStatus
+from agent_service.domain.errors import UndecodableDocument
 from agent_service.domain.request import RequestStatus, context_id
 from agent_service.domain.settling import Consequences, RequestPlan, consequences, end_of_request, request_end
+from agent_service.domain.stop import Stop
 from agent_service.store import Store
 from agent_service.store.outcomes import Outcome
 from agent_service.store.paging import Odd
 from agent_service.store.settlement import OUTLIVES
 from agent_service.store.settlement_view import EndedContext, SettlementView
-from agent_service.store.undecodable import because_of
+from agent_service.store.undecodable import because_of, is_of_later_version
 from agent_service.telemetry import fail_point
 
 
@@ -89,8 +91,11 @@ class Settler:
     async def _follow(self, view: SettlementView, ended: Sequence[EndedContext]) -> set[str]:
         """Write what follows from the ends of steps; returns the ids of the contexts cancelled by it."""
         plans, odd = await view.plans({context.request_id for context in ended})
+        whole = [plan for plan in plans if {*_steps_of(plan, ended)} <= {step.name for step in plan.steps}]
+        odd += [_without_a_step(plan) for plan in plans if plan not in whole]
         for each in odd:
             await self.end_undecodable(each)
+        plans = whole
         statuses = await view.statuses(plans)
         follows = {plan.id: consequences(plan, statuses[plan.id], _steps_of(plan, ended)) for plan in plans}
         await self._apply(view, plans, statuses, follows)
@@ -139,14 +144,24 @@ class Settler:
         self._on_release()
 
     async def end_undecodable(self, odd: Odd) -> None:
-        """End a request that cannot be decoded, once nothing of it runs; what runs is told to stop."""
+        """
+        End a request that cannot be decoded, once nothing of it runs; what runs is told to stop.
+
+        One that a later version wrote is left to that one.
+        """
+        if is_of_later_version(odd.document):
+            return
         request_id, at = odd.document["_id"], self._store.clock.now()
-        cancellation, stop = self._store.cancellation, because_of(odd)
-        await cancellation.flag_contexts(request_id, stop)
-        await cancellation.end_waiting(request_id, stop, at=at)
         expires_at = at + self._retention
-        if await cancellation.end_undecodable(odd, at=at, expires_at=expires_at):
+        await self._stop_waiting(request_id, because_of(odd), at)
+        if await self._store.cancellation.end_undecodable(odd, at=at, expires_at=expires_at):
+            # What a planner inserted meanwhile is stopped by nobody else.
+            await self._stop_waiting(request_id, because_of(odd), at)
             await self._store.settlement.let_expire([request_id], requests_expire_at=expires_at)
+
+    async def _stop_waiting(self, request_id: str, stop: Stop, at: datetime) -> None:
+        await self._store.cancellation.flag_contexts(request_id, stop)
+        await self._store.cancellation.end_waiting(request_id, stop, at=at)
 
     async def _settle_sole(self, ends: Sequence[WrittenEnd]) -> None:
         """End the requests, and then settle the contexts and let what belongs to them expire."""
@@ -164,7 +179,12 @@ class Settler:
         fail_point.reach("settle_sole.settled")
 
 
+def _without_a_step(plan: RequestPlan) -> Odd:
+    """A request whose steps are not those that its contexts were made of."""
+    error = UndecodableDocument("steps", "an array without one that has ended", "what was submitted")
+    return Odd(document={"_id": plan.id}, error=error)
+
+
 def _steps_of(plan: RequestPlan, ended: Sequence[EndedContext]) -> list[str]:
-    """Which steps of a plan are among the contexts that ended."""
-    names = {step.name for step in plan.steps}
-    return [context.step for context in ended if context.request_id == plan.id and context.step in names]
+    """Which steps of a plan have ended, in the order of their ends."""
+    return [context.step for context in ended if context.request_id == plan.id]

@@ -8,6 +8,8 @@ from agent_service.store.contexts import ids_of_callbacks
 from agent_service.store.documents import caller_of
 from agent_service.store.driver import Database, Document, Session, durable
 from agent_service.store.operations import reading, writing
+from agent_service.store.paging import decode_all
+from agent_service.store.stored_fields import CALLBACK_REQUEST
 
 _PROJECTION = {
     "organization_id": 1,
@@ -38,7 +40,7 @@ class CallbackCollection:
         with reading():
             found = self._committed.find({"_id": {"$in": list(request_ids)}}, _PROJECTION, session=session)
             documents = [document async for document in found]
-        return [_ended(document) for document in documents if _wants_callback(document)]
+        return decode_all((document for document in documents if _wants_callback(document)), _ended)
 
     async def delete_orphans(
         self, request_ids: AnyCollection[str], *, session: Session | None = None
@@ -58,10 +60,11 @@ class CallbackCollection:
 
 
 def _wants_callback(document: Document) -> bool:
-    return bool(document.get("callback")) and document["finished_at"] is not None
+    return bool(document.get("callback")) and document.get("finished_at") is not None
 
 
 def _ended(document: Document) -> EndedRequest:
+    CALLBACK_REQUEST.check(document)
     return EndedRequest(
         id=document["_id"],
         caller=caller_of(document),

@@ -10,7 +10,7 @@ from agent_service.domain.context import ContextStatus
 from agent_service.domain.request import Request, RequestStatus
 from agent_service.domain.stop import Stop
 from agent_service.store.contexts import ids_of_request
-from agent_service.store.documents import request_of, waiting_end
+from agent_service.store.documents import SCHEMA, request_of, waiting_end
 from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import reading, writing
 from agent_service.store.paging import Odd, Page, Place, decode_page, read_page
@@ -27,9 +27,12 @@ _UNHELD: Document = {
     "lease.expires_at": {"$not": {"$gte": FIRST_TIME, "$lte": LAST_TIME}},
 }
 #: In a status that nobody knows.
-_LOST: Document = {"status": {"$nin": [status.value for status in ContextStatus]}}
+_LOST: Document = {
+    "status": {"$nin": [status.value for status in ContextStatus]},
+    "schema": {"$not": {"$gt": SCHEMA}},
+}
 _ENDS = [status.value for status in RequestStatus if status.ended]
-_PROJECTION = {"planned": 1, "status": 1, "steps.name": 1, "created_at": 1, "deadline_at": 1}
+_PROJECTION = {"schema": 1, "planned": 1, "status": 1, "steps.name": 1, "created_at": 1, "deadline_at": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +152,12 @@ class CancellationCollection:
             )
         if done.matched_count:
             logger.bind(request_id=request_id).error("a request ended as undecodable: {}", odd.error)
+            return True
+        # It had ended, and is no longer looked for either.
+        with writing():
+            await self._requests.update_one(
+                {"_id": request_id, "planned": {"$ne": True}}, {"$set": {"planned": True}}
+            )
         return True
 
 

@@ -92,12 +92,15 @@ class ClaimCollection:
 
     async def _take_first(self, claim: Claim) -> Document | None:
         """The document of the best pending context as it was claimed, or None."""
-        try:
-            return await self._find_and_claim(claim)
-        except _CannotBeCounted:
-            # It cannot be claimed either, and stands before all others.
-            await self._decode(claim, await self._candidates(claim, _HEAD, 0))
-            return await self._find_and_claim(claim)
+        while True:
+            try:
+                return await self._find_and_claim(claim)
+            except _CannotBeCounted:
+                # It cannot be claimed either, and stands before all others.
+                ended = len(self.undecodable)
+                await self._decode(claim, await self._candidates(claim, _HEAD, 0))
+                if len(self.undecodable) == ended:
+                    raise
 
     async def _find_and_claim(self, claim: Claim) -> Document | None:
         with writing():
@@ -111,7 +114,7 @@ class ClaimCollection:
             except OperationFailure as error:
                 if error.code not in _CANNOT_COUNT:
                     raise
-                raise _CannotBeCounted from error
+                raise _CannotBeCounted("the best context cannot be counted up") from error
 
     async def _decode(self, claim: Claim, candidates: Sequence[Document]) -> Mapping[str, Context]:
         """The candidates as they stand once they are claimed, by `repr` of their id; odd ones are ended."""
@@ -177,7 +180,7 @@ class ClaimCollection:
             )
 
 
-class _CannotBeCounted(Exception):
+class _CannotBeCounted(StoreUnavailable):
     """The best pending context has something else where its attempts are counted."""
 
 

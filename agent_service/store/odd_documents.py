@@ -119,6 +119,8 @@ def _property(field: Field) -> Document:
         allowed["enum"] = sorted(field.values)
     if field.added_to and INTEGER & field.kinds:
         allowed |= {"minimum": 0, "maximum": LARGEST_COUNT}
+    if field.filled:
+        allowed["minItems"] = 1
     if field.of_texts:
         allowed["items"] = {"bsonType": "string"}
     if field.inside is not None:

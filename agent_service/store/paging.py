@@ -26,7 +26,7 @@ class Odd:
     """A document that could not be decoded, and why."""
 
     document: Document
-    error: Exception
+    error: UndecodableDocument
 
 
 class Page(list[T]):
@@ -68,17 +68,22 @@ def decode_apart(documents: Iterable[Document], decode: Callable[[Document], T])
     for document in documents:
         try:
             items.append(decode(document))
-        except (UndecodableDocument, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        except UndecodableDocument as error:
             odd.append(Odd(document=document, error=error))
-            _tell(document.get("_id"), error)
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+            # Its message may quote what is stored.
+            found = f"what decoding answers with {type(error).__name__}"
+            odd.append(Odd(document=document, error=UndecodableDocument("a field", found, "decodable")))
+    for each in odd:
+        _tell(each.document.get("_id"), each.error)
     return items, odd
 
 
-def _tell(document_id: object, error: Exception) -> None:
+def _tell(document_id: object, error: UndecodableDocument) -> None:
     """Log an odd document as an error the first time; whoever looks again and again finds it again."""
     told = repr(document_id)
     level = "DEBUG" if told in _told else "ERROR"
-    logger.bind(id=document_id).log(level, "an odd document is passed over: {!r}", error)
+    logger.bind(id=document_id).log(level, "an odd document is passed over: {}", error)
     _told[told] = None
     while len(_told) > _MOST_TOLD:
         del _told[next(iter(_told))]

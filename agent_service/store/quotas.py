@@ -39,6 +39,8 @@ _ALIVE: Sequence[Document] = (
     {"$in": [{"$type": "$$this.count"}, list(_NUMBER)]},
     {"$eq": [{"$type": "$$this.until"}, "date"]},
     {"$gt": ["$$this.until", "$$NOW"]},
+    # Nobody has one for longer; the clock of another primary may have been ahead.
+    {"$lt": ["$$this.until", {"$add": ["$$NOW", 2 * int(_RESERVED_FOR.total_seconds() * 1000)]}]},
 )
 
 
@@ -111,7 +113,12 @@ def _taking(wanted: int, quota: Quota, token: str) -> list[Document]:
         granted: Any = wanted
     else:
         passed_ms = {"$max": [0, {"$subtract": ["$$NOW", _if_of("$at", ("date",), "$$NOW")]}]}
-        filled = {"$add": [_if_of("$left", _NUMBER, size), {"$multiply": [passed_ms, size / _MINUTE_MS]}]}
+        filled = {
+            "$add": [
+                {"$max": [0, _if_of("$left", _NUMBER, size)]},
+                {"$multiply": [passed_ms, size / _MINUTE_MS]},
+            ]
+        }
         left = {"$min": [size, filled]}
         granted = {"$toInt": {"$max": [0, {"$min": [wanted, {"$floor": "$left"}]}]}}
     alive = {"$filter": {"input": _if_of("$places", ("array",), []), "cond": {"$and": _ALIVE}}}

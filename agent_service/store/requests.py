@@ -13,6 +13,7 @@ from agent_service.store.documents import json_object_of, request_document, requ
 from agent_service.store.driver import Database, Document, Session, durable
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
 from agent_service.store.paging import Page, Place, decode_page, read_page
+from agent_service.store.stored_fields import STANDING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +78,17 @@ class RequestCollection:
         return None if document is None else request_of(document)
 
     async def status(self, request_id: str, *, organization_id: str | None = None) -> RequestStatus | None:
-        """The stored status of a request; None if it is not there. Raises `StoreUnavailable`."""
+        """
+        The stored status of a request; None if it is not there.
+
+        Raises `StoreUnavailable` or `UndecodableDocument`.
+        """
         with reading(CALLER_LIMIT):
             document = await self._committed.find_one(owned(request_id, organization_id), {"status": 1})
-        return None if document is None else RequestStatus(document["status"])
+        if document is None:
+            return None
+        STANDING.check(document)
+        return RequestStatus(document["status"])
 
     async def by_idempotency_key(
         self, organization_id: str, key: str, *, session: Session | None = None
@@ -110,8 +118,9 @@ class RequestCollection:
             )
         if document is None:
             return None
+        STANDING.check(document)
         return Standing(
-            status=RequestStatus(document["status"]), cancel_requested=document["cancel_requested"]
+            status=RequestStatus(document["status"]), cancel_requested=bool(document.get("cancel_requested"))
         )
 
     async def mark_all_planned(self, request_ids: Collection[str]) -> bool:

@@ -1,7 +1,8 @@
 """Services: the holds on each base service and its breaker, in the collection `services`."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from loguru import logger
@@ -46,12 +47,14 @@ class ServiceCollection:
         """
         How the service stands; what somebody has spoilt of it is mended.
 
-        Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
+        Raises `StoreUnavailable`.
         """
         with reading():
             document = await self._services.find_one({"_id": service})
-        if document is not None and (odd := mended(document)):
-            await self._mend(document, odd)
+        if document is not None and (odd := mended(document, datetime.now(UTC))):
+            # What can be read of it counts in any case.
+            with suppress(StoreError):
+                await self._mend(document, odd)
         return state_of(document or {"_id": service})
 
     async def all(self) -> list[ServiceState]:
@@ -205,7 +208,7 @@ class ServiceCollection:
             except OperationFailure as error:
                 if error.code not in _OF_AN_ODD_TYPE:
                     raise
-                raise _CannotChange from error
+                raise _CannotChange(f"the service {wanted['_id']} cannot be changed now") from error
 
     async def _mend(self, document: Document, odd: Document) -> None:
         """Put something readable in the place of what is odd, unless somebody has changed it meanwhile."""

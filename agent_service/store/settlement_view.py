@@ -13,7 +13,9 @@ from agent_service.store.driver import Document, Session
 from agent_service.store.operations import reading
 from agent_service.store.paging import Odd, decode_all, decode_apart
 from agent_service.store.shapes import FIRST_TIME
-from agent_service.store.stored_fields import PLAN, request_id_in, step_in
+from agent_service.store.stored_fields import ENDED_CONTEXT, PLAN, request_id_in, step_in
+
+_PLANNED = dict.fromkeys(("schema", "steps.name", "steps.after", "steps.service", "status", "callback"), 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,7 @@ class SettlementView:
         with reading():
             found = self._requests.find(
                 {"_id": {"$in": list(request_ids)}},
-                {"steps.name": 1, "steps.after": 1, "steps.service": 1, "status": 1, "callback": 1},
+                _PLANNED,
                 session=self.session,
             )
             return decode_apart(await found.to_list(None), _plan)
@@ -93,6 +95,7 @@ def _status_of(stored: Any) -> ContextStatus:
 
 
 def _ended_context(document: Document) -> EndedContext:
+    ENDED_CONTEXT.check(document)
     finished_at = document.get("finished_at")
     return EndedContext(
         id=document["_id"],

@@ -56,7 +56,7 @@ class Field:
     """
 
     kinds: frozenset[type]
-    #: What a context gets instead of what cannot be decoded, from its id and the present time; it need not be
+    #: What stands for what cannot be decoded, from the document's id and the present time; it need not be
     #: true, only decodable.
     instead: Callable[[str, datetime], Any] = lambda _id, _at: None
     #: Which texts it may be, where not any.
@@ -65,13 +65,15 @@ class Field:
     inside: "Shape | None" = None
     #: Whether all that is in an array is text.
     of_texts: bool = False
+    #: Whether an array has at least one item.
+    filled: bool = False
     #: Whether updates add to it, which they cannot do to null: it is there or it is missing.
     added_to: bool = False
 
     @property
     def is_more(self) -> bool:
         """Whether its type is not all there is to check."""
-        return bool(self.values or self.inside or self.of_texts or self.added_to)
+        return bool(self.values or self.inside or self.of_texts or self.filled or self.added_to)
 
 
 class Shape:
@@ -96,6 +98,20 @@ class Shape:
             elif field.added_to and name in document:
                 raise UndecodableDocument(f"{within}{name}", "null", _names_of(field.kinds - NOTHING))
 
+    def stand_ins(self, document: Document, document_id: str, at: datetime) -> Document:
+        """What stands for each of its odd fields, by name: with these in their places it can be decoded."""
+        changes: Document = {}
+        # Each round finds another field.
+        for _ in self.fields:
+            try:
+                self.check({**document, **changes})
+            except UndecodableDocument as odd:
+                name = odd.field.partition(".")[0]
+                changes[name] = self.fields[name].instead(document_id, at)
+            else:
+                break
+        return changes
+
 
 def _check_more(value: Any, field: Field, path: str) -> None:
     """Check what the type of a value does not tell."""
@@ -103,6 +119,8 @@ def _check_more(value: Any, field: Field, path: str) -> None:
         raise UndecodableDocument(path, "a number that nobody counted", "a count")
     if field.values and value not in field.values:
         raise UndecodableDocument(path, "another text", f"one of {', '.join(sorted(field.values))}")
+    if field.filled and not value:
+        raise UndecodableDocument(path, "an empty array", "an array of one or more")
     if field.of_texts:
         for item in value:
             if type(item) is not str:

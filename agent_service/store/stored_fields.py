@@ -1,5 +1,6 @@
 """Stored fields: the shape of every kind of document that a loop reads."""
 
+from agent_service.domain.callback import CALLBACK_SERVICE, is_callback
 from agent_service.domain.context import AttemptOutcome, ContextStatus
 from agent_service.domain.request import RequestStatus
 from agent_service.store.shapes import (
@@ -28,12 +29,12 @@ _JSON_OBJECT = Field(OBJECT | NOTHING)
 
 def request_id_in(context_id: str) -> str:
     """The id of the request in that of a context or of a callback."""
-    return context_id.partition(":" if "." not in context_id else ".")[0]
+    return context_id.partition(".")[0].partition(":")[0]
 
 
 def step_in(context_id: str) -> str:
-    """The name of the step in the id of a context; that of a callback has its number there."""
-    return context_id[len(request_id_in(context_id)) + 1 :]
+    """The name of the step in the id of a context or of a callback."""
+    return CALLBACK_SERVICE if is_callback(context_id) else context_id.partition(".")[2]
 
 
 _ERROR = Shape({"code": _WORD, "message": _WORD, "retryable": _FLAG})
@@ -113,7 +114,7 @@ REQUEST = Shape(
         "fingerprint": _WORD,
         "status": _REQUEST_STATUS,
         "planned": Field(FLAG),
-        "steps": Field(ARRAY, inside=_STEP),
+        "steps": Field(ARRAY, inside=_STEP, filled=True),
         "variables": _JSON_OBJECT,
         "metadata": _JSON_OBJECT,
         "priority": Field(NUMBER),
@@ -128,11 +129,17 @@ REQUEST = Shape(
         "callback": _CALLBACK,
     }
 )
+#: What settling reads of a context.
+ENDED_CONTEXT = Shape({"_id": Field(TEXT), "status": CONTEXT.fields["status"]})
+#: What a waiting reader reads of a request.
+STANDING = Shape({"status": _REQUEST_STATUS})
+#: What a callback tells of a request.
+CALLBACK_REQUEST = Shape({**_CALLER, "status": _REQUEST_STATUS, "finished_at": _WHEN, "callback": _CALLBACK})
 #: What settling reads of a request.
 PLAN = Shape(
     {
         "status": _REQUEST_STATUS,
-        "steps": Field(ARRAY, inside=Shape({"name": _WORD, "service": _WORD, "after": _WORDS})),
+        "steps": Field(ARRAY, inside=Shape({"name": _WORD, "service": _WORD, "after": _WORDS}), filled=True),
         "callback": _CALLBACK,
     }
 )
@@ -141,7 +148,7 @@ OPEN_REQUEST = Shape(
     {
         "status": _REQUEST_STATUS,
         "planned": Field(FLAG),
-        "steps": Field(ARRAY, inside=Shape({"name": _WORD})),
+        "steps": Field(ARRAY, inside=Shape({"name": _WORD}), filled=True),
     }
 )
 #: The sign of life of a worker.

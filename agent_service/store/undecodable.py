@@ -8,9 +8,8 @@ from bson.dbref import DBRef
 from loguru import logger
 
 from agent_service.domain.context import ContextError, ContextStatus
-from agent_service.domain.errors import UndecodableDocument
 from agent_service.domain.stop import DEADLINE, Stop
-from agent_service.store.documents import waiting_end
+from agent_service.store.documents import SCHEMA, waiting_end
 from agent_service.store.driver import Collection, Document
 from agent_service.store.operations import writing
 from agent_service.store.paging import Odd
@@ -30,6 +29,7 @@ async def end_undecodable(
     """
     End each as `failed` with `undecodable_context`, if nobody has claimed, renewed or ended it meanwhile.
 
+    What a later version wrote is left to that one.
     Its odd fields get stand-ins, so that readers can decode it and its request can end. `still` is what must
     be true of it besides. Returns the ids of those that ended, to be settled. Raises `StoreUnavailable` or
     `WriteOutcomeUnknown`.
@@ -37,7 +37,7 @@ async def end_undecodable(
     ended: list[str] = []
     for each in odd:
         document = each.document
-        if document.get("status") not in _OPEN:
+        if document.get("status") not in _OPEN or is_of_later_version(document):
             continue
         fence = {field: {"$eq": document.get(field)} for field in ("_id", "status", "lease")}
         with writing():
@@ -46,6 +46,12 @@ async def end_undecodable(
             ended.append(document["_id"])
             logger.bind(context_id=document["_id"]).error("a context ended as undecodable: {}", each.error)
     return ended
+
+
+def is_of_later_version(document: Document) -> bool:
+    """Whether a version wrote it that knows more than this one, so that it is for that one to end."""
+    schema = document.get("schema")
+    return isinstance(schema, int) and schema > SCHEMA
 
 
 def because_of(odd: Odd) -> Stop:
@@ -73,18 +79,9 @@ def mended(document: Document, at: datetime) -> Document:
     document_id = document["_id"]
     if not isinstance(document_id, str):
         return {}
-    changes: Document = {name: None for name in _JSON if not _is_json(document.get(name))}
-    candidate = {**document, **changes, "status": ContextStatus.FAILED.value, "lease": None, "error": None}
-    # Each round mends another field.
-    for _ in CONTEXT.fields:
-        try:
-            CONTEXT.check(candidate)
-        except UndecodableDocument as odd:
-            name = odd.field.partition(".")[0]
-            changes[name] = candidate[name] = CONTEXT.fields[name].instead(document_id, at)
-        else:
-            break
-    return changes
+    no_json: Document = {name: None for name in _JSON if not _is_json(document.get(name))}
+    ended = {"status": ContextStatus.FAILED.value, "lease": None, "error": None}
+    return {**no_json, **CONTEXT.stand_ins({**document, **no_json, **ended}, document_id, at)}
 
 
 def _is_json(value: object) -> bool:

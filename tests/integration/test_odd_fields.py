@@ -1,4 +1,8 @@
-"""Each stored field with each wrong type: the fleet goes on, other work completes, nothing stays for ever."""
+"""
+Each stored field with each wrong type: the fleet goes on, other work completes, nothing stays for ever.
+
+An array in a field of an index makes the index another one for good, so each test has a database of its own.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -209,6 +213,7 @@ def no_loop_broke(lines: Sequence[str]) -> None:
     assert [line for line in lines if "unforeseen" in line or "Traceback" in line] == []
 
 
+@pytest.mark.fresh_database
 @pytest.mark.timeout(300)
 async def test_every_field_with_every_wrong_type_at_once_stops_nobody(store: Store, raw: Raw) -> None:
     templates, stage = Templates(store, raw), Stage(store, raw)
@@ -224,6 +229,7 @@ async def test_every_field_with_every_wrong_type_at_once_stops_nobody(store: Sto
 
 
 @pytest.mark.exhaustive
+@pytest.mark.fresh_database
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("value_name", VALUES)
 async def test_every_field_with_one_wrong_type_at_a_time_stops_nobody(
