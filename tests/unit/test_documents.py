@@ -117,7 +117,7 @@ def requests(draw: st.DrawFn) -> Request:
     deadline = timedelta(seconds=seconds)
     submission = st.builds(
         Submission,
-        steps=st.lists(steps, max_size=3).map(tuple),
+        steps=st.lists(steps, min_size=1, max_size=3).map(tuple),
         variables=json_objects,
         metadata=json_objects,
         priority=small,
