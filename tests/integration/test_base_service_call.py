@@ -44,9 +44,11 @@ async def test_a_call_ends_at_its_limit_whatever_the_service_does(kind: str, nam
     behaviour, answered = SILENCES[name]
     async with service(kind) as it:
         it.stub.behave(behaviour)
+        # On a busy machine an answer takes its time to begin.
+        limit = timedelta(seconds=1) if answered else SHORT
         began = time.monotonic()
-        error = await it.unavailable(timeout=SHORT)
-        assert 0.25 < time.monotonic() - began < PATIENT
+        error = await it.unavailable(timeout=limit)
+        assert limit.total_seconds() * 0.8 < time.monotonic() - began < PATIENT
         assert (error.code, error.answered) == ("timeout", answered)
         await it.stub.calls[0].wait_closed()
 

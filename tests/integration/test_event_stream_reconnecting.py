@@ -174,4 +174,6 @@ async def test_a_quiet_stream_pings(store: Store, requests: RequestService) -> N
             text += piece
             if text.count(": ping\n\n") >= 3:
                 break
-    assert text.startswith("retry: 3000\n\nid: @0\nevent: request.accepted\ndata: {")
+    # On a busy machine the first one comes before the first event.
+    events = text.replace(": ping\n\n", "")
+    assert events.startswith("retry: 3000\n\nid: @0\nevent: request.accepted\ndata: {")

@@ -12,7 +12,7 @@ T = TypeVar("T")
 async def until(
     condition: Callable[[], T | None] | Callable[[], Awaitable[T | None]],
     *,
-    seconds: float = 20,
+    seconds: float = 60,
     every: float = 0.02,
 ) -> T:
     """The first true value of `condition`, asked `every` so many seconds; fails if none comes in time."""

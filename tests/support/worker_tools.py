@@ -26,7 +26,7 @@ from tests.support.base_service_behaviours import Behaviour, RecordedCall, Reply
 from tests.support.stored_chunks import all_chunks
 
 #: How long a test waits for what must happen.
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
 #: Tries again at once, so that no test waits for a back-off.
 AT_ONCE = RetryPolicy(base=timedelta(0))
 
