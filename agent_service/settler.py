@@ -91,13 +91,13 @@ class Settler:
     async def _follow(self, view: SettlementView, ended: Sequence[EndedContext]) -> set[str]:
         """Write what follows from the ends of steps; returns the ids of the contexts cancelled by it."""
         plans, odd = await view.plans({context.request_id for context in ended})
-        whole = [plan for plan in plans if {*_steps_of(plan, ended)} <= {step.name for step in plan.steps}]
-        odd += [_without_a_step(plan) for plan in plans if plan not in whole]
+        steps = _steps_by_request(ended)
+        odd += [_without_a_step(plan) for plan in plans if not _names(plan) >= {*steps[plan.id]}]
         for each in odd:
             await self.end_undecodable(each)
-        plans = whole
+        plans = [plan for plan in plans if _names(plan) >= {*steps[plan.id]}]
         statuses = await view.statuses(plans)
-        follows = {plan.id: consequences(plan, statuses[plan.id], _steps_of(plan, ended)) for plan in plans}
+        follows = {plan.id: consequences(plan, statuses[plan.id], steps[plan.id]) for plan in plans}
         await self._apply(view, plans, statuses, follows)
         return {context_id(rid, step) for rid, what in follows.items() for step in what.cancellations}
 
@@ -185,6 +185,13 @@ def _without_a_step(plan: RequestPlan) -> Odd:
     return Odd(document={"_id": plan.id}, error=error)
 
 
-def _steps_of(plan: RequestPlan, ended: Sequence[EndedContext]) -> list[str]:
-    """Which steps of a plan have ended, in the order of their ends."""
-    return [context.step for context in ended if context.request_id == plan.id]
+def _names(plan: RequestPlan) -> set[str]:
+    return {step.name for step in plan.steps}
+
+
+def _steps_by_request(ended: Sequence[EndedContext]) -> Mapping[str, list[str]]:
+    """Request id → the steps of it that have ended, in the order of their ends."""
+    steps: dict[str, list[str]] = {}
+    for context in ended:
+        steps.setdefault(context.request_id, []).append(context.step)
+    return steps
