@@ -6,6 +6,7 @@ A process of its own, because the model is C++ with threads that keep the proces
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -33,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     server = xllamacpp.Server(_parameters(options))
     print(READY_LINE + server.listening_address, flush=True)
     sys.stdin.buffer.read()
+    # To put the server away waits for ever while its threads still start; nothing of it has to be saved.
+    os._exit(0)
 
 
 def _parameters(options: argparse.Namespace) -> xllamacpp.CommonParams:
