@@ -19,7 +19,6 @@ from agent_service.settler import Settler, WrittenEnd
 from agent_service.store import Store
 from agent_service.store.cancellation import OpenRequest
 from agent_service.store.claims import Claim
-from agent_service.store.doorbell import Topic
 from agent_service.store.driver import Session
 from agent_service.store.leases import LeaseState
 from agent_service.store.operations import WRITE_LIMIT, at_most
@@ -45,7 +44,7 @@ class ContextManager:
     def __init__(self, store: Store, *, retention: timedelta = DEFAULT_RETENTION) -> None:
         self.store = store
         self.retention = retention
-        self._settler = Settler(store, retention=retention, on_release=lambda: self._ring(None))
+        self._settler = Settler(store, retention=retention)
 
     def now(self) -> datetime:
         """The server's time, as well as this process knows it."""
@@ -69,8 +68,6 @@ class ContextManager:
                 # the request itself is gone, nothing else would ever let its contexts expire.
                 expires_at = self.now() + OUTLIVES if standing is None else None
                 await self.stop(request.id, request.step_names, CANCELLED, expires_at=expires_at)
-        for service in {context.service for context in contexts if context.status is ContextStatus.PENDING}:
-            self._ring(service)
 
     async def _mark_planned(
         self, requests: Sequence[Request], session: Session | None
@@ -120,7 +117,6 @@ class ContextManager:
         outcomes = [Outcome(context=context, transition=released(at=now)) for context in contexts]
         fail_point.reach("hand_back.sending")
         lost = await self.store.outcomes.apply(outcomes)
-        self._ring(None)
         given = [context.id for context in contexts if context.id not in lost]
         # What was to stop has ended instead of waiting anew. Given back it is in any case.
         with suppress(StoreError):
@@ -150,7 +146,6 @@ class ContextManager:
         """Store a piece of streamed output, or give that up after so long."""
         with at_most(within):
             await self.store.chunks.append(chunk)
-        self._ring_progress(chunk.context_id)
 
     async def finish(self, outcomes: Sequence[Outcome]) -> frozenset[str]:
         """
@@ -183,7 +178,6 @@ class ContextManager:
         # All flags come before the first end, so that nothing moves on into a state that was passed already.
         await self.store.cancellation.flag_contexts(request_id, stop)
         fail_point.reach("cancel.flagged")
-        self._ring_stop(ids)
         await self.store.cancellation.end_waiting(request_id, stop, at=self.now(), expires_at=expires_at)
         fail_point.reach("cancel.waiting")
         await self.settle(ids)
@@ -222,21 +216,6 @@ class ContextManager:
     async def end_undecodable(self, odd: Odd) -> None:
         """End a request that cannot be decoded, as soon as nothing of it runs; it can be repeated."""
         await self._settler.end_undecodable(odd)
-
-    def _ring(self, service: str | None) -> None:
-        """Where the server cannot ring, at least those in this process need not wait for their poll."""
-        if not self.store.doorbell.available:
-            self.store.doorbell.ring(Topic.WORK, service)
-            self.store.doorbell.ring(Topic.PROGRESS)
-
-    def _ring_stop(self, context_ids: Collection[str]) -> None:
-        if not self.store.doorbell.available:
-            for stopped_id in context_ids:
-                self.store.doorbell.ring(Topic.STOP, stopped_id)
-
-    def _ring_progress(self, context_id: str) -> None:
-        if not self.store.doorbell.available:
-            self.store.doorbell.ring(Topic.PROGRESS, context_id.split(".")[0])
 
 
 def _new_context(request: Request, step: Step) -> Context:

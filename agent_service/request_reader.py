@@ -12,14 +12,14 @@ from agent_service.domain.listing import MOST_LISTED, RequestFilter, read_cursor
 from agent_service.domain.request import Request, RequestStatus, context_id
 from agent_service.event_reader import in_order
 from agent_service.store import Store
-from agent_service.store.doorbell import Topic
+from agent_service.store.notifier import Topic
 from agent_service.store.operations import CALLER_LIMIT, at_most
 
 #: Requests that one page looks at where no index knows which match; then it ends, short, with a cursor.
 MOST_LOOKS = 2_000
-#: Who waits for an end looks by itself so rarely: there may be a thousand of them, and each end rings.
+#: Who waits for an end looks by itself so rarely: there may be a thousand of them, and each is notified.
 _LOOK_AFTER = timedelta(seconds=20)
-_LOOK_AFTER_WITHOUT_BELL = timedelta(milliseconds=250)
+_LOOK_AFTER_UNNOTIFIED = timedelta(milliseconds=250)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,19 +87,19 @@ class RequestReader:
         """
         Wait until a request has ended, at most this long; says whether it has.
 
-        The doorbell wakes it; while MongoDB does not answer it goes on waiting. Raises `RequestNotFound`.
+        A notification wakes it; while MongoDB does not answer it goes on waiting. Raises `RequestNotFound`.
         """
         ends = time.monotonic() + limit.total_seconds()
         # Listen first and read then, so that it cannot end unheard in between.
-        with self._store.doorbell.listen(Topic.STATUS, request_id) as bell:
+        with self._store.notifier.subscribe(Topic.STATUS, request_id) as subscription:
             while True:
                 if await self._store.calls.run(self._has_ended(request_id, organization_id)):
                     return True
                 left = timedelta(seconds=ends - time.monotonic())
                 if left <= timedelta(0):
                     return False
-                look_after = _LOOK_AFTER if self._store.doorbell.available else _LOOK_AFTER_WITHOUT_BELL
-                await bell.wait(min(look_after * random.uniform(0.8, 1.2), left))
+                look_after = _LOOK_AFTER if self._store.notifier.available else _LOOK_AFTER_UNNOTIFIED
+                await subscription.wait(min(look_after * random.uniform(0.8, 1.2), left))
 
     async def _has_ended(self, request_id: str, organization_id: str | None) -> bool:
         try:

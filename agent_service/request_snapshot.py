@@ -8,7 +8,7 @@ from agent_service.domain.errors import RequestNotFound
 from agent_service.domain.events import Chunk, ChunkPage, Cursor, promised_chunks
 from agent_service.domain.request import Request, context_id
 from agent_service.store import Store
-from agent_service.store.progress_bell import Progress
+from agent_service.store.notifier.progress_subscription import Progress
 
 #: So much of what an attempt streamed last is kept for those who are about to read it; one chunk at least.
 _MOST_CHUNKS = 32

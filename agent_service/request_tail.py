@@ -10,26 +10,26 @@ from loguru import logger
 from agent_service.domain.errors import AgentServiceError, StoreUnavailable
 from agent_service.request_snapshot import Snapshot, SnapshotReader
 from agent_service.store import Store
-from agent_service.store.progress_bell import ProgressBell
+from agent_service.store.notifier.progress_subscription import ProgressSubscription
 
-#: How long a tail waits for a ring before it looks by itself, with and without change streams.
+#: How long a tail waits to be notified before it looks by itself, and where nobody can notify it.
 _LOOK_AFTER = timedelta(seconds=5)
-_LOOK_AFTER_WITHOUT_BELL = timedelta(milliseconds=250)
+_LOOK_AFTER_UNNOTIFIED = timedelta(milliseconds=250)
 
 
 class RequestTail:
     """
     Takes a snapshot whenever something happened to its request.
 
-    It listens first and reads then, so that nothing can happen unheard in between. What rings while it reads
-    is for the next snapshot, however often it rings.
+    It subscribes first and reads then, so that nothing can happen unheard in between. What it is notified of
+    while it reads is for the next snapshot, however often that is.
     """
 
     def __init__(self, store: Store, request_id: str) -> None:
         self.request_id = request_id
         self._store = store
         self._reader = SnapshotReader(store, request_id)
-        self._bell = ProgressBell(request_id)
+        self._subscription = ProgressSubscription(request_id)
         self._newest: Snapshot | None = None
         self._failure: Exception | None = None
         #: Set, and replaced, when there is something newer.
@@ -66,7 +66,7 @@ class RequestTail:
 
     async def _follow(self) -> None:
         try:
-            with self._store.doorbell.hold(self._bell):
+            with self._store.notifier.hold(self._subscription):
                 await self._look()
                 while self._newest is None or not self._newest.is_last:
                     await self._pause()
@@ -80,21 +80,21 @@ class RequestTail:
             self._tell()
 
     async def _look(self) -> None:
-        progress = self._bell.take()
+        progress = self._subscription.take()
         try:
             next_one = self._reader.read_next(self._newest, progress)
             self._newest = await self._store.calls.run(next_one)
         except StoreUnavailable:
-            # What rang is not forgotten: everything is looked at after the pause.
-            self._bell.forget()
+            # What was heard is not forgotten: everything is looked at after the pause.
+            self._subscription.forget()
         else:
             self._tell()
 
     async def _pause(self) -> None:
-        """Wait for news, or look at everything after a while; without a doorbell, soon."""
-        limit = _LOOK_AFTER if self._store.doorbell.available else _LOOK_AFTER_WITHOUT_BELL
-        if not await self._bell.wait(limit * random.uniform(0.8, 1.2)):
-            self._bell.forget()
+        """Wait to be notified, or look at everything after a while; where nobody can notify, soon."""
+        limit = _LOOK_AFTER if self._store.notifier.available else _LOOK_AFTER_UNNOTIFIED
+        if not await self._subscription.wait(limit * random.uniform(0.8, 1.2)):
+            self._subscription.forget()
 
     def _tell(self) -> None:
         self._changed.set()

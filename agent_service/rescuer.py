@@ -30,9 +30,9 @@ from agent_service.domain.stop import CANCELLED, DEADLINE, Stop
 from agent_service.domain.transitions import lease_lost
 from agent_service.store import Store
 from agent_service.store.cancellation import OpenRequest
-from agent_service.store.doorbell import Topic
 from agent_service.store.leftovers import LEFTOVER_KINDS
 from agent_service.store.lookout import EVERY_NEED, Look, Need
+from agent_service.store.notifier import Topic
 from agent_service.store.paging import Odd, Page
 from agent_service.telemetry import fail_point
 from agent_service.telemetry.log_fields import attempt_fields
@@ -146,7 +146,7 @@ class Rescuer:
 
     async def _promote(self) -> None:
         """The scheduler of this process promotes what that of none did."""
-        self._store.doorbell.ring(Topic.SCHEDULE)
+        self._store.notifier.wake(Topic.SCHEDULE)
 
     async def _reclaim(self) -> None:
         """Take back contexts whose lease has ended."""

@@ -8,14 +8,13 @@ from loguru import logger
 
 from agent_service.domain.errors import StoreError
 from agent_service.store import Store
-from agent_service.store.bell import Bell
-from agent_service.store.doorbell import Ring, Topic
+from agent_service.store.notifier import Notification, Subscription, Topic
 from agent_service.telemetry import fail_point
 
-#: The longest sleep: what other processes schedule rings the bell, and below it there is the rescuer, which
-#: rings for whatever should have been promoted.
+#: The longest sleep: other processes tell what they schedule, and below that there is the rescuer, which
+#: wakes this one for whatever should have been promoted.
 _LONGEST_SLEEP = timedelta(minutes=5)
-_LONGEST_SLEEP_WITHOUT_BELL = timedelta(seconds=1)
+_LONGEST_SLEEP_UNNOTIFIED = timedelta(seconds=1)
 _AFTER_TROUBLE = timedelta(seconds=3)
 #: How far apart processes look, at most, that wait for the same moment.
 SPREAD = timedelta(milliseconds=100)
@@ -34,7 +33,7 @@ class Scheduler:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Promote until `stopping` is set; outlives every trouble of MongoDB."""
-        with self._store.doorbell.hold(self._alarm) as alarm:
+        with self._store.notifier.hold(self._alarm) as alarm:
             while not stopping.is_set():
                 alarm.reset()
                 sleep = await self._promote_due()
@@ -47,7 +46,7 @@ class Scheduler:
 
     async def _promote_due(self) -> timedelta:
         """Promote what is due; returns how long there is nothing to do."""
-        longest = _LONGEST_SLEEP if self._store.doorbell.available else _LONGEST_SLEEP_WITHOUT_BELL
+        longest = _LONGEST_SLEEP if self._store.notifier.available else _LONGEST_SLEEP_UNNOTIFIED
         longest *= random.uniform(0.8, 1.2)
         try:
             # Where another process was faster, nothing is due any more, and this question was the only one.
@@ -72,16 +71,14 @@ class Scheduler:
         promoted = await self._store.schedule.promote(self._store.clock.now(), limit=_PAGE)
         if promoted:
             fail_point.reach("promote.done")
-        if promoted and not self._store.doorbell.available:
-            self._store.doorbell.ring(Topic.WORK)
         return promoted
 
 
-class Alarm(Bell):
+class Alarm(Subscription):
     """
-    The bell of one scheduler: rings when something is due.
+    The subscription of one scheduler: wakes it when something is due.
 
-    News say when that is, so that what is scheduled costs no question of any process before it is due.
+    Notifications say when that is, so that what is scheduled costs no process a question before it is due.
     """
 
     def __init__(self, store: Store) -> None:
@@ -90,17 +87,18 @@ class Alarm(Bell):
         #: The first moment that is known at which something is due.
         self._first: datetime | None = None
 
-    def hear(self, news: Ring) -> None:
-        """Something was scheduled: ring when it is due, or at once where nobody knows when that is."""
-        if news.run_at is None or not self.hears(news):
-            super().hear(news)
-        elif self._first is None or news.run_at < self._first:
-            self._first = news.run_at
-            self.ring_after(self.due_in(news.run_at).total_seconds(), about=Topic.SCHEDULE)
+    def receive(self, notification: Notification) -> None:
+        """Something was scheduled: wake when it is due, or at once where nobody knows when that is."""
+        run_at = notification.run_at
+        if run_at is None or not self.matches(notification):
+            super().receive(notification)
+        elif self._first is None or run_at < self._first:
+            self._first = run_at
+            self.wake_after(self.due_in(run_at).total_seconds(), about=Topic.SCHEDULE)
 
     def reset(self) -> None:
         """Nothing is known; the stored schedule is about to be read."""
-        self.silence()
+        self.cancel_all()
         self._first = None
 
     def expect(self, run_at: datetime) -> None:

@@ -1,6 +1,6 @@
 """Settler: writes all that follows from the ends of contexts, and can be repeated (protocol, rule 8)."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self
@@ -53,14 +53,13 @@ class Settler:
     """
     Releases and cancels dependents, ends requests, then says that nothing is left to do.
 
-    `on_release` is called when contexts may have become claimable. Everything raises `StoreUnavailable` or
-    `WriteOutcomeUnknown`, and is repeated by the rescuer until its last step is done.
+    Everything raises `StoreUnavailable` or `WriteOutcomeUnknown`, and is repeated by the rescuer until its
+    last step is done.
     """
 
-    def __init__(self, store: Store, *, retention: timedelta, on_release: Callable[[], None]) -> None:
+    def __init__(self, store: Store, *, retention: timedelta) -> None:
         self._store = store
         self._retention = retention
-        self._on_release = on_release
 
     async def settle_ends(self, ends: Sequence[WrittenEnd]) -> None:
         """
@@ -110,10 +109,11 @@ class Settler:
     ) -> None:
         """Write the consequences, then the statuses of the requests."""
         at = self._store.clock.now()
-        await self._store.settlement.write_consequences(follows, at=at, session=view.session)
+        services = {context_id(plan.id, step.name): step.service for plan in plans for step in plan.steps}
+        await self._store.settlement.write_consequences(
+            follows, services=services, at=at, session=view.session
+        )
         fail_point.reach("settle.consequences")
-        if any(what.releases for what in follows.values()):
-            self._on_release()
         if any(what.cancellations for what in follows.values()):
             statuses = await view.statuses(plans)
         changed = {}
@@ -141,7 +141,6 @@ class Settler:
         await self._store.contexts.insert([callback_context(e, at=at, expires_at=expires_at) for e in ended])
         # A purge that came between has looked for it too early; one that comes later finds it.
         await self._store.callbacks.delete_orphans([e.id for e in ended], session=view.session)
-        self._on_release()
 
     async def end_undecodable(self, odd: Odd) -> None:
         """

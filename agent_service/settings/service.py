@@ -39,7 +39,7 @@ class ServiceSettings(Section):
         duration(),
         Variable(
             name="POLL_INTERVAL",
-            about="seconds between two looks for work when nothing rings",
+            about="seconds between two looks for work when no notification comes",
             must_be="a number of seconds above 0 (ten years at most)",
             read_by=WORKER,
         ),

@@ -12,6 +12,7 @@ from agent_service.domain.stop import Stop
 from agent_service.store.contexts import ids_of_request
 from agent_service.store.documents import SCHEMA, request_of, waiting_end
 from agent_service.store.driver import Database, Document, durable
+from agent_service.store.notifier import Notifier
 from agent_service.store.operations import reading, writing
 from agent_service.store.paging import Odd, Page, Place, decode_page, read_page
 from agent_service.store.requests import owned
@@ -47,7 +48,8 @@ class OpenRequest:
 class CancellationCollection:
     """The collections `requests` and `contexts`, as far as requests end from outside."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, notifier: Notifier) -> None:
+        self._notifier = notifier
         self._requests = durable(database, "requests")
         self._committed_requests = durable(database, "requests", read="majority")
         self._contexts = durable(database, "contexts")
@@ -107,7 +109,7 @@ class CancellationCollection:
         This comes before anything ends: what bears the flag does not run again, so nothing slips through
         between a worker and `end_waiting`. Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
-        with writing():
+        with self._notifier.after(lambda: self._notifier.stop(request_id)), writing():
             await self._contexts.update_many(
                 {"_id": ids_of_request(request_id), "status": {"$in": list(_OPEN)}},
                 {"$set": {stop.flag: True}},
@@ -125,7 +127,7 @@ class CancellationCollection:
         fields = {**waiting_end(stop.status, stop.error, at), "lease": None}
         if expires_at is not None:
             fields["expires_at"] = expires_at
-        with writing():
+        with self._notifier.after(lambda: self._notifier.requests_changed([request_id])), writing():
             await self._contexts.update_many(
                 {
                     "_id": ids_of_request(request_id),
@@ -146,7 +148,7 @@ class CancellationCollection:
             if await self._contexts.find_one(running, {"_id": 1}) is not None:
                 return False
         end = {"status": RequestStatus.FAILED.value, "finished_at": at, "expires_at": expires_at}
-        with writing():
+        with self._notifier.after(lambda: self._notifier.requests_changed([request_id])), writing():
             done = await self._requests.update_one(
                 {"_id": request_id, "status": {"$nin": _ENDS}}, {"$set": {**end, "planned": True}}
             )

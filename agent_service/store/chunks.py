@@ -6,6 +6,7 @@ from pymongo.errors import BulkWriteError
 from agent_service.domain.events import Chunk, ChunkPage
 from agent_service.store.documents import SCHEMA
 from agent_service.store.driver import Database, Document, durable
+from agent_service.store.notifier import Notifier
 from agent_service.store.operations import reading, writing
 from agent_service.store.stored_fields import CHUNK
 
@@ -19,7 +20,8 @@ _AT_ONCE = 25
 class ChunkCollection:
     """The collection `events`: append-only, one document for each chunk, ids in reading order."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, notifier: Notifier) -> None:
+        self._notifier = notifier
         self._current = durable(database, "events")
         self._committed = durable(database, "events", read="majority")
 
@@ -30,7 +32,7 @@ class ChunkCollection:
         Raises `StoreUnavailable`, `WriteOutcomeUnknown` or `UnstorableValue`.
         """
         try:
-            with writing():
+            with self._notifier.after(lambda: self._notifier.chunk_stored(chunk.context_id)), writing():
                 # As one of many, because only that tells of a duplicate that a majority does not have yet.
                 await self._current.insert_many([_chunk_document(chunk)])
         except BulkWriteError:

@@ -14,6 +14,7 @@ from agent_service.domain.errors import StoreUnavailable, WriteOutcomeUnknown
 from agent_service.domain.stop import STOPS
 from agent_service.store.documents import context_of
 from agent_service.store.driver import Database, Document, bulk_write, durable
+from agent_service.store.notifier import Notifier
 from agent_service.store.operations import reading, writing
 from agent_service.store.paging import decode_all, decode_apart
 from agent_service.store.undecodable import end_undecodable
@@ -47,7 +48,8 @@ class Claim:
 class ClaimCollection:
     """The collection `contexts`, as far as it is claimed from."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, notifier: Notifier) -> None:
+        self._notifier = notifier
         self._contexts = durable(database, "contexts")
         #: Those that claims ended because they cannot be decoded; whoever claims has them settled.
         self.undecodable: list[str] = []
@@ -67,7 +69,7 @@ class ClaimCollection:
             found, odd = decode_apart([document], context_of)
             if found:
                 return found[0]
-            self.undecodable += await end_undecodable(self._contexts, odd, claim.at)
+            self.undecodable += await end_undecodable(self._contexts, self._notifier, odd, claim.at)
         return None
 
     async def claim_many(self, claim: Claim, limit: int, *, skip: int = 0) -> list[Context]:
@@ -105,7 +107,7 @@ class ClaimCollection:
     async def _find_and_claim(self, claim: Claim) -> Document | None:
         with writing():
             try:
-                return await self._contexts.find_one_and_update(
+                document: Document | None = await self._contexts.find_one_and_update(
                     claim_filter(claim),
                     claim_update(claim),
                     sort=CLAIM_ORDER,
@@ -115,12 +117,17 @@ class ClaimCollection:
                 if error.code not in _CANNOT_COUNT:
                     raise
                 raise _CannotBeCounted("the best context cannot be counted up") from error
+        if document is not None and isinstance(taken := document["_id"], str):
+            if claim.lone:
+                self._notifier.taken(claim.service, taken)
+            self._notifier.contexts_changed([taken])
+        return document
 
     async def _decode(self, claim: Claim, candidates: Sequence[Document]) -> Mapping[str, Context]:
         """The candidates as they stand once they are claimed, by `repr` of their id; odd ones are ended."""
         contexts, odd = decode_apart(candidates, lambda document: context_of(_as_claimed(document, claim)))
         if odd:
-            self.undecodable += await end_undecodable(self._contexts, odd, claim.at)
+            self.undecodable += await end_undecodable(self._contexts, self._notifier, odd, claim.at)
         return {repr(context.id): context for context in contexts}
 
     async def _candidates(self, claim: Claim, limit: int, skip: int) -> list[Document]:
@@ -133,7 +140,8 @@ class ClaimCollection:
         if not candidates:
             return []
         update = claim_update(claim)
-        with writing():
+        ids = [document["_id"] for document in candidates if isinstance(document["_id"], str)]
+        with self._notifier.after(lambda: self._notifier.contexts_changed(ids)), writing():
             won = await bulk_write(
                 self._contexts,
                 [UpdateMany(untouched, update) for untouched in _still_as_read(candidates)],
@@ -196,13 +204,11 @@ def claim_update(claim: Claim) -> Mapping[str, Document]:
 
 
 def _claimed_fields(claim: Claim) -> Document:
-    lease: Document = {
+    lease = {
         "token": claim.lease.token,
         "worker": claim.lease.worker,
         "expires_at": claim.lease.expires_at,
     }
-    if claim.lone:
-        lease["lone"] = True
     return {"status": "running", "lease": lease, "started_at": claim.at}
 
 

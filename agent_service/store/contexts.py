@@ -2,6 +2,7 @@
 
 from collections.abc import Collection as AnyCollection
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from pymongo.errors import BulkWriteError
 
@@ -10,6 +11,7 @@ from agent_service.domain.json_value import JsonValue
 from agent_service.domain.request import context_id
 from agent_service.store.documents import context_document, context_of, json_of
 from agent_service.store.driver import Database, Document, Session, durable
+from agent_service.store.notifier import Notifier
 from agent_service.store.operations import is_duplicate, reading, writing
 
 
@@ -26,7 +28,8 @@ def ids_of_callbacks(request_id: str) -> Document:
 class ContextCollection:
     """The collection `contexts`, as far as contexts are inserted and read; claims and ends are elsewhere."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, notifier: Notifier) -> None:
+        self._notifier = notifier
         self._current = durable(database, "contexts")
         self._committed = durable(database, "contexts", read="majority")
 
@@ -36,17 +39,38 @@ class ContextCollection:
 
         Raises `StoreUnavailable`, `WriteOutcomeUnknown` or `UnstorableValue`.
         """
-        documents = [context_document(context) for context in contexts]
+        say = partial(self._say_inserted, contexts)
+        if session is not None:
+            with writing():
+                await self._current.insert_many(
+                    [context_document(context) for context in contexts], ordered=True, session=session
+                )
+            self._notifier.after_transaction(say)
+            return
+        with self._notifier.after(say):
+            await self._insert([context_document(context) for context in contexts])
+
+    async def _insert(self, documents: Sequence[Document]) -> None:
         while documents:
             try:
                 with writing():
-                    await self._current.insert_many(documents, ordered=True, session=session)
+                    await self._current.insert_many(documents, ordered=True)
             except BulkWriteError as error:
-                if session is not None or not is_duplicate(error):
+                if not is_duplicate(error):
                     raise
                 documents = documents[error.details["writeErrors"][0]["index"] + 1 :]
             else:
                 return
+
+    def _say_inserted(self, contexts: Sequence[Context]) -> None:
+        claimable: dict[tuple[str, str], list[str]] = {}
+        for context in contexts:
+            if context.status is ContextStatus.PENDING:
+                claimable.setdefault((context.service, context.queue), []).append(context.id)
+            elif context.status is ContextStatus.SCHEDULED:
+                self._notifier.scheduled(context.run_at)
+        for (service, queue), ids in claimable.items():
+            self._notifier.work(service, queue, ids)
 
     async def of_request(self, request_id: str, *, session: Session | None = None) -> list[Context]:
         """

@@ -13,7 +13,6 @@ from agent_service.concurrency import Supervisor
 from agent_service.domain.clock import ServerClock
 from agent_service.domain.errors import StoreError, StoreUnavailable, WriteOutcomeUnknown
 from agent_service.store.collections import Collections
-from agent_service.store.doorbell import Doorbell
 from agent_service.store.driver import (
     checked_database,
     close_client,
@@ -23,6 +22,7 @@ from agent_service.store.driver import (
 )
 from agent_service.store.indexes import create_indexes, missing_indexes
 from agent_service.store.lookout import Look, Lookout
+from agent_service.store.notifier import Notifier
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
 from agent_service.store.roster import Roster
 from agent_service.store.unbroken_calls import UnbrokenCalls
@@ -43,15 +43,19 @@ class Store(Collections):
 
     def __init__(self, database: object) -> None:
         self._database = checked_database(database)
-        super().__init__(self._database)
+        #: Runs every loop of the process that this store belongs to.
+        self.supervisor = Supervisor(count=lambda name: self.counters.tally.loop_failed(name))
+        #: For whoever may be cancelled in the middle.
+        self.calls = UnbrokenCalls(self.supervisor)
+        self.roster = Roster()
+        self.notifier = Notifier(
+            self._database, supervisor=self.supervisor, calls=self.calls, roster=self.roster
+        )
+        super().__init__(self._database, self.notifier)
         self._owns_client = False
         self._preparing: asyncio.Task[None] | None = None
         self._measured = self._measured_wall = 0.0
         self.clock = ServerClock()
-        #: Runs every loop of the process that this store belongs to.
-        self.supervisor = Supervisor(count=self.counters.tally.loop_failed)
-        #: For whoever may be cancelled in the middle.
-        self.calls = UnbrokenCalls(self.supervisor)
         self._loop: asyncio.AbstractEventLoop | None = None
         #: The measurement that a new primary calls for.
         self._measuring: asyncio.Task[None] | None = None
@@ -60,9 +64,7 @@ class Store(Collections):
         self._known_primary: str | None = None
         #: When (monotonic seconds) this process first saw its present primary.
         self._primary_changed: float | None = None
-        self.doorbell = Doorbell(self._database, self.supervisor)
         self.lookout = Lookout(self._database)
-        self.roster = Roster()
 
     @classmethod
     def connect(cls, uri: str, *, database: str = "agent_service", driver: str = "pymongo") -> Self:
@@ -208,6 +210,7 @@ class Store(Collections):
             self._loop.call_soon_threadsafe(self._measure_clock_of_new_primary)
 
     def _measure_clock_of_new_primary(self) -> None:
+        self.notifier.primary_changed()
         at_it = self._measuring is not None and not self._measuring.done()
         if not at_it and not self._is_clock_current():
             self._measuring = self.supervisor.background("measuring the clock", self._try_to_measure_clock())
@@ -235,10 +238,11 @@ class Store(Collections):
         with writing():
             await self._database.client.drop_database(self._database.name)
         self._preparing = None
+        self.notifier.forget_collections()
 
     async def close(self) -> None:
-        """Stop listening, and close the connections if this store made them."""
-        await self.doorbell.close()
+        """Say what is left to be said, and close the connections if this store made them."""
+        await self.notifier.close()
         if unfinished := [task for task in (self._preparing, self._measuring) if task is not None]:
             # Building an index may take half an hour, and goes on in the server without us.
             _, late = await asyncio.wait(unfinished, timeout=_CLOSE_WITHIN.total_seconds())

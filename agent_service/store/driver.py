@@ -2,8 +2,7 @@
 The bridge between the drivers: PyMongo Async (the default) and Motor.
 
 Everything above speaks to PyMongo Async's types; what Motor does differently is bridged here and nowhere
-else: it starts sessions with `await`, returns cursors from `aggregate` and `watch` without it, and closes
-without it.
+else: it starts sessions with `await`, returns cursors from `aggregate` without it, and closes without it.
 """
 
 import asyncio
@@ -19,7 +18,6 @@ import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 from loguru import logger
 from pymongo import AsyncMongoClient, ReadPreference, UpdateMany, UpdateOne
-from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
@@ -193,6 +191,18 @@ async def bulk_write(
     return result.matched_count
 
 
+async def run_command(database: Database, command: Document, *, session: Session | None = None) -> Document:
+    """
+    The primary's answer to a command, with aware datetimes; the driver never repeats it.
+
+    A command knows nothing of the settings of a collection: its concerns stand in it.
+    """
+    answer: Document = await database.command(
+        command, codec_options=_CODEC, read_preference=ReadPreference.PRIMARY, session=session
+    )
+    return answer
+
+
 async def aggregate(database: Database, pipeline: Sequence[Mapping[str, Any]]) -> list[Document]:
     """Everything that a pipeline over the whole database finds in the primary, with aware datetimes."""
     whole: Any = database.with_options(
@@ -207,32 +217,25 @@ async def aggregate(database: Database, pipeline: Sequence[Mapping[str, Any]]) -
 @asynccontextmanager
 async def causal_session(database: Database) -> AsyncIterator[Session]:
     """A session in which no read goes back behind an earlier one."""
-    started: Any = database.client.start_session(causal_consistency=True)
+    async with _session(database, causal=True) as session:
+        yield session
+
+
+@asynccontextmanager
+async def plain_session(database: Database) -> AsyncIterator[Session]:
+    """A session for a cursor that is read with commands: only the one that opened it may."""
+    async with _session(database, causal=False) as session:
+        yield session
+
+
+@asynccontextmanager
+async def _session(database: Database, *, causal: bool) -> AsyncIterator[Session]:
+    started: Any = database.client.start_session(causal_consistency=causal)
     session: Session = await started if inspect.isawaitable(started) else started
     try:
         yield session
     finally:
         await session.end_session()
-
-
-@asynccontextmanager
-async def change_stream(
-    database: Database, pipeline: Sequence[Mapping[str, Any]], *, max_await_ms: int
-) -> AsyncIterator[AsyncChangeStream[Document]]:
-    """Watch the whole database from now on: the stream is open when the block begins."""
-    watched: Any = database.with_options(codec_options=_CODEC)
-    opened: Any = watched.watch(pipeline, max_await_time_ms=max_await_ms)
-    stream: AsyncChangeStream[Document]
-    if inspect.isawaitable(opened):
-        stream = await opened
-    else:
-        # Motor opens it with the first read only, and what happened before that would be missed.
-        await asyncio.to_thread(opened._lazy_init)
-        stream = opened
-    try:
-        yield stream
-    finally:
-        await stream.close()
 
 
 def seeds_of(database: Database) -> AnyCollection[tuple[str, int]]:

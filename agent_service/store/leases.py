@@ -3,14 +3,16 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from agent_service.domain.context import Context
 from agent_service.domain.stop import STOPS
 from agent_service.domain.transitions import Transition
 from agent_service.store.documents import context_of
 from agent_service.store.driver import Database, Document, durable
+from agent_service.store.notifier import Notifier
 from agent_service.store.operations import reading, writing
-from agent_service.store.outcomes import leaving_running
+from agent_service.store.outcomes import leaving_running, say_left_running
 from agent_service.store.paging import Odd, Page, Place, decode_page, read_page
 from agent_service.store.undecodable import end_undecodable
 
@@ -31,7 +33,8 @@ class LeaseState:
 class LeaseCollection:
     """The collection `contexts`, as far as leases are kept and taken back."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, notifier: Notifier) -> None:
+        self._notifier = notifier
         self._contexts = durable(database, "contexts")
 
     async def renew(
@@ -90,7 +93,7 @@ class LeaseCollection:
 
         Returns its id if it ended, to be settled. Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
-        return await end_undecodable(self._contexts, [odd], at, still=_STILL_ENDED)
+        return await end_undecodable(self._contexts, self._notifier, [odd], at, still=_STILL_ENDED)
 
     async def take_back(self, context: Context, transition: Transition) -> bool:
         """
@@ -99,7 +102,7 @@ class LeaseCollection:
 
         Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
-        with writing():
+        with self._notifier.after(partial(say_left_running, self._notifier, context, transition)), writing():
             for update in leaving_running(context, transition):
                 done = await self._contexts.update_one({**update.filter, **_STILL_ENDED}, update.change)
                 if done.matched_count:

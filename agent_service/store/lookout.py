@@ -92,7 +92,7 @@ def _pipeline(now: datetime, grace: timedelta) -> list[Document]:
             [
                 {"$match": {"expires_at": {"$gte": now - SILENT_AFTER + FORGOTTEN_AFTER}}},
                 {"$limit": _MOST_COLLEAGUES},
-                {"$project": {"service": 1, "queues": 1}},
+                {"$project": {"service": 1, "queues": 1, "host": 1, "pid": 1}},
             ],
         ),
     ]
@@ -111,4 +111,9 @@ def _also(collection: str, pipeline: list[Document]) -> Document:
 
 
 def _colleague_of(document: Document) -> Colleague:
-    return Colleague(id=document["_id"], service=document["service"], queues=frozenset(document["queues"]))
+    return Colleague(
+        id=document["_id"],
+        service=document["service"],
+        queues=frozenset(document["queues"]),
+        process=f"{document['host']}:{document['pid']}",
+    )

@@ -10,6 +10,7 @@ from agent_service.domain.stop import STOPS, stopped
 from agent_service.domain.transitions import Transition, record_of
 from agent_service.store.documents import error_document, record_document
 from agent_service.store.driver import Database, Document, bulk_write, durable
+from agent_service.store.notifier import Notifier
 from agent_service.store.operations import reading, writing
 
 #: How many past attempts a context remembers.
@@ -40,7 +41,8 @@ class FencedUpdate:
 class OutcomeCollection:
     """The collection `contexts`, as far as attempts end."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, notifier: Notifier) -> None:
+        self._notifier = notifier
         self._database = database
         self._contexts = durable(database, "contexts")
         self._committed = durable(database, "contexts", read="majority")
@@ -58,12 +60,16 @@ class OutcomeCollection:
             for outcome in outcomes
             for update in leaving_running(outcome.context, outcome.transition)
         ]
-        with writing():
+        with self._notifier.after(lambda: self._say(outcomes)), writing():
             # Unordered: an outcome must not wait behind one that does not match.
             matched = await bulk_write(self._contexts, updates, ordered=False)
         if matched == len(outcomes):
             return frozenset()
         return await self._not_applied(outcomes)
+
+    def _say(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            say_left_running(self._notifier, outcome.context, outcome.transition)
 
     async def _not_applied(self, outcomes: Sequence[Outcome]) -> frozenset[str]:
         """Which of these outcomes are not in their context's history: their lease was lost."""
@@ -88,6 +94,15 @@ def _is_of(record: Document, outcome: Outcome) -> bool:
         return False
     # What would let the context run again may have become its end instead.
     return not transition.terminal or record["outcome"] == transition.outcome
+
+
+def say_left_running(notifier: Notifier, context: Context, transition: Transition) -> None:
+    """Tell of a context that is no longer running, and when it can be claimed anew if it can."""
+    notifier.contexts_changed([context.id])
+    if transition.status is ContextStatus.PENDING:
+        notifier.work(context.service, context.queue, [context.id])
+    elif transition.status is ContextStatus.SCHEDULED and transition.run_at is not None:
+        notifier.scheduled(transition.run_at)
 
 
 def leaving_running(context: Context, transition: Transition) -> tuple[FencedUpdate, ...]:

@@ -11,6 +11,8 @@ class Colleague:
     id: str
     service: str
     queues: frozenset[str]
+    #: Its host and its number there; workers of one process have the same.
+    process: str
 
 
 class Roster:
@@ -44,6 +46,11 @@ class Roster:
                 if one.service == service and (queue is None or queue in one.queues)
             )
         return found
+
+    @property
+    def processes(self) -> int:
+        """How many processes with workers are known."""
+        return len({one.process for one in self._present})
 
     @property
     def alone(self) -> bool:

@@ -1,5 +1,6 @@
 """Schedule: contexts that wait for a time, and making those claimable that are due."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from pymongo import ASCENDING, UpdateMany
@@ -7,7 +8,8 @@ from pymongo import ASCENDING, UpdateMany
 from agent_service.domain.context import ContextStatus
 from agent_service.domain.stop import STOPS
 from agent_service.store.documents import waiting_end
-from agent_service.store.driver import Database, bulk_write, durable
+from agent_service.store.driver import Database, Document, bulk_write, durable
+from agent_service.store.notifier import Notifier
 from agent_service.store.operations import reading, writing
 
 #: Before all times; a comparison with it leaves out what is no time at all.
@@ -17,7 +19,8 @@ _BEGINNING = datetime.min.replace(tzinfo=UTC)
 class ScheduleCollection:
     """The collection `contexts`, as far as contexts wait for their `run_at`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, notifier: Notifier) -> None:
+        self._notifier = notifier
         self._contexts = durable(database, "contexts")
 
     async def next_run_at(self) -> datetime | None:
@@ -40,11 +43,12 @@ class ScheduleCollection:
         with reading():
             due = self._contexts.find(
                 {"status": ContextStatus.SCHEDULED.value, "run_at": {"$lte": now}},
-                {"_id": 1},
+                {"service": 1, "queue": 1},
                 sort=[("run_at", ASCENDING), ("_id", ASCENDING)],
                 limit=limit,
             )
-            ids = [document["_id"] async for document in due]
+            documents = [document async for document in due]
+        ids = [document["_id"] for document in documents]
         if not ids:
             return 0
         # Due still, because another process may have promoted it, and its worker scheduled it anew.
@@ -53,7 +57,7 @@ class ScheduleCollection:
             "status": ContextStatus.SCHEDULED.value,
             "run_at": {"$lte": now},
         }
-        with writing():
+        with self._notifier.after(lambda: self._say_claimable(documents)), writing():
             await bulk_write(
                 self._contexts,
                 [
@@ -70,3 +74,13 @@ class ScheduleCollection:
                 ],
             )
         return len(ids)
+
+    def _say_claimable(self, documents: Sequence[Document]) -> None:
+        claimable: dict[tuple[str, str], list[str]] = {}
+        for document in documents:
+            match document:
+                case {"_id": str(document_id), "service": str(service), "queue": str(queue)}:
+                    claimable.setdefault((service, queue), []).append(document_id)
+        for (service, queue), ids in claimable.items():
+            self._notifier.work(service, queue, ids)
+            self._notifier.contexts_changed(ids)

@@ -1,8 +1,9 @@
 """Services: the holds on each base service and its breaker, in the collection `services`."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from loguru import logger
@@ -23,6 +24,7 @@ from agent_service.domain.service_state import (
 from agent_service.store.claims import CLAIM_ORDER
 from agent_service.store.documents import SCHEMA
 from agent_service.store.driver import Database, Document, durable
+from agent_service.store.notifier import Notifier
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
 from agent_service.store.service_documents import breaker_document, mended, state_of
 
@@ -36,10 +38,11 @@ class ServiceCollection:
     """
     One document for each service; a missing one is a service that is closed and that nothing holds.
 
-    `revision` grows with whatever changes whether the service may be called, and rings the doorbell.
+    `revision` grows with whatever changes whether the service may be called, and notifies.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, notifier: Notifier) -> None:
+        self._notifier = notifier
         self._services = durable(database, "services")
         self._contexts = durable(database, "contexts")
 
@@ -88,7 +91,7 @@ class ServiceCollection:
             )
             if added is not None:
                 return added
-            # That a window begins rings the bell, so that those who saw no failure tell their calls as well.
+            # That a window begins is told, so that those who saw no failure tell their calls as well.
             window = {"started_at": now, **fields, "last_error": last_error}
             begun = await self._change(
                 {**of_epoch, "window.started_at": {"$not": began}},
@@ -197,11 +200,15 @@ class ServiceCollection:
     async def _find_and_change(
         self, wanted: Mapping[str, Any], change: Document, *, upsert: bool
     ) -> Document | None:
-        with writing():
+        # The counts of calls are nobody's business; what is, changes the revision as well.
+        revised = "revision" in change.get("$inc", {})
+        say = partial(self._notifier.service_changed, wanted["_id"])
+        with self._notifier.after(say) if revised else nullcontext(), writing():
             try:
-                return await self._services.find_one_and_update(
+                changed: Document | None = await self._services.find_one_and_update(
                     wanted, change, upsert=upsert, return_document=ReturnDocument.AFTER
                 )
+                return changed
             except DuplicateKeyError:
                 # The service has a document, and it is not as wanted.
                 return None
@@ -216,6 +223,7 @@ class ServiceCollection:
         with writing():
             done = await self._services.update_one({"_id": document["_id"], **still}, {"$set": odd})
         if done.matched_count:
+            self._notifier.service_changed(document["_id"])
             service, fields = document["_id"], ", ".join(sorted(odd))
             logger.warning("what is stored of the service {} was odd, and is mended: {}", service, fields)
 

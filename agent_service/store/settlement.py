@@ -13,6 +13,7 @@ from agent_service.domain.stop import STOPS
 from agent_service.store.contexts import ids_of_request
 from agent_service.store.documents import waiting_end
 from agent_service.store.driver import Database, Document, Session, bulk_write, causal_session, durable
+from agent_service.store.notifier import Notifier
 from agent_service.store.operations import reading, writing
 from agent_service.store.paging import Page, Place, decode_page, read_page
 from agent_service.store.settlement_view import SettlementView
@@ -25,7 +26,8 @@ OUTLIVES = timedelta(hours=1, minutes=5)
 class SettlementCollection:
     """What settling reads and writes in `contexts`, `requests` and `events`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, notifier: Notifier) -> None:
+        self._notifier = notifier
         self._database = database
         self._contexts = durable(database, "contexts")
         self._requests = durable(database, "requests")
@@ -68,29 +70,42 @@ class SettlementCollection:
         self,
         consequences: Mapping[str, Consequences],
         *,
+        services: Mapping[str, str],
         at: datetime,
         session: Session | None = None,
     ) -> None:
         """
         Release and cancel dependents, given by request id; repeating it changes nothing.
 
+        `services` has the service of each context that may be released.
+
         With the session of a view, what is read in that view afterwards is not older than these writes.
 
         Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
         updates: list[UpdateOne | UpdateMany] = []
+        released: dict[str, list[str]] = {}
+        cancelled: list[str] = []
         for request_id, follows in consequences.items():
             for step, dependent in follows.releases:
-                updates += _releases(context_id(request_id, dependent), step, at)
-            updates += [
-                UpdateOne(
-                    _blocked(context_id(request_id, step)),
-                    {"$set": waiting_end(ContextStatus.CANCELLED, error, at)},
+                dependent_id = context_id(request_id, dependent)
+                updates += _releases(dependent_id, step, at)
+                released.setdefault(services[dependent_id], []).append(dependent_id)
+            for step, error in follows.cancellations.items():
+                cancelled.append(context_id(request_id, step))
+                updates.append(
+                    UpdateOne(
+                        _blocked(cancelled[-1]), {"$set": waiting_end(ContextStatus.CANCELLED, error, at)}
+                    )
                 )
-                for step, error in follows.cancellations.items()
-            ]
-        with writing():
+        with self._notifier.after(lambda: self._say(released, cancelled)), writing():
             await bulk_write(self._contexts, updates, session=session)
+
+    def _say(self, released: Mapping[str, Sequence[str]], cancelled: Sequence[str]) -> None:
+        self._notifier.contexts_changed(cancelled)
+        for service, ids in released.items():
+            self._notifier.work(service, context_ids=ids)
+            self._notifier.contexts_changed(ids)
 
     async def write_statuses(
         self,
@@ -115,7 +130,7 @@ class SettlementCollection:
             updates.append(
                 UpdateMany({"_id": {"$in": ids}, "status": {"$in": open_statuses}}, {"$set": fields})
             )
-        with writing():
+        with self._notifier.after(lambda: self._notifier.requests_changed(statuses)), writing():
             await bulk_write(self._requests, updates, session=session)
 
     async def let_expire(self, request_ids: Sequence[str], *, requests_expire_at: datetime) -> None:

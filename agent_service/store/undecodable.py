@@ -11,6 +11,7 @@ from agent_service.domain.context import ContextError, ContextStatus
 from agent_service.domain.stop import DEADLINE, Stop
 from agent_service.store.documents import SCHEMA, waiting_end
 from agent_service.store.driver import Collection, Document
+from agent_service.store.notifier import Notifier
 from agent_service.store.operations import writing
 from agent_service.store.paging import Odd
 from agent_service.store.shapes import PLAIN
@@ -24,7 +25,12 @@ _JSON = ("input", "output", "metadata", "usage")
 
 
 async def end_undecodable(
-    contexts: Collection, odd: Iterable[Odd], at: datetime, *, still: Mapping[str, Any] | None = None
+    contexts: Collection,
+    notifier: Notifier,
+    odd: Iterable[Odd],
+    at: datetime,
+    *,
+    still: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """
     End each as `failed` with `undecodable_context`, if nobody has claimed, renewed or ended it meanwhile.
@@ -44,6 +50,8 @@ async def end_undecodable(
             done = await contexts.update_one({**fence, **(still or {})}, {"$set": _end(each, at)})
         if done.matched_count:
             ended.append(document["_id"])
+            if isinstance(document["_id"], str):
+                notifier.contexts_changed([document["_id"]])
             logger.bind(context_id=document["_id"]).error("a context ended as undecodable: {}", each.error)
     return ended
 

@@ -76,7 +76,12 @@ class WorkerCollection:
     async def present(self, now: datetime) -> list[Colleague]:
         """The workers that do not count as gone. Raises `StoreUnavailable`."""
         return [
-            Colleague(id=sign.id, service=sign.service, queues=frozenset(sign.queues))
+            Colleague(
+                id=sign.id,
+                service=sign.service,
+                queues=frozenset(sign.queues),
+                process=f"{sign.host}:{sign.pid}",
+            )
             for sign in await self.seen_since(now - SILENT_AFTER)
         ]
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from agent_service.domain.errors import StillRunning
 from agent_service.store import Store
-from agent_service.store.doorbell import Bell, Topic
+from agent_service.store.notifier import Subscription, Topic
 from agent_service.testing.outstanding import Outstanding, read_outstanding
 from agent_service.testing.upkeep import catch_up
 from agent_service.workers.worker_base import ClientWorker
@@ -39,7 +39,7 @@ async def run_until_idle(store: Store, *workers: ClientWorker, limit: timedelta 
         async with asyncio.timeout(limit.total_seconds()):
             await asyncio.gather(*(worker.start() for worker in started))
             caught_up = time.monotonic()
-            with store.doorbell.hold(Bell(*_ENDS_OF_WORK)) as bell:
+            with store.notifier.hold(Subscription(*_ENDS_OF_WORK)) as subscription:
                 while left := await read_outstanding(store):
                     # Before Python 3.12 a timeout that comes in the same moment as an answer of MongoDB
                     # gets lost in `asyncio.wait_for`, with which the driver waits.
@@ -49,7 +49,7 @@ async def run_until_idle(store: Store, *workers: ClientWorker, limit: timedelta 
                     if time.monotonic() - caught_up > pause.total_seconds():
                         await catch_up(store)
                         caught_up = time.monotonic()
-                    await bell.wait(_LOOK_AFTER if left.contexts else _LOOK_SOON)
+                    await subscription.wait(_LOOK_AFTER if left.contexts else _LOOK_SOON)
     except TimeoutError:
         said = f"not idle after {limit.total_seconds():g} s: {left or 'the workers did not start'}"
         raise StillRunning(said) from None

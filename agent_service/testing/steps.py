@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, overload
 from agent_service.domain.context import Context, ContextStatus
 from agent_service.domain.errors import RequestNotFound, StillRunning
 from agent_service.store import Store
-from agent_service.store.doorbell import Topic
+from agent_service.store.notifier import Topic
 
 if TYPE_CHECKING:
     from agent_service.client import AgentClient
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ENDED_WITHIN = timedelta(seconds=30)
 #: News wake it; without any it looks by itself so often.
 _LOOK_AFTER = timedelta(seconds=1)
-_LOOK_AFTER_WITHOUT_BELL = timedelta(milliseconds=50)
+_LOOK_AFTER_UNNOTIFIED = timedelta(milliseconds=50)
 _ENDS = frozenset(status.value for status in ContextStatus if status.ended)
 
 
@@ -59,13 +59,13 @@ class _StepInStore:
         try:
             async with asyncio.timeout(limit.total_seconds()):
                 await self._check()
-                with self._store.doorbell.listen(Topic.PROGRESS, self._request_id) as bell:
+                with self._store.notifier.subscribe(Topic.PROGRESS, self._request_id) as subscription:
                     while True:
                         self._seen = await self._read()
                         if self._seen is not None and self._seen.status.ended:
                             return self._seen
-                        available = self._store.doorbell.available
-                        await bell.wait(_LOOK_AFTER if available else _LOOK_AFTER_WITHOUT_BELL)
+                        available = self._store.notifier.available
+                        await subscription.wait(_LOOK_AFTER if available else _LOOK_AFTER_UNNOTIFIED)
         except TimeoutError:
             raise StillRunning(_late(self._request_id, self._step, limit, self._describe())) from None
 

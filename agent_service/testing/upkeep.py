@@ -6,7 +6,7 @@ from agent_service.context_manager import ContextManager
 from agent_service.rescuer import Rescuer
 from agent_service.settings import load_settings
 from agent_service.store import Store
-from agent_service.store.doorbell import Topic
+from agent_service.store.notifier import Topic
 
 #: Here nobody is asked whether leases could be renewed lately: a test has no elections.
 _NO_LEASE = timedelta(0)
@@ -25,4 +25,4 @@ async def catch_up(store: Store) -> None:
     while await store.schedule.promote(store.clock.now(), limit=_PAGE) == _PAGE:
         continue
     for topic in (Topic.SCHEDULE, Topic.SERVICES, Topic.WORK):
-        store.doorbell.ring(topic)
+        store.notifier.wake(topic)

@@ -1,4 +1,4 @@
-"""ClaimLoop: claims for one worker whenever it has room, and sleeps until the bell rings otherwise."""
+"""ClaimLoop: claims for one worker whenever it has room, and sleeps until it is notified otherwise."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ from loguru import logger
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context
 from agent_service.domain.errors import StoreError
-from agent_service.store.doorbell import Bell
+from agent_service.store.notifier import Subscription
 from agent_service.workers.admission import Admission
 from agent_service.workers.attempts import Attempts
 from agent_service.workers.claimer import Claimed, Claimer, jittered
@@ -21,7 +21,7 @@ from agent_service.workers.prefetch import Claimable, Prefetch
 from agent_service.workers.service_gate import Answer, ServiceGate
 from agent_service.workers.solitude import is_suspect
 from agent_service.workers.turns import Turns
-from agent_service.workers.worker_settings import LONGEST_POLL_WITHOUT_BELL, WorkerSettings
+from agent_service.workers.worker_settings import LONGEST_POLL_UNNOTIFIED, WorkerSettings
 
 #: The pause after MongoDB did not answer, at most.
 _LONGEST_PAUSE = timedelta(seconds=15)
@@ -62,10 +62,10 @@ class ClaimLoop:
         self._turns = Turns(contexts.store, service=service, queues=queues, worker_id=worker_id)
         self._prefetch = Prefetch(settings.concurrency, lease=settings.lease)
         self._stopping = asyncio.Event()
-        self._bell: Bell | None = None
+        self._subscription: Subscription | None = None
         #: Whether the last claim found something.
         self._found_work = False
-        #: Whether it found nothing, and nobody has rung since.
+        #: Whether it found nothing, and nobody was notified since.
         self._drained = False
         #: Whether it found one that has to run alone; then there may be more, and each is claimed by itself.
         self._found_suspect = False
@@ -74,8 +74,8 @@ class ClaimLoop:
 
     def wake(self) -> None:
         """Look again at once: something changed, or the worker stops."""
-        if self._bell is not None:
-            self._bell.ring()
+        if self._subscription is not None:
+            self._subscription.wake()
 
     def fill(self, seconds: float) -> None:
         """A slot is free after work that took so long: begin what waits for it, and claim if that is due."""
@@ -102,10 +102,10 @@ class ClaimLoop:
         self._stopping = stopping
         failures = 0
         with (
-            self._contexts.store.doorbell.hold(self._turns) as bell,
+            self._contexts.store.notifier.hold(self._turns) as subscription,
             self._attempts.solitude.waking(self.wake),
         ):
-            self._bell = bell
+            self._subscription = subscription
             while not stopping.is_set():
                 try:
                     pause = await self._claim()
@@ -121,9 +121,9 @@ class ClaimLoop:
                 if failures:
                     await self._rest(pause / 2)
                 if pause > timedelta(0) and not stopping.is_set():
-                    await bell.wait(pause / 2 if failures else pause)
+                    await subscription.wait(pause / 2 if failures else pause)
                     self._drained = False
-            self._bell = None
+            self._subscription = None
 
     def let_go(self) -> None:
         """Leave what is still claimed ahead to its leases: nobody waits for this worker any more."""
@@ -131,13 +131,13 @@ class ClaimLoop:
             claimable.seat.leave()
 
     async def _rest(self, pause: timedelta) -> None:
-        """Wait, whatever rings, or until a stop: what is handed back after trouble rings, too."""
+        """Wait, whatever comes, or until a stop: what is handed back after trouble is notified, too."""
         with suppress(TimeoutError):
             async with asyncio.timeout(pause.total_seconds()):
                 await self._stopping.wait()
 
     async def _claim(self) -> timedelta:
-        """Claim what there is room for, and start it; returns how long to wait unless the bell rings."""
+        """Claim what there is room for, and start it; returns how long to wait unless notified."""
         if self._prefetch and (self._prefetch.overdue or not self._gate.may_start(0)):
             await self._hand_back_waiting()
         if self._attempts.solitude.wanted:
@@ -252,9 +252,9 @@ class ClaimLoop:
         return max(answer.again_at - self._gate.now(), timedelta(0)) + _SPREAD * random.random()
 
     def _nap(self) -> timedelta:
-        """How long there is nothing to do unless the bell rings."""
+        """How long there is nothing to do unless this worker is notified."""
         pause = jittered(self._settings.poll_interval)
-        if not self._contexts.store.doorbell.available:
-            pause = jittered(min(self._settings.poll_interval, LONGEST_POLL_WITHOUT_BELL))
+        if not self._contexts.store.notifier.available:
+            pause = jittered(min(self._settings.poll_interval, LONGEST_POLL_UNNOTIFIED))
         overdue_in = self._prefetch.overdue_in()
         return pause if overdue_in is None else min(pause, overdue_in)

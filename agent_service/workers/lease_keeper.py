@@ -13,8 +13,9 @@ from loguru import logger
 
 from agent_service.context_manager import ContextManager
 from agent_service.domain.errors import StoreError
-from agent_service.store.doorbell import Bell, Topic
 from agent_service.store.leases import LeaseState
+from agent_service.store.notifier import Subscription, Topic
+from agent_service.store.notifier.digest import request_of
 from agent_service.telemetry import fail_point
 from agent_service.workers.execution import StopReason
 from agent_service.workers.held_lease import HeldLease
@@ -36,7 +37,7 @@ class LeaseKeeper:
     Renews every lease that is held three times in its length, in one round of two operations; sooner where
     one failed.
 
-    What shall stop is heard through the doorbell at once, and with the next renewal at the latest.
+    What shall stop is heard by notification at once, and with the next renewal at the latest.
     """
 
     def __init__(self, contexts: ContextManager, *, lease: timedelta) -> None:
@@ -46,17 +47,17 @@ class LeaseKeeper:
         self._stopping = asyncio.Event()
         #: Whether `run` was started before.
         self._begun = False
-        self._bell: Bell | None = None
-        #: When (monotonic seconds) the bell last rang, for whichever context.
-        self._rung = -math.inf
-        #: Set when it may have rung for a context before anybody here knew of it.
+        self._subscription: Subscription | None = None
+        #: When (monotonic seconds) the last notification came, for whichever request.
+        self._notified_at = -math.inf
+        #: Set when one may have come for a context before anybody here knew of that.
         self._late = asyncio.Event()
 
     def keep(self, kept: KeptLease) -> None:
         """Renew this lease from now on."""
         self._kept[kept.lease.context_id] = kept
-        # The bell may have rung for it after its claim was sent and before anybody here knew of it.
-        if kept.lease.ends - self._length.total_seconds() <= self._rung:
+        # It may have been stopped after its claim was sent and before anybody here knew of it.
+        if kept.lease.ends - self._length.total_seconds() <= self._notified_at:
             self._late.set()
 
     def drop(self, lease: HeldLease) -> None:
@@ -85,8 +86,8 @@ class LeaseKeeper:
         """End `run`."""
         self._stopping.set()
         self._late.set()
-        if self._bell is not None:
-            self._bell.ring()
+        if self._subscription is not None:
+            self._subscription.wake()
 
     async def _renew_regularly(self) -> None:
         answered = True
@@ -101,14 +102,14 @@ class LeaseKeeper:
                 answered = await self._carefully(self._renew_and_measure)
 
     async def _hear_stops(self) -> None:
-        with self._contexts.store.doorbell.listen(Topic.STOP, concerns=self._holds) as bell:
-            self._bell = bell
+        with self._contexts.store.notifier.subscribe(Topic.STOP, concerns=self._holds) as subscription:
+            self._subscription = subscription
             while not self._stopping.is_set():
-                if await bell.wait(self._length):
-                    self._rung = time.monotonic()
+                if await subscription.wait(self._length):
+                    self._notified_at = time.monotonic()
                     if self._kept and not self._stopping.is_set():
                         await self._carefully(self.look)
-            self._bell = None
+            self._subscription = None
 
     async def _look_again(self) -> None:
         while not self._stopping.is_set():
@@ -117,10 +118,10 @@ class LeaseKeeper:
             if self._kept and not self._stopping.is_set():
                 await self._carefully(self.look)
 
-    def _holds(self, context_id: str | None) -> bool:
-        """Whether a ring is for this process; nobody else asks MongoDB what it was about."""
-        self._rung = time.monotonic()
-        return context_id is None or context_id in self._kept
+    def _holds(self, request_id: str | None) -> bool:
+        """Whether a context of the request runs here; nobody else asks MongoDB what was to stop."""
+        self._notified_at = time.monotonic()
+        return request_id is None or any(request_of(each) == request_id for each in self._kept)
 
     async def renew(self) -> None:
         """

@@ -136,7 +136,7 @@ class ServiceGate:
         if not await services.has_waiting(view.service, self._queues):
             return Answer(may_start=0)
         async with view.lock:
-            # Read anew: the lease of the last probe may have been renewed, which rings no bell.
+            # Read anew: the lease of the last probe may have been renewed, which nobody is notified of.
             await view.refresh()
             state, now = view.state(), self.now()
             allowed = permission(state, now, concurrency=self._concurrency)

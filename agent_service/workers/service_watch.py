@@ -23,11 +23,11 @@ from agent_service.domain.service_state import (
 )
 from agent_service.domain.verdict import describe
 from agent_service.store import Store
-from agent_service.store.doorbell import Bell, Topic
+from agent_service.store.notifier import Subscription, Topic
 from agent_service.workers.service_view import ServiceView
-from agent_service.workers.worker_settings import LONGEST_POLL_WITHOUT_BELL
+from agent_service.workers.worker_settings import LONGEST_POLL_UNNOTIFIED
 
-#: The net below the doorbell: changes are rare, and an idle fleet should read as seldom as it can.
+#: The net below notifications: changes are rare, and an idle fleet should read as seldom as it can.
 _SHORTEST_POLL = timedelta(seconds=60)
 #: The fleet is told of calls no more often than this.
 _BETWEEN_REPORTS = timedelta(seconds=1)
@@ -39,7 +39,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=0.5), timedelta(seconds=15)
 
 
 class ServiceWatch:
-    """Reads the state when the bell rings, writes holds, reports calls once one failed, opens the breaker."""
+    """Reads the state when notified, writes holds, reports calls once one failed, opens the breaker."""
 
     def __init__(self, store: Store, view: ServiceView, *, poll_interval: timedelta) -> None:
         self._store = store
@@ -50,7 +50,7 @@ class ServiceWatch:
         self._reported_at: datetime | None = None
         #: Set when the hold that was asked for is written, and then replaced by another.
         self._hold_written = asyncio.Event()
-        self._bell: Bell | None = None
+        self._subscription: Subscription | None = None
         self._wakes_at: datetime | None = None
         self._stopping = False
 
@@ -91,8 +91,8 @@ class ServiceWatch:
     async def run(self) -> None:
         """Watch until `stop`; outlives every trouble of MongoDB."""
         failures = 0
-        with self._store.doorbell.listen(Topic.SERVICES, self._view.service) as bell:
-            self._bell = bell
+        with self._store.notifier.subscribe(Topic.SERVICES, self._view.service) as subscription:
+            self._subscription = subscription
             while not self._stopping:
                 try:
                     await self._attend()
@@ -104,8 +104,8 @@ class ServiceWatch:
                         "how the service {} stands is not known: {}", self._view.service, error
                     )
                 self._wakes_at = self._view.now() + pause
-                await bell.wait(pause)
-            self._bell = None
+                await subscription.wait(pause)
+            self._subscription = None
 
     def stop(self) -> None:
         """End `run`."""
@@ -118,8 +118,8 @@ class ServiceWatch:
 
     def _wake(self, at: datetime) -> None:
         self._wakes_at = at
-        if self._bell is not None:
-            self._bell.ring()
+        if self._subscription is not None:
+            self._subscription.wake()
 
     async def _attend(self) -> None:
         """One round: write what is to be written, else read; then judge."""
@@ -209,14 +209,14 @@ class ServiceWatch:
         return self._reported_at + _BETWEEN_REPORTS
 
     def _pause(self) -> timedelta:
-        """How long there is nothing to do unless the bell rings."""
+        """How long there is nothing to do unless this one is notified."""
         view, now = self._view, self._view.now()
         state = view.stored
         if view.asked is not None:
             return timedelta(0)
         longest = max(self._poll_interval, _SHORTEST_POLL)
-        if not self._store.doorbell.available:
-            longest = min(self._poll_interval, LONGEST_POLL_WITHOUT_BELL)
+        if not self._store.notifier.available:
+            longest = min(self._poll_interval, LONGEST_POLL_UNNOTIFIED)
         wakes = [now + longest * random.uniform(0.8, 1.2)]
         due = self._report_due()
         if due is not None:

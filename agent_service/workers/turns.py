@@ -1,5 +1,5 @@
 """
-Turns: who of all idle workers answers a ring, so that not all of them ask MongoDB for the same context.
+Turns: who of all idle workers answers a notification, so that not all of them ask for the same context.
 
 For each context every worker puts itself in the same order as all others do. The first one claims at once;
 whoever comes after it waits a little, and does nothing if it hears meanwhile that the context was taken.
@@ -10,8 +10,7 @@ import random
 from collections.abc import Collection
 
 from agent_service.store import Store
-from agent_service.store.bell import Bell
-from agent_service.store.doorbell_topics import Ring, Topic
+from agent_service.store.notifier import Notification, Subscription, Topic
 
 #: Longer than a claim and the news of it take.
 STEP_SECONDS = 0.04
@@ -38,8 +37,8 @@ def _weight(worker_id: str, context_id: str) -> bytes:
     return hashlib.blake2b(f"{worker_id} {context_id}".encode(), digest_size=8).digest()
 
 
-class Turns(Bell):
-    """The bell of one worker: rings for work when it is its turn."""
+class Turns(Subscription):
+    """The subscription of one worker: wakes it for work when it is its turn."""
 
     def __init__(self, store: Store, *, service: str, queues: Collection[str], worker_id: str) -> None:
         super().__init__(Topic.WORK, Topic.TAKEN, key=service)
@@ -48,28 +47,29 @@ class Turns(Bell):
         self._queues = frozenset(queues)
         self._worker_id = worker_id
 
-    def hear(self, news: Ring) -> None:
+    def receive(self, notification: Notification) -> None:
         """Wait for the turn of a context that became claimable; drop it once the context was taken."""
-        if news.topic is Topic.TAKEN:
-            self.spare(news.key)
-        elif self.hears(news) and (news.queue is None or news.queue in self._queues) and not self.rung:
-            self._take_turn(news)
+        queue = notification.queue
+        if notification.topic is Topic.TAKEN:
+            self.cancel(notification.context_id)
+        elif self.matches(notification) and (queue is None or queue in self._queues) and not self.notified:
+            self._take_turn(notification)
 
-    def miss(self) -> None:
+    def missed(self) -> None:
         """Look, though not at the same moment as all others."""
-        if self._store.doorbell.available and self._others(None):
-            self.ring_after(random.uniform(0, SPREAD_SECONDS), about=None)
+        if self._store.notifier.available and self._others(None):
+            self.wake_after(random.uniform(0, SPREAD_SECONDS), about=None)
         else:
-            self.ring()
+            self.wake()
 
-    def _take_turn(self, news: Ring) -> None:
-        others = self._others(news.queue)
-        if news.context_id is None:
-            self.miss()
-        elif not others or not (place := place_of(self._worker_id, others, news.context_id)):
-            self.ring()
+    def _take_turn(self, notification: Notification) -> None:
+        others, context_id = self._others(notification.queue), notification.context_id
+        if context_id is None:
+            self.missed()
+        elif not others or not (place := place_of(self._worker_id, others, context_id)):
+            self.wake()
         else:
-            self.ring_after(patience(place), about=news.context_id)
+            self.wake_after(patience(place), about=context_id)
 
     def _others(self, queue: str | None) -> tuple[str, ...]:
         known = self._store.roster.working_for(self._service, queue)

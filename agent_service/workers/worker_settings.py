@@ -6,8 +6,8 @@ from datetime import timedelta
 from agent_service.domain.errors import ConfigurationError
 from agent_service.settings import ServiceSettings, load_settings, service_settings
 
-#: Without change streams nobody rings, so nobody waits longer than this.
-LONGEST_POLL_WITHOUT_BELL = timedelta(seconds=1)
+#: Where no notification can come, nobody waits longer than this.
+LONGEST_POLL_UNNOTIFIED = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

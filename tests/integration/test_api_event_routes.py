@@ -15,9 +15,10 @@ from agent_service.context_manager import ContextManager
 from agent_service.domain.events import Chunk
 from agent_service.local.servers import serve
 from agent_service.store import Store
-from agent_service.store.doorbell import Topic
+from agent_service.store.notifier import Topic
 from tests.support.api import SUBMISSION, assert_problem, make_app
 from tests.support.hand_worker import claim, end, success, work_off
+from tests.support.open_subscriptions import subscriptions_of
 from tests.support.waiting import until
 
 
@@ -155,11 +156,10 @@ async def test_a_reader_may_ask_for_a_stream_in_any_way(
 
 async def test_a_reader_that_goes_away_is_forgotten(api: httpx2.AsyncClient, store: Store) -> None:
     path = await submit(api)
-    bells = store.doorbell._bells
     async with reading(api, path) as stream:
         assert (await anext(stream)).type == "request.accepted"
-        assert [set(bell.topics) for bell in bells] == [{Topic.PROGRESS}]
-    await until(lambda: not bells)
+        assert [set(subscription.topics) for subscription in subscriptions_of(store)] == [{Topic.PROGRESS}]
+    await until(lambda: not subscriptions_of(store))
 
 
 async def test_a_stopping_process_tells_its_readers_to_go_elsewhere(

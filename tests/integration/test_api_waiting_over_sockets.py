@@ -12,9 +12,10 @@ from agent_service.local.servers import Server, serve
 from agent_service.main import serving_api
 from agent_service.settings import load_settings
 from agent_service.store import Store
-from agent_service.store.doorbell import Topic
+from agent_service.store.notifier import Topic
 from tests.support.api import SUBMISSION, make_app
 from tests.support.hand_worker import work_off
+from tests.support.open_subscriptions import subscriptions_of
 from tests.support.waiting import until
 
 LONG = {"Prefer": "wait=60"}
@@ -30,7 +31,7 @@ async def client_of(base_url: str) -> AsyncIterator[httpx2.AsyncClient]:
 
 def waiters(store: Store) -> int:
     """How many wait for the end of a request in this process."""
-    return sum(Topic.STATUS in bell.topics for bell in store.doorbell._bells)
+    return sum(Topic.STATUS in subscription.topics for subscription in subscriptions_of(store))
 
 
 async def until_waiting(store: Store, count: int) -> None:

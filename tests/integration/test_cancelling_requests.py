@@ -11,10 +11,11 @@ from agent_service.domain.errors import RequestAlreadyEnded, RequestNotFound
 from agent_service.domain.request import Caller, RequestStatus
 from agent_service.request_service import RequestService
 from agent_service.store import Store
-from agent_service.store.doorbell import Topic
+from agent_service.store.notifier import Topic
 from agent_service.workers.generative_worker import GenerativeWorker
 from tests.support.base_service_behaviours import answer, delayed, events, hang
 from tests.support.base_service_stub import BaseServiceStub
+from tests.support.open_subscriptions import silence
 from tests.support.worker_tools import (
     DEADLINE_SECONDS,
     Raw,
@@ -40,7 +41,7 @@ def worker_at(store: Store, stub: BaseServiceStub, **options: Any) -> Generative
 
 async def listening(store: Store) -> None:
     """Wait until the doorbell hears what is to stop."""
-    assert await store.doorbell.opened(timedelta(seconds=DEADLINE_SECONDS))
+    assert await store.notifier.opened(timedelta(seconds=DEADLINE_SECONDS))
 
 
 async def test_what_has_not_begun_ends_at_once(store: Store, requests: RequestService) -> None:
@@ -74,11 +75,11 @@ async def test_a_running_call_is_stopped_through_the_doorbell_at_once(
     assert len(stub.calls) == 1
 
 
-async def test_without_change_streams_a_running_call_is_stopped_with_the_next_renewal(
+async def test_without_notifications_a_running_call_is_stopped_with_the_next_renewal(
     mongodb_uri: str, database_name: str, store: Store, requests: RequestService
 ) -> None:
     async with Store.connect(mongodb_uri, database=database_name) as deaf, BaseServiceStub() as stub:
-        deaf.doorbell.available = False
+        silence(deaf)
         stub.behave(hang())
         async with running(worker_at(deaf, stub, lease_seconds=1)):
             request_id = await submit(store)
@@ -91,10 +92,10 @@ async def test_without_change_streams_a_running_call_is_stopped_with_the_next_re
     assert view.contexts[0].history[-1].outcome is AttemptOutcome.CANCELLED
 
 
-async def test_without_change_streams_those_in_the_same_process_hear_it_at_once(
+async def test_without_notifications_those_in_the_same_process_hear_it_at_once(
     mongodb_uri: str, database_name: str, store: Store
 ) -> None:
-    store.doorbell.available = False
+    silence(store)
     async with BaseServiceStub() as stub:
         stub.behave(hang())
         async with running(worker_at(store, stub)):
@@ -222,9 +223,9 @@ async def test_a_process_that_does_not_hold_a_context_asks_nothing_about_it(
             waiting = await submit(store)
             await listening(store)
             monkeypatch.setattr(store.leases, "read", counted)
-            with store.doorbell.listen(Topic.STOP, f"{waiting}.draft") as bell:
+            with store.notifier.subscribe(Topic.STOP, f"{waiting}.draft") as subscription:
                 await requests.cancel(waiting)
-                assert await bell.wait(timedelta(seconds=DEADLINE_SECONDS))
+                assert await subscription.wait(timedelta(seconds=DEADLINE_SECONDS))
             assert looks == []
             await requests.cancel(held)
             await call.wait_closed()

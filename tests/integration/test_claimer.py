@@ -112,7 +112,9 @@ async def test_batches_begin_apart_where_others_claim_and_there_is_more_than_one
     await many(store, 60)
     names = [f"worker-{number}" for number in range(workers)]
     queues = frozenset({"default"})
-    store.roster.learn(Colleague(id=name, service="generation", queues=queues) for name in names)
+    store.roster.learn(
+        Colleague(id=name, service="generation", queues=queues, process=name) for name in names
+    )
     contexts = NotesOffsets(store)
     claimer = claimer_of(contexts)
     claimed = [context.id for _ in range(25) for context in (await claimer.claim(2)).contexts]

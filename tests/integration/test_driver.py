@@ -1,6 +1,5 @@
 """The bridge between the drivers: one behaviour, whichever of them is underneath."""
 
-import asyncio
 from datetime import UTC
 from typing import Any
 
@@ -15,7 +14,6 @@ from agent_service.store.driver import (
     aggregate,
     bulk_write,
     causal_session,
-    change_stream,
     close_client,
     durable,
     is_database,
@@ -138,16 +136,6 @@ async def test_reads_in_a_session_follow_one_another(database: Database) -> None
         assert session.operation_time is not None
         assert session.options.causal_consistency
     assert session.has_ended
-
-
-async def test_a_stream_shows_what_happens_from_the_moment_it_is_open(database: Database) -> None:
-    things = durable(database, "things")
-    await things.insert_one({"_id": "before"})
-    async with asyncio.timeout(20), change_stream(database, [], max_await_ms=1_000) as stream:
-        await things.insert_one({"_id": "after"})
-        async for change in stream:
-            assert change["documentKey"]["_id"] == "after"
-            break
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

@@ -12,7 +12,7 @@ from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context
 from agent_service.domain.errors import StoreUnavailable
 from agent_service.store import Store
-from agent_service.store.doorbell import Topic
+from agent_service.store.notifier import Topic
 from agent_service.workers.execution import StopReason
 from agent_service.workers.held_lease import HeldLease
 from agent_service.workers.lease_keeper import KeptLease, LeaseKeeper
@@ -27,9 +27,9 @@ async def keeping(store: Store) -> AsyncIterator[LeaseKeeper]:
     """A keeper that listens, and renews nothing by itself for a long time."""
     keeper = LeaseKeeper(ContextManager(store), lease=HOUR)
     # Whoever listens here opens the stream before the keeper does.
-    with store.doorbell.listen(Topic.STOP, "nobody"):
+    with store.notifier.subscribe(Topic.STOP, "nobody"):
         running = asyncio.create_task(keeper.run())
-        assert await store.doorbell.opened(SOON)
+        assert await store.notifier.opened(SOON)
         yield keeper
         keeper.stop()
         await running
@@ -56,9 +56,9 @@ def keep(keeper: LeaseKeeper, context: Context, sent: float) -> asyncio.Future[S
 
 async def flag(store: Store, raw: Raw, context: Context, field: str) -> None:
     """Flag a context and wait until this process has heard of it."""
-    with store.doorbell.listen(Topic.STOP, context.id) as bell:
+    with store.notifier.subscribe(Topic.STOP, context.id) as subscription:
         await raw.contexts.update_one({"_id": context.id}, {"$set": {field: True}})
-        assert await bell.wait(SOON)
+        assert await subscription.wait(SOON)
 
 
 @pytest.mark.parametrize(

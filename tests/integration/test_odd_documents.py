@@ -15,7 +15,7 @@ from agent_service.domain.request import RequestStatus
 from agent_service.rescuer import Rescuer
 from agent_service.scheduler import Scheduler
 from agent_service.store import Store
-from agent_service.store.doorbell import Topic
+from agent_service.store.notifier import Topic
 from agent_service.store.outcomes import Outcome
 from tests.support import hand_worker
 from tests.support.contexts import SECOND, a_context, a_request
@@ -115,8 +115,8 @@ async def test_an_odd_pending_context_does_not_take_its_neighbours_with_it(
     with ExitStack() as stack:
         # The stream is open for everything before, so that no opening wakes the worker.
         for topic in Topic:
-            stack.enter_context(store.doorbell.listen(topic))
-        assert await store.doorbell.opened(LONG)
+            stack.enter_context(store.notifier.subscribe(topic))
+        assert await store.notifier.opened(LONG)
         async with running(HandlerWorker(store, echo, poll_interval=0.1)), asyncio.timeout(8):
             views = [await ended(store, request) for request in fine]
     assert [view.status for view in views] == [RequestStatus.COMPLETED] * 4

@@ -30,7 +30,16 @@ from agent_service.store import Store
 from agent_service.store.operations import is_duplicate, reading, writing
 from agent_service.store.outcomes import Outcome
 from agent_service.telemetry.metrics import QueueName
-from tests.support.contexts import AN_ERROR, NOW, SECOND, a_claim, a_context, a_lease, a_request
+from tests.support.contexts import (
+    AN_ERROR,
+    IN_GENERATION,
+    NOW,
+    SECOND,
+    a_claim,
+    a_context,
+    a_lease,
+    a_request,
+)
 from tests.support.explained_commands import CommandRecorder, Document
 from tests.support.fail_points import fragile_store
 
@@ -75,7 +84,9 @@ WRITES: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "leases.renew": lambda s: s.leases.renew({RUNNING.id: "token"}, NOW, limit=SECOND),
     "leases.take_back": lambda s: s.leases.take_back(RUNNING, RELEASED),
     "outcomes.apply": lambda s: s.outcomes.apply([Outcome(context=RUNNING, transition=RELEASED)]),
-    "settlement.write_consequences": lambda s: s.settlement.write_consequences({"r": FOLLOWS}, at=NOW),
+    "settlement.write_consequences": lambda s: s.settlement.write_consequences(
+        {"r": FOLLOWS}, services=IN_GENERATION, at=NOW
+    ),
     "settlement.write_statuses": lambda s: s.settlement.write_statuses(
         {"r": RequestStatus.RUNNING}, at=NOW, expires_at=NOW
     ),

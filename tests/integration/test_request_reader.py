@@ -13,8 +13,9 @@ from agent_service.domain.request import Caller, RequestStatus
 from agent_service.request_reader import RequestReader
 from agent_service.request_service import RequestService
 from agent_service.store import Store
-from agent_service.store.doorbell import Topic
+from agent_service.store.notifier import Topic
 from tests.support.hand_worker import claim, end, success, work_off
+from tests.support.open_subscriptions import silence
 from tests.support.waiting import until
 
 SERVICES = {"generation": 5, "analysis": 5}
@@ -26,9 +27,10 @@ def service(store: Store) -> RequestService:
     return RequestService(store, max_attempts=SERVICES)
 
 
-@pytest.fixture(params=["with change streams", "without"])
+@pytest.fixture(params=["with notifications", "without"])
 def any_bell(store: Store, request: pytest.FixtureRequest) -> Store:
-    store.doorbell.available = request.param == "with change streams"
+    if request.param == "without":
+        silence(store)
     return store
 
 
@@ -151,8 +153,8 @@ async def test_with_change_streams_nobody_asks_before_there_are_news(
         return await status(wanted, organization_id=organization_id)
 
     monkeypatch.setattr(store.requests, "status", counted)
-    with store.doorbell.listen(Topic.STATUS):
-        assert await store.doorbell.opened(LONG)
+    with store.notifier.subscribe(Topic.STATUS):
+        assert await store.notifier.opened(LONG)
         waiting = asyncio.create_task(service.wait(request_id, limit=LONG))
         is_first: bool = await until(lambda: looks == 1)
         assert is_first

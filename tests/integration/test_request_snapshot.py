@@ -8,7 +8,7 @@ from agent_service.domain.events import Chunk, ChunkPage, Cursor
 from agent_service.request_service import RequestService
 from agent_service.request_snapshot import LatestChunks, Snapshot, SnapshotReader
 from agent_service.store import Store
-from agent_service.store.progress_bell import Progress
+from agent_service.store.notifier.progress_subscription import Progress
 from tests.support.contexts import NOW
 from tests.support.explained_commands import CommandRecorder
 from tests.support.hand_worker import claim, end, success, work_off

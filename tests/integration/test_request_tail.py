@@ -17,6 +17,7 @@ from agent_service.store import Store
 from tests.support.explained_commands import CommandRecorder, Document
 from tests.support.fail_points import fragile_store
 from tests.support.hand_worker import claim, end, success
+from tests.support.open_subscriptions import subscriptions_of
 from tests.support.waiting import until
 
 ONE = {"service": "generation", "input": "hello"}
@@ -53,7 +54,7 @@ async def test_many_readers_of_a_request_cost_no_more_queries_than_one(
     assert [await rest for rest in rests] == [everything] * READERS
     # For each chunk one look at most, and a few for the end and for the polls between.
     assert len(recorder.named("find", "getMore")) < 10 + 30
-    assert recorded_store.doorbell._bells == set()
+    assert subscriptions_of(recorded_store) == set()
 
 
 async def test_who_comes_late_reads_what_it_missed_by_itself_and_goes_on_with_the_others(
@@ -87,7 +88,7 @@ async def test_a_tail_ends_with_its_last_reader_and_stops_looking_once_the_reque
         while not snapshot.is_last:
             snapshot = await tail.newer_than(snapshot.number)
     # Nothing more can happen to it, so nobody listens any more.
-    await until(lambda: not store.doorbell._bells)
+    await until(lambda: not subscriptions_of(store))
     assert await tail.newer_than(0) is snapshot
     await tails.leave(tail)
     another = tails.join(request_id)
@@ -151,7 +152,7 @@ async def test_a_reader_that_is_cancelled_leaves_the_others_alone(
     request_id = (await requests.submit(ONE)).request.id
     (draft,) = await claim(contexts, "generation")
     first, second = (asyncio.create_task(read_until_end(requests.events(request_id))) for _ in range(2))
-    await until(lambda: len(store.doorbell._bells) == 1)
+    await until(lambda: len(subscriptions_of(store)) == 1)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first

@@ -14,8 +14,8 @@ from agent_service.domain.request import RequestStatus
 from agent_service.request_service import RequestService
 from agent_service.rescuer import Rescuer
 from agent_service.store import Store
-from agent_service.store.doorbell import Topic
 from agent_service.store.lookout import Look, Need
+from agent_service.store.notifier import Topic
 from agent_service.store.outcomes import Outcome
 from agent_service.store.paging import Page
 from tests.support.explained_commands import CommandRecorder
@@ -249,9 +249,9 @@ async def test_it_rings_for_what_should_have_been_promoted(
 ) -> None:
     await requests.submit(ONE_STEP)
     await raw.contexts.update_one({}, {"$set": {"status": "scheduled", "run_at": store.clock.now() - HOUR}})
-    with store.doorbell.listen(Topic.SCHEDULE) as bell:
-        assert await store.doorbell.opened(LIMIT)
-        assert await bell.wait(LIMIT)
-        assert not await bell.wait(timedelta(0))
+    with store.notifier.subscribe(Topic.SCHEDULE) as subscription:
+        assert await store.notifier.opened(LIMIT)
+        assert await subscription.wait(LIMIT)
+        assert not await subscription.wait(timedelta(0))
         await rescuer.sweep()
-        assert await bell.wait(LIMIT)
+        assert await subscription.wait(LIMIT)

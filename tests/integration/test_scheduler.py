@@ -13,7 +13,7 @@ from agent_service.domain.transitions import retry_at
 from agent_service.request_service import RequestService
 from agent_service.scheduler import SPREAD, Alarm, Scheduler
 from agent_service.store import Store
-from agent_service.store.doorbell import Ring, Topic
+from agent_service.store.notifier import Notification, Topic
 from agent_service.store.outcomes import Outcome
 from agent_service.store.roster import Colleague
 from tests.support.contexts import a_context
@@ -51,13 +51,13 @@ async def back_off(store: Store, contexts: ContextManager, delay: timedelta) -> 
 @pytest.mark.usefixtures("scheduler")
 async def test_it_promotes_a_context_soon_after_it_is_due_and_not_before(store: Store) -> None:
     contexts = ContextManager(store)
-    with store.doorbell.listen(Topic.WORK) as bell:
-        assert await store.doorbell.opened(LIMIT)
+    with store.notifier.subscribe(Topic.WORK) as subscription:
+        assert await store.notifier.opened(LIMIT)
         context = await back_off(store, contexts, timedelta(milliseconds=300))
         due = contexts.now() + timedelta(milliseconds=300)
         async with asyncio.timeout(LIMIT.total_seconds()):
             while not (claimed := await claim(contexts, "generation")):
-                await bell.wait(timedelta(seconds=5))
+                await subscription.wait(timedelta(seconds=5))
     assert [c.id for c in claimed] == [context.id]
     assert contexts.now() >= due - timedelta(milliseconds=20)
     assert claimed[0].attempt == 2
@@ -86,13 +86,13 @@ async def test_it_sleeps_while_nothing_is_scheduled(store: Store, monkeypatch: p
         return await next_run_at()
 
     monkeypatch.setattr(store.schedule, "next_run_at", counting)
-    with store.doorbell.listen(Topic.SCHEDULE) as bell:
-        await store.doorbell.opened(LIMIT)
-        await bell.wait(timedelta(seconds=1))
+    with store.notifier.subscribe(Topic.SCHEDULE) as subscription:
+        await store.notifier.opened(LIMIT)
+        await subscription.wait(timedelta(seconds=1))
         running = asyncio.create_task(Scheduler(store).run(stopping))
         await looked.wait()
-        # Longer than many a polling interval; the bell is not rung, because nothing is scheduled.
-        assert not await bell.wait(timedelta(seconds=1))
+        # Longer than many a polling interval; the subscription is not rung, because nothing is scheduled.
+        assert not await subscription.wait(timedelta(seconds=1))
         stopping.set()
         await running
     assert looks == 1
@@ -110,14 +110,17 @@ async def test_what_is_scheduled_costs_no_question_before_it_is_due(
         return await next_run_at()
 
     monkeypatch.setattr(store.schedule, "next_run_at", counting)
-    with store.doorbell.listen(Topic.SCHEDULE) as bell, store.doorbell.listen(Topic.WORK) as work:
+    with (
+        store.notifier.subscribe(Topic.SCHEDULE) as subscription,
+        store.notifier.subscribe(Topic.WORK) as work,
+    ):
         running = asyncio.create_task(Scheduler(store).run(stopping))
-        assert await store.doorbell.opened(LIMIT)
-        assert await bell.wait(LIMIT)
+        assert await store.notifier.opened(LIMIT)
+        assert await subscription.wait(LIMIT)
         assert await work.wait(LIMIT)
         for hours in range(20):
             await store.contexts.insert([scheduled(store.clock.now() + timedelta(hours=20 - hours))])
-            assert await bell.wait(LIMIT)
+            assert await subscription.wait(LIMIT)
         await store.contexts.insert([scheduled(store.clock.now() + timedelta(seconds=0.5))])
         # Nobody would look for minutes if it had not been heard when this is due.
         assert await work.wait(LIMIT)
@@ -132,24 +135,26 @@ async def test_an_alarm_rings_for_the_first_of_what_it_hears(store: Store) -> No
     alarm, now = Alarm(store), store.clock.now()
     alarm.expect(now + timedelta(hours=2))
     for later in (timedelta(hours=3), timedelta(hours=2)):
-        alarm.hear(Ring(topic=Topic.SCHEDULE, run_at=now + later))
+        alarm.receive(Notification(topic=Topic.SCHEDULE, run_at=now + later))
     assert not alarm._timers
-    alarm.hear(Ring(topic=Topic.SCHEDULE, run_at=now + timedelta(hours=1)))
+    alarm.receive(Notification(topic=Topic.SCHEDULE, run_at=now + timedelta(hours=1)))
     assert not await alarm.wait(timedelta(0))
-    alarm.hear(Ring(topic=Topic.SCHEDULE, run_at=now))
+    alarm.receive(Notification(topic=Topic.SCHEDULE, run_at=now))
     assert await alarm.wait(LIMIT)
     alarm.reset()
-    alarm.hear(Ring(topic=Topic.WORK, run_at=now))
+    alarm.receive(Notification(topic=Topic.WORK, run_at=now))
     assert not alarm._timers
-    alarm.hear(Ring(topic=Topic.SCHEDULE))
-    assert alarm.rung
+    alarm.receive(Notification(topic=Topic.SCHEDULE))
+    assert alarm.notified
 
 
 async def test_only_who_is_not_alone_may_let_another_one_look_first(store: Store) -> None:
     alarm, passed = Alarm(store), store.clock.now() - timedelta(days=1)
 
     def longest_wait(*present: str) -> timedelta:
-        store.roster.learn(Colleague(id=name, service="s", queues=frozenset()) for name in present)
+        store.roster.learn(
+            Colleague(id=name, service="s", queues=frozenset(), process=name) for name in present
+        )
         # What is due since long is due at once; so far away it is only the share of chance that is left.
         due = store.clock.now() + timedelta(hours=1)
         waits = [alarm.due_in(due) + (store.clock.now() - due) for _ in range(200)]

@@ -15,6 +15,7 @@ from agent_service.workers import service_watch
 from agent_service.workers.service_gate import ServiceGate
 from tests.support.contexts import a_context
 from tests.support.fail_points import fragile_store
+from tests.support.open_subscriptions import silence
 from tests.support.service_gates import (
     SERVICE,
     answers,
@@ -99,7 +100,7 @@ async def test_half_of_the_calls_of_the_whole_fleet_must_fail(
 async def test_one_process_that_cannot_connect_does_not_stop_those_that_can(
     store: Store, mongodb_uri: str, database_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As long as a slow machine needs to ring a bell.
+    # As long as a slow machine needs to ring a subscription.
     monkeypatch.setattr(service_watch, "SETTLING", timedelta(seconds=2))
     async with two_gates(mongodb_uri, database_name) as (one, two):
         await answers(one, 10)
@@ -231,12 +232,11 @@ async def test_a_failed_report_is_told_again(mongodb_uri: str, database_name: st
             await until(lambda: gate._view.stored.breaker.state is BreakerState.OPEN, seconds=30)
 
 
-async def test_without_change_streams_it_looks_again_within_a_second_or_so(store: Store) -> None:
+async def test_without_notifications_it_looks_again_within_a_second_or_so(store: Store) -> None:
     async with gate_of(store) as gate:
         await answers(gate, 10)
-        store.doorbell.available = False
+        silence(store)
         gate._watch.look()
-        await store.doorbell.close()
         now = store.clock.now()
         await store.services.hold(SERVICE, Hold(name="paused", reason="", since=now, until=None))
         await answers(gate, 0)

@@ -32,7 +32,7 @@ from tests.support.worker_tools import (
 
 #: Long enough that nobody loses a lease here, short enough that renewals bring stop signals soon.
 LEASE_SECONDS = 6
-#: Seconds between two looks where no bell rings.
+#: Seconds between two looks where no subscription rings.
 SOON = 0.1
 
 

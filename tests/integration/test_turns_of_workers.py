@@ -10,19 +10,18 @@ from pymongo import AsyncMongoClient
 
 from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
 from agent_service.store import Store
-from agent_service.store.doorbell import Topic
+from agent_service.store.notifier import Topic
 from agent_service.workers import turns
 from agent_service.workers.turns import Turns
 from tests.support.contexts import a_claim, a_context
 from tests.support.explained_commands import Document
 from tests.support.fleets import a_sign
-from tests.support.listening_bells import LIMIT, listening
+from tests.support.open_subscriptions import LIMIT, subscribed
 from tests.support.waiting import until
 from tests.support.worker_tools import (
     CommandLog,
     HandlerFunction,
     HandlerWorker,
-    Raw,
     echo,
     ended,
     running,
@@ -59,11 +58,11 @@ async def fleet(
 
         assert await until(all_know_all, seconds=60)
         for store in stores:
-            assert await store.doorbell.opened(LIMIT)
+            assert await store.notifier.opened(LIMIT)
         yield workers, log
 
 
-def bells(workers: list[HandlerWorker]) -> list[Turns]:
+def subscriptions(workers: list[HandlerWorker]) -> list[Turns]:
     return [the_run(worker)._claiming._turns for worker in workers]
 
 
@@ -84,7 +83,9 @@ async def nobody_waits(workers: list[HandlerWorker]) -> bool:
     """Once nobody waits for his turn any more and nobody is about to claim."""
 
     def silent() -> bool:
-        return not any(bell._timers or bell.rung for bell in bells(workers))
+        return not any(
+            subscription._timers or subscription.notified for subscription in subscriptions(workers)
+        )
 
     return await until(silent, seconds=60)
 
@@ -125,7 +126,7 @@ async def test_what_those_do_not_take_who_are_first_is_taken_by_another(
         await store.workers.report(a_sign(store, id=f"dead-{number}"))
     async with running(HandlerWorker(store, echo, poll_interval=HOUR)):
         await until(lambda: len(store.roster.working_for("generation")) == WORKERS + 1)
-        assert await store.doorbell.opened(LIMIT)
+        assert await store.notifier.opened(LIMIT)
         for _ in range(10):
             assert (await ended(store, await submit(store))).status == "completed"
 
@@ -168,21 +169,11 @@ async def test_many_contexts_at_once_are_worked_on_by_many(
         assert (await ended(store, await submit(store, *steps))).status == "completed"
 
 
-async def test_only_a_claim_by_somebody_who_was_idle_tells_the_others(store: Store, raw: Raw) -> None:
+async def test_only_a_claim_by_somebody_who_was_idle_tells_the_others(store: Store) -> None:
     first, second = a_context(rank=1), a_context(rank=2)
     await store.contexts.insert([first, second])
-    async with listening(store, (Topic.TAKEN, None), (Topic.WORK, "last")) as [taken, last]:
-        heard: list[str | None] = []
-
-        def note(key: str | None) -> bool:
-            heard.append(key)
-            return True
-
-        with store.doorbell.listen(Topic.TAKEN, concerns=note) as bell:
-            assert await store.claims.claim_one(a_claim())
-            assert await store.claims.claim_one(a_claim(lone=True))
-            assert await bell.wait(LIMIT)
-            await store.contexts.insert([a_context(service="last")])
-            assert await last.wait(LIMIT)
-        assert heard == [second.id]
-        assert await taken.wait(LIMIT)
+    async with subscribed(store, (Topic.TAKEN, "generation")) as [taken]:
+        assert await store.claims.claim_one(a_claim())
+        assert not taken.notified
+        assert await store.claims.claim_one(a_claim(lone=True))
+        assert taken.notified

@@ -1,7 +1,8 @@
 """Builders of requests, contexts and claims; whatever a test does not name has a usual value."""
 
 import uuid
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -76,6 +77,10 @@ def ended_context(
 def a_lease(*, expires_at: datetime = NOW + 30 * SECOND, worker: str = "worker") -> Lease:
     """A lease with a token of its own."""
     return Lease(token=uuid.uuid4().hex, worker=worker, expires_at=expires_at)
+
+
+#: Whatever may be released is of this service.
+IN_GENERATION: Mapping[str, str] = defaultdict(lambda: "generation")
 
 
 def a_claim(

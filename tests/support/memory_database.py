@@ -1,14 +1,14 @@
 """
 A database of mongomock-motor that the store takes for one of PyMongo: for tests without a server.
 
-It stands for a standalone server. Tests of sessions, change streams, aggregation, indexes, concerns and the
-server's time belong on a real MongoDB: here they are refused, ignored or answered plainly.
+It stands for a server where nobody can be notified. Tests of sessions, notifications, aggregation, indexes,
+concerns and the server's time belong on a real MongoDB: here they are refused, ignored or answered plainly.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any
 
 import mongomock
 from bson.codec_options import CodecOptions
@@ -61,17 +61,14 @@ class MemoryDatabase(AsyncDatabase[Document]):
         return self
 
     async def command(self, command: Any, *_: Any, **__: Any) -> Any:
-        """Answers `hello` only."""
-        assert command == "hello", command
-        return {"me": "memory", "localTime": datetime.now(UTC)}
+        """Answers `hello`, and refuses the commands that notifications need."""
+        if command == "hello":
+            return {"me": "memory", "localTime": datetime.now(UTC)}
+        raise OperationFailure(f"no such command: {next(iter(command))}", code=59)
 
     async def aggregate(self, *_: Any, **__: Any) -> Any:
         """Answers the lookout, which alone asks: every kind of need, and no other worker."""
         return MemoryCursor([{"now": datetime.now(UTC)}, *({"need": need.value} for need in Need)])
-
-    async def watch(self, *_: Any, **__: Any) -> NoReturn:
-        """What a server answers that is no replica set."""
-        raise OperationFailure("The $changeStream stage is only supported on replica sets", code=40573)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ async def gate_of(
     )
     running = asyncio.create_task(gate.run())
     try:
-        assert await store.doorbell.opened(timedelta(seconds=20))
+        assert await store.notifier.opened(timedelta(seconds=20))
         yield gate
     finally:
         gate.stop()

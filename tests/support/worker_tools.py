@@ -19,7 +19,7 @@ from agent_service.request_reader import RequestView
 from agent_service.request_service import RequestService
 from agent_service.store import Store
 from agent_service.store.claims import Claim
-from agent_service.store.doorbell import Topic
+from agent_service.store.notifier import Topic
 from agent_service.workers.worker_base import ClientWorker
 from agent_service.workers.worker_run import WorkerRun
 from tests.support.base_service_behaviours import Behaviour, RecordedCall, Reply, answer
@@ -115,9 +115,9 @@ async def when(store: Store, context_id: str, condition: Callable[[Context], boo
     """The context as soon as it fulfils the condition; TimeoutError if it does not."""
     request_id = context_id.partition(".")[0]
     async with asyncio.timeout(DEADLINE_SECONDS):
-        with store.doorbell.listen(Topic.PROGRESS, request_id) as bell:
+        with store.notifier.subscribe(Topic.PROGRESS, request_id) as subscription:
             while not condition(context := await read(store, context_id)):
-                await bell.wait(timedelta(milliseconds=50))
+                await subscription.wait(timedelta(milliseconds=50))
             return context
 
 
@@ -125,12 +125,12 @@ async def streamed(store: Store, context_id: str, text: str, *, attempt: int = 1
     """The chunks of an attempt as soon as they make up this text; TimeoutError if they do not."""
     request_id = context_id.partition(".")[0]
     async with asyncio.timeout(DEADLINE_SECONDS):
-        with store.doorbell.listen(Topic.PROGRESS, request_id) as bell:
+        with store.notifier.subscribe(Topic.PROGRESS, request_id) as subscription:
             while True:
                 chunks = await all_chunks(store, context_id, attempt)
                 if "".join(chunk.delta for chunk in chunks) == text:
                     return chunks
-                await bell.wait(timedelta(milliseconds=50))
+                await subscription.wait(timedelta(milliseconds=50))
 
 
 def the_run(worker: ClientWorker) -> WorkerRun:

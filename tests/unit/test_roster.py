@@ -4,7 +4,7 @@ from agent_service.store.roster import Colleague, Roster
 
 
 def colleague(name: str, *queues: str, service: str = "generation") -> Colleague:
-    return Colleague(id=name, service=service, queues=frozenset(queues or ("default",)))
+    return Colleague(id=name, service=service, queues=frozenset(queues or ("default",)), process=name)
 
 
 def test_workers_are_found_by_their_service_and_their_queue() -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from agent_service.store import Store
-from agent_service.store.doorbell_topics import Ring, Topic
+from agent_service.store.notifier.notification import Notification, Topic
 from agent_service.store.roster import Colleague
 from agent_service.workers import turns
 from agent_service.workers.turns import STEP_SECONDS, Turns, patience, place_of
@@ -48,12 +48,11 @@ def test_those_who_come_later_wait_longer_and_nobody_waits_long() -> None:
 
 
 @pytest.fixture
-def bell(monkeypatch: pytest.MonkeyPatch) -> Turns:
+def subscription(monkeypatch: pytest.MonkeyPatch) -> Turns:
     """That of the first of these workers; nobody comes to his turn by waiting."""
     monkeypatch.setattr(turns, "STEP_SECONDS", 3_600.0)
     monkeypatch.setattr(turns, "SPREAD_SECONDS", 0.001)
     store = memory_store()
-    store.doorbell.available = True
     know(store, *WORKERS)
     return Turns(store, service="generation", queues=("default",), worker_id=WORKERS[0])
 
@@ -61,7 +60,9 @@ def bell(monkeypatch: pytest.MonkeyPatch) -> Turns:
 def know(store: Store, *workers: str) -> None:
     """These are known to work."""
     queues = frozenset({"default"})
-    store.roster.learn(Colleague(id=name, service="generation", queues=queues) for name in workers)
+    store.roster.learn(
+        Colleague(id=name, service="generation", queues=queues, process=name) for name in workers
+    )
 
 
 def context_with_place(place: int) -> str:
@@ -70,68 +71,71 @@ def context_with_place(place: int) -> str:
     return next(name for name in names if place_of(WORKERS[0], WORKERS, name) == place)
 
 
-def work(context_id: str | None, *, key: str = "generation", queue: str = "default") -> Ring:
-    return Ring(topic=Topic.WORK, key=key, context_id=context_id, queue=queue)
+def work(context_id: str | None, *, key: str = "generation", queue: str = "default") -> Notification:
+    return Notification(topic=Topic.WORK, key=key, context_id=context_id, queue=queue)
 
 
-async def test_who_is_first_is_rung_at_once_and_who_is_not_waits(bell: Turns) -> None:
-    bell.hear(work(context_with_place(1)))
-    assert not await bell.wait(NOW_OR_NEVER)
-    bell.hear(work(context_with_place(0)))
-    assert await bell.wait(NOW_OR_NEVER)
+async def test_who_is_first_is_woken_at_once_and_who_is_not_waits(subscription: Turns) -> None:
+    subscription.receive(work(context_with_place(1)))
+    assert not await subscription.wait(NOW_OR_NEVER)
+    subscription.receive(work(context_with_place(0)))
+    assert await subscription.wait(NOW_OR_NEVER)
 
 
-async def test_who_is_alone_or_knows_nobody_waits_for_nothing(bell: Turns) -> None:
+async def test_who_is_alone_or_knows_nobody_waits_for_nothing(subscription: Turns) -> None:
     for workers in ([], [WORKERS[0]]):
-        know(bell._store, *workers)
-        for news in (work(context_with_place(7)), work(None)):
-            bell.hear(news)
-            assert await bell.wait(NOW_OR_NEVER)
+        know(subscription._store, *workers)
+        for each in (work(context_with_place(7)), work(None)):
+            subscription.receive(each)
+            assert await subscription.wait(NOW_OR_NEVER)
 
 
 async def test_who_waits_comes_to_his_turn_if_nobody_takes_the_context(
-    bell: Turns, monkeypatch: pytest.MonkeyPatch
+    subscription: Turns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(turns, "STEP_SECONDS", 0.001)
-    bell.hear(work(context_with_place(7)))
-    assert not bell.rung
-    assert await bell.wait(LIMIT)
+    subscription.receive(work(context_with_place(7)))
+    assert not subscription.notified
+    assert await subscription.wait(LIMIT)
 
 
 async def test_who_hears_that_a_context_was_taken_does_not_wait_for_it_any_more(
-    bell: Turns, monkeypatch: pytest.MonkeyPatch
+    subscription: Turns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bell.hear(work(context_with_place(1)))
-    bell.hear(work(context_with_place(2)))
-    bell.hear(Ring(topic=Topic.TAKEN, key=context_with_place(1)))
-    assert list(bell._timers) == [context_with_place(2)]
+    subscription.receive(work(context_with_place(1)))
+    subscription.receive(work(context_with_place(2)))
+    taken = context_with_place(1)
+    subscription.receive(Notification(topic=Topic.TAKEN, key="generation", context_id=taken))
+    assert list(subscription._timers) == [context_with_place(2)]
 
 
-async def test_a_queue_that_a_worker_does_not_take_from_is_not_its_business(bell: Turns) -> None:
-    bell.hear(work(context_with_place(0), queue="night"))
-    bell.hear(work(context_with_place(1), queue="night"))
-    bell.hear(work(context_with_place(0), key="analysis"))
-    assert not bell.rung
-    assert not bell._timers
+async def test_a_queue_that_a_worker_does_not_take_from_is_not_its_business(subscription: Turns) -> None:
+    subscription.receive(work(context_with_place(0), queue="night"))
+    subscription.receive(work(context_with_place(1), queue="night"))
+    subscription.receive(work(context_with_place(0), key="analysis"))
+    assert not subscription.notified
+    assert not subscription._timers
 
 
 async def test_where_nobody_knows_what_there_is_each_looks_soon_but_not_at_the_same_moment(
-    bell: Turns,
+    subscription: Turns,
 ) -> None:
-    bell.hear(work(None))
-    assert not bell.rung
-    assert await bell.wait(LIMIT)
-    bell.miss()
-    assert not bell.rung
-    assert await bell.wait(LIMIT)
+    subscription.receive(work(None))
+    assert not subscription.notified
+    assert await subscription.wait(LIMIT)
+    subscription.missed()
+    assert not subscription.notified
+    assert await subscription.wait(LIMIT)
 
 
-async def test_without_change_streams_nobody_hears_of_others_and_so_nobody_waits(bell: Turns) -> None:
-    bell._store.doorbell.available = False
-    bell.hear(work(None))
-    assert await bell.wait(NOW_OR_NEVER)
+async def test_where_nobody_can_be_notified_nobody_waits_for_others(
+    subscription: Turns,
+) -> None:
+    subscription._store.notifier._work_reader.available = False
+    subscription.receive(work(None))
+    assert await subscription.wait(NOW_OR_NEVER)
 
 
-async def test_a_free_slot_is_no_matter_of_turns(bell: Turns) -> None:
-    bell.ring()
-    assert await bell.wait(NOW_OR_NEVER)
+async def test_a_free_slot_is_no_matter_of_turns(subscription: Turns) -> None:
+    subscription.wake()
+    assert await subscription.wait(NOW_OR_NEVER)

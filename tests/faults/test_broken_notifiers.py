@@ -1,4 +1,4 @@
-"""Whatever becomes of the change stream: work goes on by polling, and the bell rings again afterwards."""
+"""Whatever becomes of the change stream: work goes on by polling, and the subscription rings again afterwards."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ import pytest
 from pymongo.errors import PyMongoError
 
 from agent_service.store import Store
-from agent_service.store.doorbell import Doorbell, Topic
+from agent_service.store.notifier import Notifier, Topic
 from tests.support.explained_commands import CommandRecorder
 from tests.support.fail_points import FailPoint, fragile_store
 from tests.support.log_lines import log_lines
@@ -25,7 +25,7 @@ BROKEN = 4.0
 MOST_OPENINGS = 8
 MOST_LINES = 12
 LIMIT = timedelta(seconds=20)
-#: Short, so that what nobody rings for is found soon; and so long that only a bell explains what is quick.
+#: Short, so that what nobody rings for is found soon; and so long that only a subscription explains what is quick.
 SHORT_POLL, LONG_POLL = 1, 3600
 
 
@@ -41,7 +41,7 @@ async def watched(
     ):
         await store.prepare()
         async with running(HandlerWorker(store, echo, poll_interval=poll)):
-            assert await store.doorbell.opened(LIMIT)
+            assert await store.notifier.opened(LIMIT)
             yield store, point, recorder
 
 
@@ -52,8 +52,8 @@ async def works(store: Store) -> None:
 
 
 async def rings(store: Store) -> None:
-    """The bell rings for work, and is what a worker with a long poll wakes by."""
-    assert await store.doorbell.opened(LIMIT)
+    """The subscription rings for work, and is what a worker with a long poll wakes by."""
+    assert await store.notifier.opened(LIMIT)
     async with asyncio.timeout(LIMIT.total_seconds()):
         await works(store)
 
@@ -142,8 +142,8 @@ async def test_work_goes_on_although_no_bell_ever_rings(
     mongodb_uri: str, database_name: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Doorbell, "ring", lambda *_: None)
-        patch.setattr(Doorbell, "_ring_all", lambda _: None)
+        patch.setattr(Notifier, "ring", lambda *_: None)
+        patch.setattr(Notifier, "_ring_all", lambda _: None)
         async with watched(mongodb_uri, database_name, poll=SHORT_POLL) as (fragile, _, _):
             ids = [await submit(fragile, step("first"), step("second", after=("first",))) for _ in range(3)]
             for request_id in ids:
@@ -162,7 +162,7 @@ async def test_readers_of_events_miss_nothing_while_the_bell_is_broken(
 ) -> None:
     async with watched(mongodb_uri, database_name, poll=SHORT_POLL) as (fragile, point, _):
         await point.fail("getMore", "aggregate", errorCode=286)
-        with fragile.doorbell.listen(Topic.PROGRESS):
+        with fragile.notifier.subscribe(Topic.PROGRESS):
             view = await ended(fragile, await submit(store, step("only")))
         assert view.status == "completed"
         await point.off()

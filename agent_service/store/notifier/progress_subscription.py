@@ -1,9 +1,9 @@
-"""ProgressBell: rings for what happens to one request, and remembers what that was."""
+"""ProgressSubscription: wakes for what happens to one request, and remembers what that was."""
 
 from dataclasses import dataclass, field
 
-from agent_service.store.bell import Bell
-from agent_service.store.doorbell_topics import Ring, Topic
+from agent_service.store.notifier.notification import Notification, Topic
+from agent_service.store.notifier.subscription import Subscription
 
 
 @dataclass(slots=True, kw_only=True)
@@ -15,28 +15,28 @@ class Progress:
     chunks: set[str] = field(default_factory=set)
 
 
-class ProgressBell(Bell):
-    """The bell of whoever reads one request again and again."""
+class ProgressSubscription(Subscription):
+    """The subscription of whoever reads one request again and again."""
 
     def __init__(self, request_id: str) -> None:
         super().__init__(Topic.PROGRESS, key=request_id)
         self._progress = Progress(everything=True)
 
-    def hear(self, news: Ring) -> None:
-        """Remember what it is about, and ring."""
-        if not self.hears(news):
+    def receive(self, notification: Notification) -> None:
+        """Remember what it is about, and wake the waiter."""
+        if not self.matches(notification):
             return
-        if news.context_id is None:
+        if notification.context_id is None:
             self._progress.everything = True
         else:
-            named = self._progress.chunks if news.is_chunk else self._progress.contexts
-            named.add(news.context_id)
-        self.ring()
+            named = self._progress.chunks if notification.is_chunk else self._progress.contexts
+            named.add(notification.context_id)
+        self.wake()
 
-    def miss(self) -> None:
-        """News may have been missed: anything may have changed."""
+    def missed(self) -> None:
+        """Notifications may have been missed: anything may have changed."""
         self.forget()
-        self.ring()
+        self.wake()
 
     def forget(self) -> None:
         """Of what happened nothing is certain: anything may have changed."""

@@ -1,0 +1,160 @@
+"""
+Digest: what a process says within a few milliseconds, put together into few small documents, and back.
+
+A document is `{t, from, about, queue?, ids?, run_at?}`. `about` is the kind of what changed, with the service
+behind a colon where there is one, so that the server can leave out what a reader does not want.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from datetime import datetime
+from itertools import chain
+from typing import TypeVar
+
+from bson import Timestamp
+
+from agent_service.store.driver import Document
+from agent_service.store.notifier.notification import ABOUT_REQUESTS, Notification, Topic
+
+#: Whoever reads this looks at everything once.
+EVERYTHING = "everything"
+#: Stands in a new collection, so that a cursor can wait behind it, and says nothing.
+SEED = "seed"
+#: What is said to those who read requests, by the ids of requests or of contexts.
+REQUESTS, CONTEXTS, CHUNKS = "requests", "contexts", "chunks"
+
+#: Contexts that became claimable together are named up to so many; of more it is said that there are some.
+_MOST_NAMED = 32
+#: What a document holds at most, and how many documents are sent at once before one says everything.
+_MOST_BYTES = 1_900
+_MOST_DOCUMENTS = 8
+#: What an id takes in an array besides its own characters: its type, its index, its length and a NUL.
+_BYTES_OF_ENTRY = 11
+#: Filled by the server, with a time of its own that only grows; as an `_id` it would stay zero.
+_NOW = Timestamp(0, 0)
+
+T = TypeVar("T")
+
+
+def about(topic: Topic, key: str | None = None) -> str:
+    """What stands in `about` of a topic of those who do the work."""
+    return f"{topic.value}:{key}" if key is not None else topic.value
+
+
+def abouts_for(topics: Iterable[Topic], key: str | None) -> frozenset[str] | None:
+    """Each `about` that a subscription to these topics wants; None if it wants all there are."""
+    wanted = frozenset(topics) - ABOUT_REQUESTS
+    if key is None and wanted & {Topic.WORK, Topic.TAKEN, Topic.SERVICES}:
+        return None
+    keyed = {about(topic, key) for topic in wanted - {Topic.SCHEDULE, Topic.STOP}}
+    return frozenset({about(topic) for topic in wanted} | keyed | {EVERYTHING})
+
+
+class Digest:
+    """What is to be said to the other processes, each thing once however often it happened."""
+
+    def __init__(self) -> None:
+        #: `about` and queue → the ids; None where there are too many to name, or none is known.
+        self._ids: dict[tuple[str, str | None], set[str] | None] = {}
+        self._run_at: datetime | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._ids) or self._run_at is not None
+
+    def add(self, what: str, ids: Collection[str] = (), *, queue: str | None = None) -> None:
+        """Something changed; without `ids` it is not known of what."""
+        known = self._ids.setdefault((what, queue), set())
+        if known is not None:
+            known.update(ids)
+            if not ids:
+                self._ids[what, queue] = None
+
+    def schedule(self, run_at: datetime) -> None:
+        """Something becomes claimable then; of several times the first one is said."""
+        self._run_at = run_at if self._run_at is None else min(self._run_at, run_at)
+
+    def take(self, sender: str) -> list[Document]:
+        """The documents that say it; nothing is left to be said."""
+        ids, self._ids = self._ids, {}
+        run_at, self._run_at = self._run_at, None
+        ended = ids.get((REQUESTS, None)) or ()
+        for kind in (CONTEXTS, CHUNKS):
+            if named := ids.get((kind, None)):
+                # Who reads a request reads all of it again when the request itself changed.
+                named -= {each for each in named if request_of(each) in ended}
+                if not named:
+                    del ids[kind, None]
+        said: list[Document] = [] if run_at is None else [{"about": about(Topic.SCHEDULE), "run_at": run_at}]
+        said += chain.from_iterable(_documents(what, queue, named) for (what, queue), named in ids.items())
+        if len(said) > _MOST_DOCUMENTS:
+            said = [{"about": EVERYTHING}]
+        return [{"t": _NOW, "from": sender, **document} for document in said]
+
+
+def request_of(context_id: str) -> str:
+    """The id of a context's request; that of a callback has a colon behind it."""
+    return context_id.partition(".")[0].partition(":")[0]
+
+
+def notifications_of(document: Document) -> Iterator[Notification] | None:
+    """What a document says; None if that is everything, or what nobody can read."""
+    kind, _, key = (_read(document, "about", str) or "").partition(":")
+    ids = [each for each in _read(document, "ids", list) or () if isinstance(each, str)]
+    match kind:
+        case Topic.WORK.value | Topic.TAKEN.value:
+            queue = _read(document, "queue", str)
+            topic = Topic(kind)
+            return (
+                Notification(topic=topic, key=key or None, queue=queue, context_id=each)
+                for each in (ids or (None,))
+            )
+        case Topic.SCHEDULE.value:
+            return iter([Notification(topic=Topic.SCHEDULE, run_at=_read(document, "run_at", datetime))])
+        case Topic.SERVICES.value:
+            return iter([Notification(topic=Topic.SERVICES, key=key or None)])
+        case Topic.STOP.value:
+            return (Notification(topic=Topic.STOP, key=each) for each in (ids or (None,)))
+        case "requests":
+            return chain.from_iterable(map(request_notifications, ids))
+        case "contexts" | "chunks":
+            return (context_notification(each, is_chunk=kind == CHUNKS) for each in ids)
+        case "seed":
+            return iter(())
+    return None
+
+
+def request_notifications(request_id: str) -> tuple[Notification, Notification]:
+    """That the document of a request changed."""
+    return (
+        Notification(topic=Topic.STATUS, key=request_id),
+        Notification(topic=Topic.PROGRESS, key=request_id),
+    )
+
+
+def context_notification(context_id: str, *, is_chunk: bool) -> Notification:
+    """That a context changed, or that a chunk of it was stored."""
+    return Notification(
+        topic=Topic.PROGRESS, key=request_of(context_id), context_id=context_id, is_chunk=is_chunk
+    )
+
+
+def _documents(what: str, queue: str | None, ids: set[str] | None) -> Iterator[Document]:
+    fixed: Document = {"about": what} if queue is None else {"about": what, "queue": queue}
+    if ids is None or (what.startswith(Topic.WORK.value) and len(ids) > _MOST_NAMED):
+        yield fixed
+        return
+    page: list[str] = []
+    size = 0
+    for each in ids:
+        # An id of ours is ASCII, and what somebody else made of one may be longer by a little.
+        size += len(each) + _BYTES_OF_ENTRY
+        if page and size > _MOST_BYTES:
+            yield {**fixed, "ids": page}
+            page, size = [], len(each) + _BYTES_OF_ENTRY
+        page.append(each)
+    yield {**fixed, "ids": page}
+
+
+def _read(document: Document, name: str, kind: type[T]) -> T | None:
+    """The field, if it is what it should be; somebody may have written anything."""
+    value = document.get(name)
+    return value if isinstance(value, kind) else None

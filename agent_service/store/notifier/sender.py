@@ -1,0 +1,121 @@
+"""Sender: inserts what a process has to say, so often at most, without anybody waiting for it."""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime, timedelta
+
+from loguru import logger
+
+from agent_service.domain.errors import StoreError, StoreUnavailable
+from agent_service.store.driver import Database, Document, run_command
+from agent_service.store.notifier.capped_collection import ensure_capped
+from agent_service.store.notifier.digest import EVERYTHING, Digest
+from agent_service.store.operations import writing
+from agent_service.store.unbroken_calls import UnbrokenCalls
+from agent_service.telemetry.spaced import Spaced
+
+#: How long one insert may take; nobody waits for it, and what it says is soon of no use.
+_LIMIT = timedelta(seconds=3)
+#: The pause after one that failed.
+_AFTER_TROUBLE = timedelta(seconds=1)
+#: What could not be sent is kept up to so many documents; then one says everything.
+_MOST_KEPT = 64
+
+
+class Sender:
+    """Sends the first word at once, and what is said soon after it together."""
+
+    def __init__(
+        self,
+        database: Database,
+        name: str,
+        *,
+        process: str,
+        calls: UnbrokenCalls,
+        spacing: Callable[[], timedelta],
+    ) -> None:
+        self._database = database
+        self._name = name
+        self._process = process
+        self._digest = Digest()
+        self._calls = calls
+        #: The least time between two inserts.
+        self._spacing = spacing
+        self._unsent: list[Document] = []
+        self._sending = False
+        self._closing = asyncio.Event()
+        self._last_sent = 0.0
+        self._capped = False
+        self._troubles = Spaced(timedelta(minutes=1))
+
+    def say(self, what: str, ids: Collection[str] = (), *, queue: str | None = None) -> None:
+        """Something changed, see `Digest.add`."""
+        self._digest.add(what, ids, queue=queue)
+        self._send_soon()
+
+    def say_scheduled(self, run_at: datetime) -> None:
+        """Something becomes claimable then."""
+        self._digest.schedule(run_at)
+        self._send_soon()
+
+    def forget_collection(self) -> None:
+        """The collection may be gone, or another one."""
+        self._capped = False
+
+    def close(self) -> None:
+        """Send what there is now without any pause; what fails from here on is lost."""
+        self._closing.set()
+
+    def _send_soon(self) -> None:
+        if not self._sending:
+            self._sending = True
+            self._calls.start(self._send_all())
+
+    async def _send_all(self) -> None:
+        try:
+            while self._digest or self._unsent:
+                await self._rest(self._spacing() - timedelta(seconds=time.monotonic() - self._last_sent))
+                self._last_sent = time.monotonic()
+                self._keep(self._digest.take(self._process))
+                try:
+                    await self._insert()
+                except StoreError as error:
+                    if self._troubles.is_due(self._name):
+                        logger.warning("other processes cannot be notified now: {}", error)
+                    if self._closing.is_set():
+                        return
+                    await self._rest(_AFTER_TROUBLE)
+                except Exception:
+                    # Whatever it was that cannot be sent, the next word must not fail of it again.
+                    logger.exception("notifying other processes met something unforeseen")
+                    self._unsent = []
+        finally:
+            self._sending = False
+
+    async def _insert(self) -> None:
+        if not self._capped:
+            await ensure_capped(self._database, self._name)
+            self._capped = True
+        command = {"insert": self._name, "documents": self._unsent, "writeConcern": {"w": 1, "j": False}}
+        with writing(_LIMIT):
+            # As a plain command it is not repeated by the driver, and costs half of what `insert_many` does.
+            answer = await run_command(self._database, command)
+        self._unsent = []
+        if refused := answer.get("writeErrors"):
+            raise StoreUnavailable(f"notifications were refused: {refused[0].get('errmsg')}")
+
+    def _keep(self, documents: Iterable[Document]) -> None:
+        self._unsent += documents
+        if len(self._unsent) > _MOST_KEPT:
+            self._unsent = [{**self._unsent[-1], "about": EVERYTHING}]
+
+    async def _rest(self, pause: timedelta) -> None:
+        """Wait, unless there is nothing to wait for, or somebody waits for the end."""
+        if pause <= timedelta(0) or self._closing.is_set():
+            return
+        try:
+            async with asyncio.timeout(pause.total_seconds()):
+                await self._closing.wait()
+        except TimeoutError:
+            return
