@@ -1,4 +1,4 @@
-"""Whatever becomes of the change stream: work goes on by polling, and the subscription rings again afterwards."""
+"""Whatever becomes of notifications: work goes on by polling, and they come again afterwards."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,10 @@ import pytest
 from pymongo.errors import PyMongoError
 
 from agent_service.store import Store
-from agent_service.store.notifier import Notifier, Topic
+from agent_service.store.notifier import Subscription, Topic
+from agent_service.store.notifier.capped_collection import WORK
+from agent_service.store.notifier.subscriptions import Subscriptions
+from agent_service.workers.turns import Turns
 from tests.support.explained_commands import CommandRecorder
 from tests.support.fail_points import FailPoint, fragile_store
 from tests.support.log_lines import log_lines
@@ -21,11 +24,11 @@ from tests.support.worker_tools import HandlerWorker, Raw, echo, ended, running,
 
 #: How long something stays broken here, in seconds.
 BROKEN = 4.0
-#: Beyond this a stream that cannot be opened is opened too often, or told of too often, in this time.
+#: Beyond this a cursor that cannot be opened is opened too often, or told of too often, in this time.
 MOST_OPENINGS = 8
 MOST_LINES = 12
 LIMIT = timedelta(seconds=20)
-#: Short, so that what nobody rings for is found soon; and so long that only a subscription explains what is quick.
+#: Short, so that what nobody is notified of is found soon; and so long that only that explains what is quick.
 SHORT_POLL, LONG_POLL = 1, 3600
 
 
@@ -51,38 +54,36 @@ async def works(store: Store) -> None:
     assert view.status == "completed"
 
 
-async def rings(store: Store) -> None:
-    """The subscription rings for work, and is what a worker with a long poll wakes by."""
+async def notifies(store: Store) -> None:
+    """Workers are notified again, which is what one with a long poll wakes by."""
     assert await store.notifier.opened(LIMIT)
     async with asyncio.timeout(LIMIT.total_seconds()):
         await works(store)
 
 
 def openings(recorder: CommandRecorder) -> int:
-    return sum("$changeStream" in command["pipeline"][0] for command in recorder.named("aggregate"))
+    return sum(command.get("tailable", False) for _, command in recorder.of_notifications)
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("code", [286, 260], ids=["history lost", "invalid resume token"])
-async def test_a_stream_that_loses_its_place_again_and_again_is_opened_seldom_and_work_goes_on(
+@pytest.mark.parametrize("code", [136, 43], ids=["lost its place", "cursor not found"])
+async def test_a_cursor_that_breaks_again_and_again_is_opened_seldom_and_work_goes_on(
     mongodb_uri: str, database_name: str, store: Store, code: int
 ) -> None:
     async with watched(mongodb_uri, database_name, poll=SHORT_POLL) as (fragile, point, recorder):
-        recorder.sent.clear()
+        recorder.of_notifications.clear()
         with log_lines("INFO") as lines:
             began = monotonic()
-            await point.fail("getMore", "aggregate", errorCode=code)
+            await point.fail("getMore", errorCode=code)
             while monotonic() - began < BROKEN:
                 await works(store)
             assert 1 <= openings(recorder) <= MOST_OPENINGS
             assert len([line for line in lines if "WARNING" in line]) <= MOST_LINES
         await point.off()
-        await rings(fragile)
+        await notifies(fragile)
 
 
-async def test_a_stream_whose_cursor_is_killed_misses_no_work(
-    mongodb_uri: str, database_name: str, raw: Raw
-) -> None:
+async def test_a_cursor_that_is_killed_misses_no_work(mongodb_uri: str, database_name: str, raw: Raw) -> None:
     async with watched(mongodb_uri, database_name, poll=LONG_POLL) as (store, point, recorder):
         for _ in range(5):
             await kill_cursors(raw, point.app_name)
@@ -91,7 +92,7 @@ async def test_a_stream_whose_cursor_is_killed_misses_no_work(
 
 
 async def kill_cursors(raw: Raw, app_name: str) -> None:
-    """Kill the change stream of one client at the server."""
+    """Kill the tailable cursors of one client at the server."""
 
     async def cursors() -> list[Any]:
         found = await raw.client.admin.aggregate(
@@ -103,10 +104,10 @@ async def kill_cursors(raw: Raw, app_name: str) -> None:
         return [operation["cursor"]["cursorId"] for operation in await found.to_list()]
 
     killed: list[Any] = await until(cursors)
-    await raw.client[raw.name].command({"killCursors": "$cmd.aggregate", "cursors": killed})
+    await raw.client[raw.name].command({"killCursors": WORK, "cursors": killed})
 
 
-async def test_a_step_down_of_the_primary_breaks_the_bell_only_for_a_while(
+async def test_a_step_down_of_the_primary_silences_notifications_only_for_a_while(
     mongodb_uri: str, database_name: str, raw: Raw
 ) -> None:
     admin = raw.client.admin
@@ -117,7 +118,7 @@ async def test_a_step_down_of_the_primary_breaks_the_bell_only_for_a_while(
         elected: bool = await until(partial(is_primary, raw), seconds=60)
         assert elected
         await works(store)
-        await rings(store)
+        await notifies(store)
 
 
 async def is_primary(raw: Raw) -> bool:
@@ -127,7 +128,7 @@ async def is_primary(raw: Raw) -> bool:
 
 
 @pytest.mark.exhaustive
-async def test_a_stream_that_is_silent_without_an_error_delays_work_by_a_poll_at_most(
+async def test_a_cursor_that_is_silent_without_an_error_delays_work_by_a_poll_at_most(
     mongodb_uri: str, database_name: str, store: Store
 ) -> None:
     async with watched(mongodb_uri, database_name, poll=SHORT_POLL) as (_, point, _):
@@ -138,12 +139,13 @@ async def test_a_stream_that_is_silent_without_an_error_delays_work_by_a_poll_at
         await point.off()
 
 
-async def test_work_goes_on_although_no_bell_ever_rings(
+async def test_work_goes_on_although_nobody_is_ever_notified(
     mongodb_uri: str, database_name: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Notifier, "ring", lambda *_: None)
-        patch.setattr(Notifier, "_ring_all", lambda _: None)
+        patch.setattr(Subscriptions, "deliver", lambda *_: None)
+        patch.setattr(Subscription, "missed", lambda _: None)
+        patch.setattr(Turns, "missed", lambda _: None)
         async with watched(mongodb_uri, database_name, poll=SHORT_POLL) as (fragile, _, _):
             ids = [await submit(fragile, step("first"), step("second", after=("first",))) for _ in range(3)]
             for request_id in ids:
@@ -157,12 +159,12 @@ async def test_work_goes_on_although_no_bell_ever_rings(
 
 
 @pytest.mark.exhaustive
-async def test_readers_of_events_miss_nothing_while_the_bell_is_broken(
+async def test_readers_of_events_miss_nothing_while_notifications_are_broken(
     mongodb_uri: str, database_name: str, store: Store
 ) -> None:
     async with watched(mongodb_uri, database_name, poll=SHORT_POLL) as (fragile, point, _):
-        await point.fail("getMore", "aggregate", errorCode=286)
-        with fragile.notifier.subscribe(Topic.PROGRESS):
+        await point.fail("getMore", errorCode=136)
+        with fragile.notifier.subscribe(Topic.PROGRESS, "r"):
             view = await ended(fragile, await submit(store, step("only")))
         assert view.status == "completed"
         await point.off()

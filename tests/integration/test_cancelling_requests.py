@@ -223,7 +223,7 @@ async def test_a_process_that_does_not_hold_a_context_asks_nothing_about_it(
             waiting = await submit(store)
             await listening(store)
             monkeypatch.setattr(store.leases, "read", counted)
-            with store.notifier.subscribe(Topic.STOP, f"{waiting}.draft") as subscription:
+            with store.notifier.subscribe(Topic.STOP, waiting) as subscription:
                 await requests.cancel(waiting)
                 assert await subscription.wait(timedelta(seconds=DEADLINE_SECONDS))
             assert looks == []

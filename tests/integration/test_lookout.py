@@ -84,7 +84,7 @@ async def test_it_sees_the_workers_that_gave_a_sign_of_life(any_store: Store) ->
     look = await any_store.lookout.look(NOW, grace=GRACE)
     queues = frozenset({"default", "night"})
     assert set(look.present) == {
-        Colleague(id=name, service="generation", queues=queues, process="h:7")
+        Colleague(id=name, service="generation", queues=queues, process="host:7")
         for name in ("here", "still here")
     }
     assert set(await any_store.workers.present(NOW)) == set(look.present)

@@ -73,7 +73,7 @@ async def test_everybody_looks_once_more_some_time_after_a_cursor_was_opened(sto
 async def test_a_cursor_that_cannot_be_opened_is_tried_again(mongodb_uri: str, database_name: str) -> None:
     async with fragile(mongodb_uri, database_name) as (store, point, speaker, work):
         await point.fail("find", times=3, errorCode=11601)
-        store.notifier.primary_changed()
+        store.notifier._work_reader.reopen()
         assert await store.notifier.opened(LIMIT)
         assert await work.wait(LIMIT)
         await speaker.contexts.insert([a_context()])
@@ -93,7 +93,7 @@ async def test_what_was_said_while_the_cursor_was_closed_is_heard_afterwards(
         with store.notifier.subscribe(Topic.STOP, concerns=note):
             assert await store.notifier.opened(LIMIT)
             await point.fail("find", errorCode=11601)
-            store.notifier.primary_changed()
+            store.notifier._work_reader.reopen()
             speaker.notifier.stop("r")
             await until(lambda: not speaker.notifier._work._sending)
             await point.off()

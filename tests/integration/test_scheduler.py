@@ -18,6 +18,7 @@ from agent_service.store.outcomes import Outcome
 from agent_service.store.roster import Colleague
 from tests.support.contexts import a_context
 from tests.support.hand_worker import claim
+from tests.support.open_subscriptions import forget_later_looks
 
 ERROR = ContextError(code="server_error", message="500", retryable=True)
 LIMIT = timedelta(seconds=20)
@@ -89,9 +90,10 @@ async def test_it_sleeps_while_nothing_is_scheduled(store: Store, monkeypatch: p
     with store.notifier.subscribe(Topic.SCHEDULE) as subscription:
         await store.notifier.opened(LIMIT)
         await subscription.wait(timedelta(seconds=1))
+        forget_later_looks(store)
         running = asyncio.create_task(Scheduler(store).run(stopping))
         await looked.wait()
-        # Longer than many a polling interval; the subscription is not rung, because nothing is scheduled.
+        # Longer than many a polling interval; nobody is woken, because nothing is scheduled.
         assert not await subscription.wait(timedelta(seconds=1))
         stopping.set()
         await running

@@ -29,10 +29,19 @@ class CommandRecorder(CommandListener):
     """Given to a client as one of its `event_listeners`; keeps every command it sends."""
 
     def __init__(self) -> None:
+        #: Those about notifications are by themselves: they come when they like.
         self.sent: list[tuple[str, Document]] = []
+        self.of_notifications: list[tuple[str, Document]] = []
 
     def started(self, event: CommandStartedEvent) -> None:
-        self.sent.append((event.command_name, dict(event.command)))
+        command = dict(event.command)
+        about = (
+            command[event.command_name],
+            command.get("collection"),
+            command.get("filter", {}).get("name"),
+        )
+        apart = any(str(each).startswith("notifications_") for each in about)
+        (self.of_notifications if apart else self.sent).append((event.command_name, command))
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         """Nothing is kept of answers."""

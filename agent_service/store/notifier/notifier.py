@@ -118,9 +118,9 @@ class Notifier:
         return all([await reader.opened(limit) for reader in readers])
 
     def primary_changed(self) -> None:
-        """The driver found another primary: nothing more comes from the old one."""
-        for reader in (self._work_reader, self._events_reader):
-            reader.reopen()
+        """The driver found a primary that it did not know."""
+        self._work_reader.primary_changed()
+        self._events_reader.primary_changed()
 
     def forget_collections(self) -> None:
         """The database was dropped, so its collections have to be made again."""

@@ -65,6 +65,8 @@ class Reader:
         self._on_opened = on_opened
         self._seen = Timestamp(0, 0)
         self._following: frozenset[str] | None = frozenset()
+        #: The primary that the open cursor is at, as the driver knew it.
+        self._primary: str | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self._connecting = False
@@ -83,8 +85,13 @@ class Reader:
         elif not self._serves():
             self.reopen()
 
+    def primary_changed(self) -> None:
+        """The driver found another primary; nothing more comes from the old one, although its cursor lives."""
+        if self._primary is not None and not self._is_at_primary():
+            self.reopen()
+
     def reopen(self) -> None:
-        """The cursor is not the right one any more: what is wanted changed, or the primary did."""
+        """The cursor is not the right one any more."""
         self._opened.clear()
         self._changed.set()
 
@@ -143,7 +150,7 @@ class Reader:
             await asyncio.wait({following}, timeout=_CANCEL_AGAIN.total_seconds())
         changed.cancel()
         self._opened.clear()
-        self._following = frozenset()
+        self._following, self._primary = frozenset(), None
         if following.cancelled() or following.exception() is None:
             return None
         return self._pause_after(following.exception(), failures)
@@ -174,7 +181,7 @@ class Reader:
             self._connecting = True
             try:
                 async with asyncio.timeout(_OPEN_WITHIN.total_seconds()):
-                    primary = await self._open(tail)
+                    await self._open(tail)
             finally:
                 self._connecting = False
             self.available = True
@@ -182,8 +189,7 @@ class Reader:
             self._on_opened()
             self._hand_on(tail.first)
             wanted_at = time.monotonic()
-            # An orderly step-down leaves the cursor, and it stays silent.
-            while primary_of(self._database) in (None, primary):
+            while self._is_at_primary():
                 async with asyncio.timeout(_READ_WITHIN.total_seconds()):
                     batch = await tail.read()
                 if batch:
@@ -194,8 +200,11 @@ class Reader:
                 elif time.monotonic() - wanted_at > _UNWANTED_FOR.total_seconds():
                     return
 
-    async def _open(self, tail: Tail) -> str | None:
-        """Returns the primary that the driver knows as the one that answered."""
+    def _is_at_primary(self) -> bool:
+        """Whether the cursor is not at a member that was the primary: after a step-down it stays silent."""
+        return primary_of(self._database) in (None, self._primary)
+
+    async def _open(self, tail: Tail) -> None:
         await ensure_capped(self._database, self._name)
         primary = primary_of(self._database)
         if self._seen.time == 0:
@@ -205,8 +214,7 @@ class Reader:
         if wanted is not None:
             where["about"] = {"$in": sorted(wanted)}
         await tail.open(where, since=Timestamp(max(self._seen.time - 1, 0), 0))
-        self._following = wanted
-        return primary
+        self._following, self._primary = wanted, primary
 
     def _hand_on(self, documents: list[Document]) -> None:
         if documents:
