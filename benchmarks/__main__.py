@@ -12,7 +12,7 @@ from pathlib import Path
 from loguru import logger
 
 from agent_service.main import new_event_loop
-from benchmarks import claims, growth, idle, ingest, latency, memory, noop, readers, throughput
+from benchmarks import claims, fleet, growth, idle, ingest, latency, memory, noop, readers, throughput
 from benchmarks.machine import describe_machine
 from benchmarks.report import as_json, table
 from benchmarks.stage import Stage, open_stage
@@ -23,6 +23,7 @@ BENCHMARKS: Mapping[str, Callable[[Stage], Awaitable[None]]] = {
     "noop": noop.measure,
     "latency": latency.measure,
     "idle": idle.measure,
+    "fleet": fleet.measure,
     "ingest": ingest.measure,
     "memory": memory.measure,
     "readers": readers.measure,

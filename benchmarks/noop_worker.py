@@ -8,7 +8,7 @@ import argparse
 import asyncio
 from typing import ClassVar
 
-from agent_service import ClientWorker, Store
+from agent_service import ClientWorker
 from agent_service import main as composition
 from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
 from agent_service.settings import load_settings
@@ -27,11 +27,11 @@ class NoopWorker(ClientWorker):
         return BaseServiceAnswer(output={"text": "done"})
 
 
-async def work(concurrency: int) -> None:
+async def work(concurrency: int, queue: str) -> None:
     """Work until cancelled."""
     settings = load_settings()
     async with composition.connected(settings) as store:
-        worker = _worker(store, concurrency)
+        worker = NoopWorker(store, concurrency=concurrency, queues=(queue,))
         await worker.start()
         try:
             await asyncio.get_running_loop().create_future()
@@ -39,16 +39,14 @@ async def work(concurrency: int) -> None:
             await worker.stop()
 
 
-def _worker(store: Store, concurrency: int) -> NoopWorker:
-    return NoopWorker(store, concurrency=concurrency)
-
-
 def main() -> None:
     """Work until a signal comes."""
     parser = argparse.ArgumentParser(description="a worker that does nothing")
     parser.add_argument("--concurrency", type=int, required=True)
+    parser.add_argument("--queue", default="default")
+    options = parser.parse_args()
     configure_logging(level="WARNING", format="console")
-    raise SystemExit(composition.run(work(parser.parse_args().concurrency)))
+    raise SystemExit(composition.run(work(options.concurrency, options.queue)))
 
 
 if __name__ == "__main__":

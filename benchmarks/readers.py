@@ -67,7 +67,7 @@ async def _measure(stage: Stage, load: Load) -> None:
         waiting = resident_megabytes(api)
         results.add(f"{figure}: memory of each, waiting", "kB", (waiting - before) * 1_000 / load.readers)
         # Nobody else runs yet, so all of them are the API's.
-        results.add(f"{figure}: change streams", "", await open_change_streams(stage))
+        results.add(f"{figure}: cursors", "", await open_cursors(stage))
         began, cpu = monotonic(), cpu_seconds(api)
         await _stream(stage, stack, database, load)
         said = await _result(readers)
@@ -107,13 +107,11 @@ async def _result(readers: ChildProcess) -> dict[str, float]:
     return said
 
 
-async def open_change_streams(stage: Stage) -> int:
-    """How many change streams on the server tell of chunks, those included that nobody waits at just now."""
+async def open_cursors(stage: Stage) -> int:
+    """How many cursors on the server wait for what readers are told of, idle ones included."""
     stages: list[dict[str, Any]] = [
         {"$currentOp": {"allUsers": True, "idleCursors": True}},
-        {"$match": {"cursor.originatingCommand.pipeline.0.$changeStream": {"$exists": True}}},
+        {"$match": {"cursor.tailable": True, "cursor.originatingCommand.find": EVENTS}},
     ]
     found = await (await stage.client.admin.aggregate(stages)).to_list(None)
-    cursors = [operation["cursor"] for operation in found]
-    # A stream that another one has replaced stays for half a minute; it never told of chunks.
-    return len({each["cursorId"] for each in cursors if "'events'" in str(each["originatingCommand"])})
+    return len({operation["cursor"]["cursorId"] for operation in found})

@@ -62,10 +62,12 @@ async def generation_worker(
 
 
 @asynccontextmanager
-async def noop_worker(stage: Stage, database: str, concurrency: int) -> AsyncIterator[ChildProcess]:
+async def noop_worker(
+    stage: Stage, database: str, concurrency: int, *, queue: str = "default"
+) -> AsyncIterator[ChildProcess]:
     """A worker whose handler returns at once."""
     variables = _variables(stage, database)
-    arguments = ["--concurrency", str(concurrency)]
+    arguments = ["--concurrency", str(concurrency), "--queue", queue]
     log = stage.log("noop")
     async with running("benchmarks.noop_worker", arguments, log=log, variables=variables) as (child, _):
         yield child

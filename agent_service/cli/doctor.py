@@ -73,6 +73,7 @@ async def _examine_mongodb(settings: Settings, uri: str, *, fix: bool) -> AsyncI
         )
     async for finding in _examine_indexes(settings, fix=fix):
         yield finding
+    yield await _examine_notifications(settings, fix=fix)
     for finding in await _examine_documents(settings):
         yield finding
     yield await _examine_keys(settings)
@@ -94,7 +95,7 @@ def _judge(facts: ServerFacts) -> list[Finding]:
         Finding(text=f"it is a {facts.topology}")
         if facts.topology
         else Finding(
-            text="this is a standalone server: no change streams, so every process polls each second",
+            text="this is a standalone server: what it confirms is lost with it",
             remedy="start mongod with --replSet rs0 and run rs.initiate() once; one node is enough",
         ),
         Finding(
@@ -127,6 +128,26 @@ async def _examine_indexes(settings: Settings, *, fix: bool) -> AsyncIterator[Fi
             if fix
             else "run `agent-service doctor --fix`",
         )
+
+
+async def _examine_notifications(settings: Settings, *, fix: bool) -> Finding:
+    """Whether processes can notify each other, in collections that do not grow for ever."""
+    async with open_store(settings) as store:
+        try:
+            if fix:
+                await store.notifier.prepare()
+            unlimited = await store.notifier.unlimited()
+        except StoreError as error:
+            return Finding(
+                text=f"processes cannot notify each other, so each polls every second: {error}",
+                remedy="let the user of MONGODB_URI create collections: give it the role readWrite",
+            )
+    if unlimited:
+        return Finding(
+            text=f"{', '.join(unlimited)} should be capped and would grow for ever",
+            remedy="run `agent-service doctor --fix`, or start any process",
+        )
+    return Finding(text="processes notify each other in capped collections")
 
 
 async def _examine_documents(settings: Settings) -> list[Finding]:

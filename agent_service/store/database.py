@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import time
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Self
 
@@ -48,14 +49,18 @@ class Store(Collections):
         #: For whoever may be cancelled in the middle.
         self.calls = UnbrokenCalls(self.supervisor)
         self.roster = Roster()
+        self.clock = ServerClock()
         self.notifier = Notifier(
-            self._database, supervisor=self.supervisor, calls=self.calls, roster=self.roster
+            self._database,
+            supervisor=self.supervisor,
+            calls=self.calls,
+            roster=self.roster,
+            clock=self.clock,
         )
         super().__init__(self._database, self.notifier)
         self._owns_client = False
         self._preparing: asyncio.Task[None] | None = None
         self._measured = self._measured_wall = 0.0
-        self.clock = ServerClock()
         self._loop: asyncio.AbstractEventLoop | None = None
         #: The measurement that a new primary calls for.
         self._measuring: asyncio.Task[None] | None = None
@@ -127,6 +132,9 @@ class Store(Collections):
         try:
             await self.measure_clock()
             await create_indexes(self._database)
+            with suppress(StoreError):
+                # Where it is refused, or not possible now, whoever has something to say tries again.
+                await self.notifier.prepare()
         except BaseException:
             self._preparing = None
             raise

@@ -31,8 +31,8 @@ SLOTS = 6
 #: It has ended with it, or will.
 ACCEPTED = (200, 202)
 STEPS = ("top", "left", "right", "bottom")
-#: With these nothing but the doorbell tells a worker anything.
-ONLY_THE_BELL: dict[str, Any] = {
+#: With these nothing but notifications tells a worker anything.
+ONLY_NOTIFIED: dict[str, Any] = {
     "generation_lease_seconds": 3600,
     "generation_poll_interval": 3600,
     "generation_concurrency": SLOTS,
@@ -91,10 +91,10 @@ async def cancel_first(run: Scenario, behaviour: Behaviour, *, by_command: bool)
     return request_id
 
 
-async def test_what_waits_is_never_called_and_what_runs_is_hung_up_on_through_the_doorbell_alone(
+async def test_what_waits_is_never_called_and_what_runs_is_hung_up_on_through_a_notification_alone(
     replica_set: ReplicaSet, fault_database: str, service: RecordingService, tmp_path: Path
 ) -> None:
-    async with scenario(replica_set, fault_database, service, tmp_path, **ONLY_THE_BELL) as run:
+    async with scenario(replica_set, fault_database, service, tmp_path, **ONLY_NOTIFIED) as run:
         run.bounds = Bounds(concurrency={"generation": 2 * SLOTS})
         await run.fleet.start(api_role(), worker_role(), worker_role())
 

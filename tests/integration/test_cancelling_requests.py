@@ -40,7 +40,7 @@ def worker_at(store: Store, stub: BaseServiceStub, **options: Any) -> Generative
 
 
 async def listening(store: Store) -> None:
-    """Wait until the doorbell hears what is to stop."""
+    """Wait until this process is notified of what is to stop."""
     assert await store.notifier.opened(timedelta(seconds=DEADLINE_SECONDS))
 
 
@@ -55,7 +55,7 @@ async def test_what_has_not_begun_ends_at_once(store: Store, requests: RequestSe
     assert all(context.settled and context.attempt == 0 for context in view.contexts)
 
 
-async def test_a_running_call_is_stopped_through_the_doorbell_at_once(
+async def test_a_running_call_is_stopped_through_a_notification_at_once(
     store: Store, requests: RequestService
 ) -> None:
     async with BaseServiceStub() as stub:

@@ -99,7 +99,7 @@ async def test_a_paused_service_is_called_by_nobody_until_it_is_resumed(
                     lambda worker=worker: len(the_run(worker)._gate._view.stored.holds) == 2, seconds=30
                 )
             requests = [await submit(store) for _ in range(10)]
-            # Both were woken for these by the same doorbell, which is rung in order.
+            # Both were woken for these by the same notification, in order.
             await until(lambda: store.clock.now() > now + SHORT)
             assert await raw.contexts.count_documents({"status": "pending", "attempt": 0}) == 10
             assert len(called) == 1

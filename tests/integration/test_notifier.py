@@ -25,6 +25,7 @@ from tests.support.explained_commands import Document
 from tests.support.fail_points import fragile_store
 from tests.support.log_lines import log_lines
 from tests.support.open_subscriptions import LIMIT, NOW_OR_NEVER, silent_until, subscribed
+from tests.support.waiting import until
 
 DRIVERS = ["pymongo", "motor"]
 
@@ -246,3 +247,14 @@ async def test_a_callers_transaction_is_told_of_after_it_was_committed(
         assert await work.wait(LIMIT)
         # It may have been read before the commit, so it is said once more.
         assert await work.wait(LIMIT)
+
+
+async def test_what_everybody_wakes_up_before_anyway_is_not_said(
+    store: Store, raw: AsyncDatabase[Document]
+) -> None:
+    now = store.clock.now()
+    for seconds in (3_600, 7_200, 60, 120):
+        store.notifier.scheduled(now + timedelta(seconds=seconds))
+        await until(lambda: not store.notifier._work._sending)
+    said = [each["run_at"] async for each in raw.notifications_work.find({"about": "schedule"})]
+    assert said == [now + timedelta(seconds=3_600), now + timedelta(seconds=60)]

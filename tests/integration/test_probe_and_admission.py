@@ -76,7 +76,7 @@ async def test_one_process_of_many_gets_the_probe_and_the_others_wait_for_what_c
         assert state.breaker.probe is not None
         assert (await loser.ask(0)) == replace(asked[0], may_start=0, again_at=state.breaker.probe.expires_at)
         winner.admit().succeeded()
-        # The service is called again, one by one at first, and the doorbell tells everybody.
+        # The service is called again, one by one at first, and everybody is notified.
         await until(lambda: loser._view.stored.breaker.state is BreakerState.RAMPING, seconds=30)
         assert (await loser.ask(0)).may_start >= 1
 

@@ -28,7 +28,7 @@ def service(store: Store) -> RequestService:
 
 
 @pytest.fixture(params=["with notifications", "without"])
-def any_bell(store: Store, request: pytest.FixtureRequest) -> Store:
+def any_hearing(store: Store, request: pytest.FixtureRequest) -> Store:
     if request.param == "without":
         silence(store)
     return store
@@ -124,11 +124,11 @@ async def test_a_cursor_goes_only_with_its_filter_and_a_page_has_its_bounds(serv
 
 
 async def test_who_waits_is_woken_by_the_end_and_by_nothing_before(
-    service: RequestService, any_bell: Store
+    service: RequestService, any_hearing: Store
 ) -> None:
     request_id = await submit(service)
     waiting = asyncio.create_task(service.wait(request_id, organization_id="default", limit=LONG))
-    contexts = ContextManager(any_bell)
+    contexts = ContextManager(any_hearing)
     [context] = await claim(contexts, "generation")
     await asyncio.wait({waiting}, timeout=0.3)
     assert not waiting.done()
@@ -139,7 +139,7 @@ async def test_who_waits_is_woken_by_the_end_and_by_nothing_before(
     assert await service.wait(request_id, limit=timedelta(0))
 
 
-async def test_with_change_streams_nobody_asks_before_there_are_news(
+async def test_with_notifications_nobody_asks_before_there_are_news(
     service: RequestService, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agent_service.request_reader._LOOK_AFTER", LONG)
@@ -170,11 +170,11 @@ async def test_with_change_streams_nobody_asks_before_there_are_news(
 
 
 async def test_who_waits_gives_up_in_time_and_outlives_an_outage(
-    service: RequestService, any_bell: Store, monkeypatch: pytest.MonkeyPatch
+    service: RequestService, any_hearing: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request_id = await submit(service)
     assert not await service.wait(request_id, limit=timedelta(milliseconds=50))
-    status = any_bell.requests.status
+    status = any_hearing.requests.status
     away = True
 
     async def perhaps(wanted: str, *, organization_id: str | None = None) -> RequestStatus | None:
@@ -182,11 +182,11 @@ async def test_who_waits_gives_up_in_time_and_outlives_an_outage(
             raise StoreUnavailable("away")
         return await status(wanted, organization_id=organization_id)
 
-    monkeypatch.setattr(any_bell.requests, "status", perhaps)
+    monkeypatch.setattr(any_hearing.requests, "status", perhaps)
     waiting = asyncio.create_task(service.wait(request_id, limit=LONG))
     await asyncio.wait({waiting}, timeout=0.1)
     away = False
-    await work_off(ContextManager(any_bell))
+    await work_off(ContextManager(any_hearing))
     assert await waiting
 
 

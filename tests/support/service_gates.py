@@ -28,7 +28,7 @@ async def gate_of(
     lease: timedelta = timedelta(seconds=30),
     on_change: asyncio.Event | None = None,
 ) -> AsyncIterator[ServiceGate]:
-    """A gate that runs, and hears of nothing but through the doorbell."""
+    """A gate that runs, and hears of nothing but by notification."""
     changed = on_change or asyncio.Event()
     gate = ServiceGate(
         store,

@@ -170,7 +170,7 @@ async def test_a_process_is_healthy_again_a_minute_after_a_loop_was_started_agai
 
 async def test_a_cancelled_loop_ends_and_is_no_failure(warnings: list[str]) -> None:
     supervisor = Supervisor()
-    task = supervisor.start("doorbell", for_ever, ends=never)
+    task = supervisor.start("a loop", for_ever, ends=never)
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -184,7 +184,7 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_failure() -> None:
     async def run() -> None:
         raise asyncio.CancelledError
 
-    await supervisor.start("doorbell", run, ends=always)
+    await supervisor.start("a loop", run, ends=always)
     assert supervisor.failure is not None
 
 

@@ -11,7 +11,7 @@ from pymongo.errors import OperationFailure
 from agent_service.domain.errors import StoreUnavailable
 from agent_service.store.driver import Database, Document, run_command
 from agent_service.store.notifier.digest import SEED
-from agent_service.store.operations import CALLER_LIMIT, writing
+from agent_service.store.operations import CALLER_LIMIT, reading, writing
 
 #: Bytes of each collection: some ten thousand notifications.
 SIZE = 4 * 1024 * 1024
@@ -42,6 +42,13 @@ async def ensure_capped(database: Database, name: str) -> None:
                 await _seed(database, name)
                 return
     raise StoreUnavailable(f"the collection {name} is being made")
+
+
+async def unlimited(database: Database, name: str) -> bool:
+    """Whether it exists without a limit. Raises `StoreUnavailable`, or `StoreError` where that is refused."""
+    with reading(CALLER_LIMIT):
+        options = await _options_of(database, name)
+    return options is not None and not options.get("capped")
 
 
 async def _options_of(database: Database, name: str) -> Document | None:

@@ -14,9 +14,10 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from agent_service.concurrency import Supervisor
+from agent_service.domain.clock import ServerClock
 from agent_service.domain.errors import WriteOutcomeUnknown
 from agent_service.store.driver import Database, Document
-from agent_service.store.notifier.capped_collection import EVENTS, WORK
+from agent_service.store.notifier.capped_collection import EVENTS, WORK, ensure_capped, unlimited
 from agent_service.store.notifier.digest import (
     CHUNKS,
     CONTEXTS,
@@ -48,11 +49,21 @@ class Notifier:
     """One for each store; it reads what somebody subscribes to, and sends from the first word on."""
 
     def __init__(
-        self, database: Database, *, supervisor: Supervisor, calls: UnbrokenCalls, roster: Roster
+        self,
+        database: Database,
+        *,
+        supervisor: Supervisor,
+        calls: UnbrokenCalls,
+        roster: Roster,
+        clock: ServerClock,
     ) -> None:
+        self._database = database
         #: What this process calls itself.
         process = uuid.uuid4().hex
         self._roster = roster
+        self._clock = clock
+        #: The latest that was said of the schedule.
+        self._told_run_at: datetime | None = None
         self._subscriptions = Subscriptions()
         self._timers: set[asyncio.TimerHandle] = set()
         self._work = Sender(
@@ -122,6 +133,19 @@ class Notifier:
         self._work_reader.primary_changed()
         self._events_reader.primary_changed()
 
+    async def prepare(self) -> None:
+        """
+        Create the collections, so that the first word need not wait for that.
+
+        Raises `StoreUnavailable` or `WriteOutcomeUnknown`, or `StoreError` where that is refused.
+        """
+        for name in (WORK, EVENTS):
+            await ensure_capped(self._database, name)
+
+    async def unlimited(self) -> list[str]:
+        """Which collections have no limit, because something else inserted first. Raises like `prepare`."""
+        return [name for name in (WORK, EVENTS) if await unlimited(self._database, name)]
+
     def forget_collections(self) -> None:
         """The database was dropped, so its collections have to be made again."""
         self._work.forget_collection()
@@ -144,6 +168,8 @@ class Notifier:
     def work(self, service: str, queue: str | None = None, context_ids: Collection[str] = ()) -> None:
         """These contexts, or some, became claimable."""
         self._work.say(about(Topic.WORK, service), context_ids, queue=queue)
+        if not self._subscriptions.have(Topic.WORK):
+            return
         for each in context_ids or (None,):
             told = Notification(topic=Topic.WORK, key=service, queue=queue, context_id=each)
             self._subscriptions.deliver(told)
@@ -154,8 +180,11 @@ class Notifier:
         self._subscriptions.deliver(Notification(topic=Topic.TAKEN, key=service, context_id=context_id))
 
     def scheduled(self, run_at: datetime) -> None:
-        """Something becomes claimable at this time."""
-        self._work.say_scheduled(run_at)
+        """Something becomes claimable at this time; what everybody wakes up before need not be said."""
+        told = self._told_run_at
+        if told is None or not self._clock.now() < told <= run_at:
+            self._told_run_at = run_at
+            self._work.say_scheduled(run_at)
         self._subscriptions.deliver(Notification(topic=Topic.SCHEDULE, run_at=run_at))
 
     def service_changed(self, service: str) -> None:

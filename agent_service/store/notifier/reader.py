@@ -86,7 +86,7 @@ class Reader:
             self.reopen()
 
     def primary_changed(self) -> None:
-        """The driver found another primary; nothing more comes from the old one, although its cursor lives."""
+        """The driver found another primary; nothing more comes from the old one, even if its cursor lives."""
         if self._primary is not None and not self._is_at_primary():
             self.reopen()
 

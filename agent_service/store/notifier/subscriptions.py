@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from agent_service.store.notifier.digest import abouts_for
-from agent_service.store.notifier.notification import ABOUT_REQUESTS, Notification
+from agent_service.store.notifier.notification import ABOUT_REQUESTS, Notification, Topic
 from agent_service.store.notifier.subscription import Subscription
 
 #: Where everybody looks at everything, not all do so at the same moment.
@@ -49,6 +49,10 @@ class Subscriptions:
     def wanted_of_events(self) -> frozenset[str] | None:
         """Nothing, or None for everything: the server cannot tell what readers wait for apart."""
         return None if self._of_requests else frozenset()
+
+    def have(self, topic: Topic) -> bool:
+        """Whether anybody here waits for this topic of the work."""
+        return any(topic in each.topics for each in self._of_work)
 
     def wants(self, request_id: str) -> bool:
         """Whether anybody reads this request."""
