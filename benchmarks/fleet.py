@@ -1,4 +1,4 @@
-"""Benchmark `fleet`: what idle processes cost a busy worker, those of its own service and those of another."""
+"""Benchmark `fleet`: what idle processes cost a busy worker: of its own service, and of another one."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from agent_service.local.child_process import ChildProcess
 from agent_service.request_service import RequestService
+from agent_service.store.notifier.capped_collection import EVENTS
 from benchmarks.api_process import api_process
 from benchmarks.backlog import submission
 from benchmarks.processes import ProcessFailed, cpu_seconds, resident_megabytes, running

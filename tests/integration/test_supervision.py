@@ -30,7 +30,7 @@ from tests.support.worker_tools import (
     when,
 )
 
-LEASE = timedelta(seconds=1)
+LEASE = timedelta(seconds=2)
 
 
 class Handler:
@@ -146,10 +146,15 @@ async def test_a_loop_that_fails_stops_the_worker_and_what_has_no_outcome_is_han
 async def test_a_keeper_that_keeps_failing_still_renews_while_the_worker_stops(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    breaking = Breaking(monkeypatch, LeaseKeeper, "_renew_regularly")
     handler = Handler()
+
+    async def fail(_: LeaseKeeper) -> None:
+        # Before there is an attempt the worker would stop without one.
+        await handler.began.wait()
+        raise KeyError("nobody foresaw this")
+
+    monkeypatch.setattr(LeaseKeeper, "_renew_regularly", fail)
     worker = HandlerWorker(store, handler, lease_seconds=LEASE, shutdown_grace=DEADLINE_SECONDS)
-    breaking.times = 1_000
     await worker.start()
     request_id = await submit(store)
     await handler.began.wait()
