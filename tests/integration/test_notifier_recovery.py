@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from agent_service.store import Store
-from agent_service.store.notifier import Subscription, Topic
+from agent_service.store.notifier import Subscription, Topic, reader, tail
 from agent_service.store.notifier.capped_collection import EVENTS, SIZE, WORK, ensure_capped
 from tests.support.contexts import a_context
 from tests.support.explained_commands import Document
@@ -232,3 +233,32 @@ async def test_one_cursor_serves_all_and_there_is_none_before_anybody_subscribes
             # The threads of Motor go on waiting in the server for a while.
             await until_open(raw, point.app_name, 0)
         assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("notifications")]
+
+
+async def test_readers_that_come_all_the_time_do_not_keep_the_cursor_from_being_opened(store: Store) -> None:
+    with ExitStack() as stack:
+        opened = asyncio.create_task(store.notifier.opened(LIMIT))
+        number = 0
+        while not opened.done():
+            stack.enter_context(store.notifier.subscribe(Topic.PROGRESS, f"r{number}"))
+            number += 1
+            await asyncio.sleep(0.002)
+        assert opened.result()
+        assert number > 3
+
+
+async def test_a_cursor_that_nobody_wants_is_given_up_and_opened_again_for_the_next_one(
+    mongodb_uri: str, database_name: str, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "_UNWANTED_FOR", timedelta(0))
+    monkeypatch.setattr(tail, "AWAIT", timedelta(milliseconds=100))
+    async with (
+        fragile_store(mongodb_uri, database_name) as (store, point),
+        Store.connect(mongodb_uri, database=database_name) as speaker,
+    ):
+        await store.prepare()
+        for _ in range(2):
+            async with subscribed(store, (Topic.PROGRESS, "r")) as [progress]:
+                speaker.notifier.contexts_changed(["r.step"])
+                assert await progress.wait(LIMIT)
+            await until_open(raw, point.app_name, 0)

@@ -64,7 +64,11 @@ class Reader:
         self._on_read = on_read
         self._on_opened = on_opened
         self._seen = Timestamp(0, 0)
-        self._following: frozenset[str] | None = frozenset()
+        #: What the cursor brings, once that is chosen; what is wanted before is part of it.
+        self._chosen = False
+        self._following: frozenset[str] | None = None
+        #: Whether nothing is followed because nothing is wanted.
+        self._idle = False
         #: The primary that the open cursor is at, as the driver knew it.
         self._primary: str | None = None
         self._task: asyncio.Task[None] | None = None
@@ -82,7 +86,9 @@ class Reader:
             if not self._closing and self.is_wanted:
                 name = f"notifications of {self._name}"
                 self._task = self._supervisor.start(name, self._run, ends=lambda: self._closing)
-        elif not self._serves():
+        elif self._idle:
+            self._changed.set()
+        elif self._chosen and not self._serves():
             self.reopen()
 
     def primary_changed(self) -> None:
@@ -127,7 +133,9 @@ class Reader:
         while not self._closing:
             self._changed.clear()
             if not self.is_wanted:
+                self._idle = True
                 await self._changed.wait()
+                self._idle = False
                 continue
             began = time.monotonic()
             pause = await self._follow_until_changed(failures)
@@ -150,7 +158,7 @@ class Reader:
             await asyncio.wait({following}, timeout=_CANCEL_AGAIN.total_seconds())
         changed.cancel()
         self._opened.clear()
-        self._following, self._primary = frozenset(), None
+        self._chosen, self._following, self._primary = False, None, None
         if following.cancelled() or following.exception() is None:
             return None
         return self._pause_after(following.exception(), failures)
@@ -209,12 +217,12 @@ class Reader:
         primary = primary_of(self._database)
         if self._seen.time == 0:
             self._seen = await newest_time(self._database, self._name)
-        wanted = self._wanted()
+        self._chosen, self._following = True, self._wanted()
         where: Document = {"from": {"$ne": self._process}}
-        if wanted is not None:
-            where["about"] = {"$in": sorted(wanted)}
+        if self._following is not None:
+            where["about"] = {"$in": sorted(self._following)}
         await tail.open(where, since=Timestamp(max(self._seen.time - 1, 0), 0))
-        self._following, self._primary = wanted, primary
+        self._primary = primary
 
     def _hand_on(self, documents: list[Document]) -> None:
         if documents:
