@@ -7,7 +7,7 @@ import pytest
 from pymongo import AsyncMongoClient
 
 from agent_service.store import Store
-from agent_service.store.notifier import Topic
+from agent_service.store.notifier import Topic, reader, tail
 from tests.faults.support.replica_set import ReplicaSet
 from tests.support.contexts import a_context
 from tests.support.explained_commands import Document
@@ -21,8 +21,12 @@ A_MOMENT = timedelta(seconds=1)
 
 @pytest.mark.parametrize("whose", ["our client", "a client of theirs"])
 async def test_after_an_orderly_step_down_the_new_primary_is_heard(
-    replica_set: ReplicaSet, fault_database: str, whose: str
+    replica_set: ReplicaSet, fault_database: str, monkeypatch: pytest.MonkeyPatch, whose: str
 ) -> None:
+    if whose == "our client":
+        # It hears of the election itself, and does not wait for the end of the read.
+        monkeypatch.setattr(tail, "AWAIT", 3 * LIMIT)
+        monkeypatch.setattr(reader, "_READ_WITHIN", 4 * LIMIT)
     uri = replica_set.uri
     async with (
         AsyncMongoClient[Document](uri) as client,
@@ -32,6 +36,7 @@ async def test_after_an_orderly_step_down_the_new_primary_is_heard(
     ):
         await speaker.prepare()
         listener = ours if whose == "our client" else theirs
+        await listener.measure_clock()
         async with subscribed(listener, (Topic.WORK, "generation"), (Topic.STOP, "r")) as [work, stop]:
             # The old primary lives on as a secondary, with the cursor, which stays silent.
             await replica_set.step_down()

@@ -93,7 +93,7 @@ class Reader:
 
     def primary_changed(self) -> None:
         """The driver found another primary; nothing more comes from the old one, even if its cursor lives."""
-        if self._primary is not None and not self._is_at_primary():
+        if self._primary is not None and primary_of(self._database) not in (None, self._primary):
             self.reopen()
 
     def reopen(self) -> None:
@@ -197,7 +197,8 @@ class Reader:
             self._on_opened()
             self._hand_on(tail.first)
             wanted_at = time.monotonic()
-            while self._is_at_primary():
+            # Each read goes to whichever member is the primary then, and another one does not know the cursor.
+            while True:
                 async with asyncio.timeout(_READ_WITHIN.total_seconds()):
                     batch = await tail.read()
                 if batch:
@@ -207,10 +208,6 @@ class Reader:
                     wanted_at = time.monotonic()
                 elif time.monotonic() - wanted_at > _UNWANTED_FOR.total_seconds():
                     return
-
-    def _is_at_primary(self) -> bool:
-        """Whether the cursor is not at a member that was the primary: after a step-down it stays silent."""
-        return primary_of(self._database) in (None, self._primary)
 
     async def _open(self, tail: Tail) -> None:
         await ensure_capped(self._database, self._name)
