@@ -197,7 +197,7 @@ class Reader:
             self._on_opened()
             self._hand_on(tail.first)
             wanted_at = time.monotonic()
-            # Each read goes to whichever member is the primary then, and another one does not know the cursor.
+            # Each read goes to whichever member is the primary then, and no other one knows the cursor.
             while True:
                 async with asyncio.timeout(_READ_WITHIN.total_seconds()):
                     batch = await tail.read()
