@@ -242,7 +242,8 @@ async def hanging(stage: Stage) -> AsyncIterator[tuple[HandlerWorker, list[str]]
 
     async with running(worker):
         request_ids = await submit(stage, "draft")
-        await until(all_run)
+        began: bool = await until(all_run)
+        assert began
         yield worker, request_ids
 
 
