@@ -9,8 +9,8 @@ import asyncio
 import io
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -38,7 +38,7 @@ from tests.support.worker_tools import AT_ONCE, HandlerFunction, HandlerWorker, 
 
 #: How many attempts there are at least, and at once at most; what happens once leaves far less than FEW.
 ATTEMPTS, AT_A_TIME = 100, 50
-FEW = ATTEMPTS // 2
+FEW = ATTEMPTS * 3 // 4
 STEPS = 25
 
 
@@ -232,19 +232,16 @@ def test_an_attempt_leaves_nothing_however_its_base_service_answers(
     assert play(scenario) == {}
 
 
-@asynccontextmanager
-async def hanging(stage: Stage) -> AsyncIterator[tuple[HandlerWorker, list[str]]]:
-    """A worker whose attempts all stream and do not end, and the ids of their requests."""
-    worker = HandlerWorker(stage.store, hangs, concurrency=ATTEMPTS, lease_seconds=60)
+async def begin(stage: Stage) -> list[str]:
+    """Submit attempts that hang, wait until all have streamed, and return the ids of their requests."""
+    request_ids = await submit(stage, "draft")
 
     async def all_run() -> bool:
         return await stage.raw.events.count_documents({}) == ATTEMPTS
 
-    async with running(worker):
-        request_ids = await submit(stage, "draft")
-        began: bool = await until(all_run)
-        assert began
-        yield worker, request_ids
+    began: bool = await until(all_run)
+    assert began
+    return request_ids
 
 
 async def over(worker: ClientWorker) -> None:
@@ -273,9 +270,10 @@ def test_an_attempt_that_is_stopped_leaves_nothing(
     play: Play, end: Callable[[Stage, ClientWorker, list[str]], Awaitable[None]]
 ) -> None:
     async def scenario(stage: Stage) -> Counter[str]:
-        with counted_garbage() as found:
-            async with hanging(stage) as (worker, request_ids):
-                await end(stage, worker, request_ids)
+        worker = HandlerWorker(stage.store, hangs, concurrency=ATTEMPTS, lease_seconds=60)
+        async with running(worker):
+            with counted_garbage() as found:
+                await end(stage, worker, await begin(stage))
         return found
 
     assert play(scenario) == {}
