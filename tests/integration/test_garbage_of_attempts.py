@@ -10,7 +10,6 @@ import io
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -30,7 +29,6 @@ from agent_service.telemetry.logging import configure_logging
 from agent_service.workers.generative_worker import GenerativeWorker
 from agent_service.workers.threaded_handler import BlockingOnDelta
 from agent_service.workers.worker_base import ClientWorker
-from tests.support.base_service_clients import injected_client
 from tests.support.garbage import counted_garbage
 from tests.support.scripted_service import scripted_service
 from tests.support.waiting import until
@@ -207,25 +205,20 @@ def test_an_attempt_whose_input_is_filled_in_leaves_nothing(play: Play) -> None:
     assert play(left_by(worker, value={"template": "{{ vars.reader }}"})) == {}
 
 
-@pytest.mark.parametrize("kind", ["own", "httpx2", "httpx"])
 @pytest.mark.parametrize(
     "name", ["whole", "streamed", "refused", "broken", "garbled", "dropped", "cut", "incomplete", "silent"]
 )
 def test_an_attempt_leaves_nothing_however_its_base_service_answers(
-    play: Play, tmp_path: Path, name: str, kind: str
+    play: Play, tmp_path: Path, name: str
 ) -> None:
     async def scenario(stage: Stage) -> Counter[str]:
-        http_client = injected_client(kind)
-        async with scripted_service(tmp_path) as base_url, AsyncExitStack() as stack:
-            if http_client is not None:
-                stack.push_async_callback(http_client.aclose)
+        async with scripted_service(tmp_path) as base_url:
             worker = GenerativeWorker(
                 stage.store,
                 base_url=base_url,
                 concurrency=AT_A_TIME,
                 backoff=AT_ONCE,
                 timeout=0.5 if name == "silent" else 60,
-                http_client=http_client,
             )
             async with running(worker):
                 return await garbage_of(stage, name)
