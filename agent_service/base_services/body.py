@@ -86,4 +86,6 @@ async def _next_piece(pieces: AsyncIterator[bytes]) -> bytes | None:
     try:
         return await anext(pieces, None)
     except Exception as error:
+        # aiohttp keeps the error in the stream, to which its traceback refers.
+        error.__traceback__ = None
         raise transport_error(error, answered=True) from error

@@ -71,15 +71,14 @@ class BaseServiceClient:
         )
         if request.seconds <= 0:
             raise self._timed_out(request, answered=False)
-        exchange = Exchange(self._http_client, self._protocol, self._max_answer_bytes)
-        task = asyncio.create_task(exchange.run(request, on_delta))
+        outcome = await self._exchange(request, on_delta)
+        if isinstance(outcome, BaseServiceAnswer):
+            return outcome
         try:
-            waited: set[asyncio.Future[BaseServiceAnswer | Exception] | asyncio.Task[None]]
-            waited = {exchange.settled, task}
-            await asyncio.wait(waited, timeout=request.seconds, return_when=asyncio.FIRST_COMPLETED)
-            return self._result(exchange, task, request)
+            raise outcome
         finally:
-            await self._release(task, let_finish=exchange.settled.done())
+            # Its traceback refers to this frame, which must not refer back to it.
+            del outcome
 
     async def close(self) -> None:
         """Close the own HTTP client; one that the caller brought stays open."""
@@ -88,18 +87,27 @@ class BaseServiceClient:
         if self._owned:
             await self._release(asyncio.create_task(self._close_http_client()), let_finish=True)
 
-    def _result(
+    async def _exchange(self, request: PreparedRequest, on_delta: OnDelta) -> BaseServiceAnswer | Exception:
+        """The answer, or what to raise in its place."""
+        exchange = Exchange(self._http_client, self._protocol, self._max_answer_bytes)
+        task = asyncio.create_task(exchange.run(request, on_delta))
+        try:
+            waited = {exchange.settled, task}
+            await asyncio.wait(waited, timeout=request.seconds, return_when=asyncio.FIRST_COMPLETED)
+            return self._outcome(exchange, task, request)
+        finally:
+            await self._release(task, let_finish=exchange.settled.done())
+
+    def _outcome(
         self, exchange: Exchange, task: asyncio.Task[None], request: PreparedRequest
-    ) -> BaseServiceAnswer:
+    ) -> BaseServiceAnswer | Exception:
         if not exchange.settled.done():
             if task.done():
                 task.result()  # cancelled from inside, by `on_delta`
-            raise self._timed_out(request, answered=exchange.answered)
-        outcome = exchange.settled.result()
+            return self._timed_out(request, answered=exchange.answered)
+        outcome = exchange.take()
         if isinstance(outcome, BaseServiceError):
             conceal(self._secrets, outcome)
-        if isinstance(outcome, Exception):
-            raise outcome
         return outcome
 
     def _timed_out(self, request: PreparedRequest, *, answered: bool) -> BaseServiceUnavailable:

@@ -68,7 +68,7 @@ async def _next_within(seconds: float | None, pieces: AsyncIterator[bytes]) -> b
 
 class Exchange:
     """
-    Sends one request and settles with its answer, or with the exception that ended it.
+    Sends one request and settles with its answer, or with the exception that ended it, to be taken once.
 
     `settled` is done before the connection is released, which can take its time: what was learned does
     not wait for that. `answered` says whether the head of an answer has come.
@@ -76,7 +76,8 @@ class Exchange:
 
     def __init__(self, http_client: HttpClient, protocol: ServiceProtocol, max_answer_bytes: int) -> None:
         self.answered = False
-        self.settled: asyncio.Future[BaseServiceAnswer | Exception] = asyncio.Future()
+        self.settled: asyncio.Future[None] = asyncio.Future()
+        self._settled_with: BaseServiceAnswer | Exception | None = None
         self._http_client = http_client
         self._protocol = protocol
         self._max_answer_bytes = max_answer_bytes
@@ -96,13 +97,22 @@ class Exchange:
                 self.answered = True
                 self._settle(await self._outcome(response, on_delta))
         except Exception as error:  # noqa: BLE001 - an injected client may raise anything; it is translated
-            lost = transport_error(error, answered=self.answered)
-            lost.__cause__ = error
-            self._settle(lost)
+            self._settle(_lost(error, answered=self.answered))
+
+    def take(self) -> BaseServiceAnswer | Exception:
+        """
+        What it settled with, which it forgets.
+
+        The traceback of an exception refers to this exchange, which must not refer back to it.
+        """
+        outcome, self._settled_with = self._settled_with, None
+        assert outcome is not None
+        return outcome
 
     def _settle(self, outcome: BaseServiceAnswer | Exception) -> None:
         if not self.settled.done():
-            self.settled.set_result(outcome)
+            self._settled_with = outcome
+            self.settled.set_result(None)
 
     async def _outcome(self, response: HttpResponse, on_delta: OnDelta) -> BaseServiceAnswer | Exception:
         try:
@@ -151,3 +161,9 @@ class Exchange:
         wait = asked_wait(response.status_code, headers, now=datetime.now(UTC))
         body = await read_beginning(response, ERROR_BODY_BYTES, ERROR_BODY_SECONDS)
         return status_error(response.status_code, find_error(headers.get("content-type", ""), body), wait)
+
+
+def _lost(error: Exception, *, answered: bool) -> Exception:
+    lost = transport_error(error, answered=answered)
+    lost.__cause__ = error
+    return lost

@@ -1,23 +1,15 @@
 """The commands, each a thin call."""
 
-import asyncio
 import os
 import sys
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, NoReturn
 
 from cyclopts import App, Parameter
 from loguru import logger
 
 from agent_service import main as composition
-from agent_service.cli.callback_commands import callbacks
-from agent_service.cli.doctor import examine
 from agent_service.cli.exit_codes import ExitCode, exit_code_of
-from agent_service.cli.health import api_health, worker_health
-from agent_service.cli.key_commands import keys
 from agent_service.cli.purge_command import purge
-from agent_service.cli.request_commands import requests
-from agent_service.cli.service_commands import services
-from agent_service.cli.submit_command import submit
 from agent_service.domain.errors import AgentServiceError
 from agent_service.settings import Settings, describe, load_settings, render_env_example
 from agent_service.telemetry import fail_point
@@ -30,13 +22,20 @@ app = App(
     result_action="return_value",
 )
 config = App(name="config", help="Look at the settings.")
-app.command(submit)
-app.command(requests)
-app.command(services)
-app.command(keys)
-app.command(callbacks)
 app.command(config)
 app.command(purge)
+# These load the client of the API, which no role needs; so that `--help` need not load them either, what they
+# are for is said here once more.
+for _place, _help in {
+    "submit_command:submit": "Submit a request to a running API and print what was accepted.",
+    "request_commands:requests": "Look at requests, cancel and repeat them.",
+    "service_commands:services": "Look at the base services, and hold them.",
+    "key_commands:keys": "Make, list and revoke the API keys of organizations.",
+    "callback_commands:callbacks": "List callbacks that were not delivered, and deliver them again.",
+    "health_command:health": "Say whether a role runs on this machine: exit code 0 or 1.",
+    "doctor_command:doctor": "Look at everything the service depends on; exit code 1 if something is wrong.",
+}.items():
+    app.command(f"agent_service.cli.{_place}", name=_place.partition(":")[2], help=_help)
 
 
 def main() -> NoReturn:
@@ -85,42 +84,6 @@ def worker(service: str, *, queue: Annotated[tuple[str, ...], Parameter(negative
     return composition.run(composition.worker(settings, service, queue))
 
 
-@app.command
-def health(*, role: Literal["api", "worker"] | None = None) -> int:
-    """
-    Say whether a role runs on this machine: exit code 0 or 1.
-
-    Parameters
-    ----------
-    role
-        Look at this role only; without it, either will do.
-    """
-    settings = load_settings()
-    problems = []
-    for name, look in (("api", api_health), ("worker", worker_health)):
-        if role in (None, name):
-            health = asyncio.run(look(settings))
-            if health.problem is None:
-                print(f"{name}: ok ({health.remark})" if health.remark else f"{name}: ok")
-                return ExitCode.DONE
-            problems.append(health.problem)
-    print("\n".join(problems), file=sys.stderr)
-    return ExitCode.FAILED
-
-
-@app.command
-def doctor(*, fix: bool = False) -> int:
-    """
-    Look at everything the service depends on; exit code 1 if something is wrong.
-
-    Parameters
-    ----------
-    fix
-        Create the indexes that are missing.
-    """
-    return asyncio.run(_doctor(fix=fix))
-
-
 @config.command
 def env() -> int:
     """Print every setting with its default, as text for a file `.env`."""
@@ -139,17 +102,6 @@ def show() -> int:
     for warning in settings.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return ExitCode.DONE
-
-
-async def _doctor(*, fix: bool) -> int:
-    code = ExitCode.DONE
-    async for finding in examine(load_settings(), fix=fix):
-        if finding.remedy is None:
-            print(f"ok       {finding.text}")
-        else:
-            print(f"problem  {finding.text}\n         → {finding.remedy}")
-            code = ExitCode.FAILED
-    return code
 
 
 def _start_role() -> Settings:

@@ -8,10 +8,10 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from agent_service.cli.exit_codes import ExitCode
+from agent_service.cli.open_client import open_client
 from agent_service.cli.option_values import parse_moment, parse_pairs
 from agent_service.cli.printing import print_document, print_lines, print_table, prints_for_people
 from agent_service.cli.redrive_command import redrive
-from agent_service.cli.running_service import open_client
 from agent_service.cli.watching import Watch, run_watching
 from agent_service.client import AgentClient, RequestResult
 from agent_service.settings import load_settings

@@ -9,8 +9,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from agent_service.cli.exit_codes import ExitCode
+from agent_service.cli.open_client import open_client
 from agent_service.cli.printing import print_document
-from agent_service.cli.running_service import open_client
 from agent_service.cli.watching import Watch, run_watching
 from agent_service.domain.errors import ConfigurationError
 from agent_service.domain.json_value import JsonObject

@@ -12,9 +12,10 @@ from loguru import logger
 from agent_service.base_services.call import BaseServiceAnswer
 from agent_service.telemetry.log_fields import attempt_fields
 from agent_service.upkeep import end_tasks
-from agent_service.workers.execution import Execution, StopReason
+from agent_service.workers.execution import Execution
 from agent_service.workers.lease_keeper import KeptLease, LeaseKeeper
 from agent_service.workers.solitude import Seat, Solitude
+from agent_service.workers.stop_signal import StopReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,7 @@ class Attempts:
 
     def begin(self, execution: Execution, seat: Seat) -> None:
         """Run an attempt that has a seat, and keep its lease until it has ended."""
-        self._keeper.keep(KeptLease(lease=execution.lease, on_stop=execution.stop))
+        self._keeper.keep(KeptLease(lease=execution.lease, on_stop=execution.stop_signal.stop))
         attempt = _Attempt(execution=execution, seat=seat, began=time.monotonic())
         self._working.add(execution)
         task = asyncio.create_task(
@@ -78,11 +79,11 @@ class Attempts:
         for attempt in self._running.values():
             if attempt.seat.waits:
                 # It has not begun, and will not begin any more.
-                attempt.execution.stop(StopReason.RELEASED)
+                attempt.execution.stop_signal.stop(StopReason.RELEASED)
         if self._running:
             await asyncio.wait(self._running, timeout=grace.total_seconds())
         for attempt in self._running.values():
-            attempt.execution.stop(StopReason.RELEASED)
+            attempt.execution.stop_signal.stop(StopReason.RELEASED)
         await end_tasks(list(self._running))
 
     def _worked(self, attempt: _Attempt) -> None:
@@ -136,7 +137,7 @@ async def _run(attempt: _Attempt, *, on_worked: Callable[[], None]) -> None:
 async def _run_in_turn(attempt: _Attempt, on_worked: Callable[[], None]) -> None:
     if attempt.seat.waits:
         turn = asyncio.create_task(attempt.seat.turn(), name="turn")
-        await asyncio.wait({turn, attempt.execution.stopped}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({turn, attempt.execution.stop_signal.given}, return_when=asyncio.FIRST_COMPLETED)
         turn.cancel()
     # What was stopped meanwhile ends at once.
     await attempt.execution.run(on_worked)

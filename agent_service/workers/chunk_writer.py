@@ -86,9 +86,10 @@ class ChunkWriter:
         self._waiting.clear()
         self._closing = self._abandoned = True
         self._full.set()
-        if self._writer is not None:
-            # Its failure, if any, is that of the attempt, which is known by now.
-            await asyncio.gather(self._writer, return_exceptions=True)
+        # Its failure, if any, is that of the attempt and known by now; the traceback refers to this object.
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            await asyncio.gather(writer, return_exceptions=True)
         return self.stored
 
     async def _write_waiting(self) -> None:
@@ -141,6 +142,9 @@ class ChunkWriter:
 
     def _raise_failure(self) -> None:
         if self._writer is not None and self._writer.done() and not self._writer.cancelled():
-            error = self._writer.exception()
-            if error is not None:
-                raise error if isinstance(error, Exception) else LeaseLost(str(error))
+            try:
+                self._writer.result()
+            except BaseException as error:
+                if isinstance(error, Exception):
+                    raise
+                raise LeaseLost(str(error)) from error

@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from enum import Enum, auto
+from functools import partial
 
 from loguru import logger
 
@@ -39,6 +39,7 @@ from agent_service.workers.handler_call import (
 )
 from agent_service.workers.held_lease import HeldLease
 from agent_service.workers.outcome_writer import OutcomeWriter
+from agent_service.workers.stop_signal import StopReason, StopSignal
 
 #: How much later than its limit a call is given up from outside.
 _LATE = timedelta(seconds=1)
@@ -46,25 +47,12 @@ _LATE = timedelta(seconds=1)
 _UNREADABLE_PAUSE = timedelta(seconds=2)
 
 
-class StopReason(Enum):
-    """Why an attempt is stopped before its work is done."""
-
-    #: The lease ended or went to another worker: nothing may be written.
-    LEASE_LOST = auto()
-    #: Its request was cancelled.
-    CANCELLED = auto()
-    #: The deadline of its request passed.
-    DEADLINE = auto()
-    #: The worker stops and hands the context back.
-    RELEASED = auto()
-
-
 class Execution:
     """
     One attempt.
 
-    `run` is the whole story: perform, then record. `stop` may be called at any moment; it ends the call to
-    the base service and does nothing once that has ended.
+    `run` is the whole story: perform, then record. `stop_signal` ends the call to the base service, and does
+    nothing once that has ended.
     """
 
     def __init__(
@@ -82,11 +70,13 @@ class Execution:
         if context.lease is None:
             raise ValueError(f"context {context.id} was not claimed")
         self.context = context
+        #: What was flagged before it was claimed is stopped before it begins.
+        self.stop_signal = StopSignal(_stopped_at_claim(context))
         self.lease = HeldLease(
             context.id,
             context.lease.token,
             ends=lease_ends,
-            on_lost=lambda: self.stop(StopReason.LEASE_LOST),
+            on_lost=partial(self.stop_signal.stop, StopReason.LEASE_LOST),
         )
         self._contexts = contexts
         self._handler = handler
@@ -97,11 +87,7 @@ class Execution:
         #: Whether the request's own deadline left the call less time than calls have.
         self._cut_short = False
         self._chunks = ChunkWriter(contexts, context, self.lease)
-        #: What was flagged before it was claimed is stopped before it begins.
-        self._stopped_for = _stopped_at_claim(context)
-        #: Done as soon as somebody stopped it.
-        self.stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._calling: asyncio.Future[BaseServiceAnswer] | None = None
+        self._unfinished: asyncio.Future[BaseServiceAnswer] | None = None
         self._log = logger.bind(**attempt_fields(context))
 
     async def run(self, on_worked: Callable[[], None]) -> None:
@@ -133,22 +119,15 @@ class Execution:
             f": {transition.error.code}" if transition.error else "",
         )
 
-    def stop(self, reason: StopReason) -> None:
-        """Stop the attempt if its call has not ended; the first reason counts, a lost lease before all."""
-        if self._stopped_for is None or reason is StopReason.LEASE_LOST:
-            self._stopped_for = reason
-        if not self.stopped.done():
-            self.stopped.set_result(None)
-
     @property
     def unfinished_call(self) -> asyncio.Future[BaseServiceAnswer] | None:
         """The handler's work, if it goes on although it was told to end."""
-        return None if self._calling is None or self._calling.done() else self._calling
+        return None if self._unfinished is None or self._unfinished.done() else self._unfinished
 
     async def _perform(self) -> Transition:
         """The work, and how it ended. Raises `LeaseLost`."""
         try:
-            if self._stopped_for is not None:
+            if self.stop_signal.reason is not None:
                 raise CallStoppedError
             answer = await self._call(await self._render_input())
             fail_point.reach("attempt.after_call")
@@ -189,14 +168,18 @@ class Execution:
         self._cut_short = call.timeout < self._timeout
         fail_point.reach("attempt.before_call")
         self.lease.check()
-        if self._stopped_for is not None:
+        if self.stop_signal.reason is not None:
             raise CallStoppedError
-        self._calling = begin_call(self._handler, call, self._chunks.add)
+        calling = begin_call(self._handler, call, self._chunks.add)
         try:
             # The client of a base service ends in time by itself; a handler of somebody else's may not.
-            answer = await answer_of(self._calling, stopped=self.stopped, within=call.timeout + _LATE)
+            answer = await answer_of(calling, stopped=self.stop_signal.given, within=call.timeout + _LATE)
         except CallOverdueError:
             raise self._out_of_time(call) from None
+        finally:
+            # What has ended may hold an exception whose traceback refers to this frame and this attempt.
+            self._unfinished = None if calling.done() else calling
+            del calling
         if self._admission is not None:
             self._admission.succeeded()
         return answer
@@ -242,7 +225,7 @@ class Execution:
     async def _stopped(self) -> Transition:
         """How an attempt ends that was stopped from outside. Raises `LeaseLost`."""
         chunks = await self._chunks.abandon()
-        match self._stopped_for:
+        match self.stop_signal.reason:
             case StopReason.CANCELLED:
                 return cancelled(at=self._contexts.now(), chunks=chunks)
             case StopReason.DEADLINE:

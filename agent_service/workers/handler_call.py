@@ -49,27 +49,19 @@ async def answer_of(
     was told to end, and may go on for as long as it likes. An answer is taken, though, whenever it came.
     """
     try:
-        await _either(calling, stopped, within.total_seconds())
-        overdue = not calling.done() and not stopped.done()
-        if not calling.done():
-            calling.cancel()
-            await asyncio.wait({calling}, timeout=_TO_END.total_seconds())
-    except asyncio.CancelledError:
-        # Cancelled from outside: the handler must not go on without us.
-        calling.cancel()
-        raise
-    if overdue:
-        raise CallOverdueError
-    answered = calling.done() and not calling.cancelled() and calling.exception() is None
-    # Whatever a handler makes of being stopped, it was stopped.
-    if stopped.done() and not answered:
-        raise CallStoppedError
-    if calling.cancelled():
-        raise BaseServiceUnavailable("handler_error", "the handler cancelled itself")
-    error = calling.exception()
-    if error is not None:
-        raise broke_off(error) from error
-    return calling.result()
+        overdue = await _is_overdue(calling, stopped, within)
+        if overdue:
+            raise CallOverdueError
+        answered = calling.done() and not calling.cancelled() and calling.exception() is None
+        # Whatever a handler makes of being stopped, it was stopped.
+        if stopped.done() and not answered:
+            raise CallStoppedError
+        if calling.cancelled():
+            raise BaseServiceUnavailable("handler_error", "the handler cancelled itself")
+        return _result(calling)
+    finally:
+        # What the handler raised refers to this frame through its traceback: nothing may refer back to it.
+        del calling
 
 
 def broke_off(error: BaseException) -> Exception:
@@ -81,6 +73,34 @@ def broke_off(error: BaseException) -> Exception:
     return BaseServiceUnavailable(
         "handler_error", f"the handler raised {name}; the worker's log has the details"
     )
+
+
+async def _is_overdue(
+    calling: asyncio.Future[BaseServiceAnswer], stopped: asyncio.Future[None], within: timedelta
+) -> bool:
+    """Wait for the end of the call, and tell it to end where it is stopped or, as is returned, overdue."""
+    try:
+        await _either(calling, stopped, within.total_seconds())
+        overdue = not calling.done() and not stopped.done()
+        if not calling.done():
+            calling.cancel()
+            await asyncio.wait({calling}, timeout=_TO_END.total_seconds())
+    except asyncio.CancelledError:
+        # Cancelled from outside: the handler must not go on without us.
+        calling.cancel()
+        raise
+    return overdue
+
+
+def _result(calling: asyncio.Future[BaseServiceAnswer]) -> BaseServiceAnswer:
+    try:
+        return calling.result()
+    except BaseException as error:
+        if isinstance(error, Exception):
+            raise
+        raise broke_off(error) from error
+    finally:
+        del calling
 
 
 async def _either(calling: asyncio.Future[Any], stopped: asyncio.Future[Any], seconds: float) -> None:

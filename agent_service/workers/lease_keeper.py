@@ -17,8 +17,8 @@ from agent_service.store.leases import LeaseState
 from agent_service.store.notifier import Subscription, Topic
 from agent_service.store.notifier.digest import request_of
 from agent_service.telemetry import fail_point
-from agent_service.workers.execution import StopReason
 from agent_service.workers.held_lease import HeldLease
+from agent_service.workers.stop_signal import StopReason
 
 #: How many renewals there are in the length of a lease, and how many where the last one failed.
 _NORMALLY, _AFTER_FAILURE = 3, 8

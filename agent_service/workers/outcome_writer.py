@@ -65,9 +65,12 @@ class OutcomeWriter:
 
     async def write(self, outcome: Outcome) -> bool:
         """Write how an attempt ended; False if its lease was lost, and then nothing was written."""
+        return await asyncio.shield(self._put(outcome))
+
+    def _put(self, outcome: Outcome) -> asyncio.Future[bool]:
         unwritten = _Unwritten(outcome, asyncio.get_running_loop().create_future())
         self._outcomes.put(unwritten)
-        return await asyncio.shield(unwritten.written)
+        return unwritten.written
 
     def lost(self, context: Context) -> None:
         """Count an attempt whose end is not written, because its lease was lost."""

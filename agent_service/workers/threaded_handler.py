@@ -6,7 +6,9 @@ import inspect
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError as CancelledInLoop
-from typing import TypeAlias
+from contextlib import suppress
+from functools import partial
+from typing import TypeAlias, cast
 
 from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
 from agent_service.domain.errors import LeaseLost
@@ -36,38 +38,45 @@ class ThreadedHandler:
     def __call__(self, call: BaseServiceCall, on_delta: OnDelta) -> asyncio.Future[BaseServiceAnswer]:
         """Begin; the future is done when the thread has ended, and cancelling it only tells the thread."""
         loop = asyncio.get_running_loop()
-        ended = _ThreadEnd(loop=loop)
-        work = _Work(self._function, call, _Deltas(on_delta, ended, loop), ended, loop)
+        told_to_end = threading.Event()
+        ended = _ThreadEnd(told_to_end, loop)
+        run = partial(_run, self._function, call, _Deltas(on_delta, told_to_end, loop), ended, loop)
         context = contextvars.copy_context()
         name = f"handler of {call.context_id}"
-        threading.Thread(target=context.run, args=(work.run,), name=name, daemon=True).start()
+        threading.Thread(target=context.run, args=(run,), name=name, daemon=True).start()
         return ended
 
 
 class _ThreadEnd(asyncio.Future[BaseServiceAnswer]):
     """What a thread ended with."""
 
-    def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, told_to_end: threading.Event, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
-        self.told_to_end = False
+        self._told_to_end = told_to_end
 
     def cancel(self, msg: object = None) -> bool:
         """Tell the thread that nobody waits for it; says that it goes on all the same."""
-        self.told_to_end = True
+        self._told_to_end.set()
         return False
 
 
 class _Deltas:
-    """Streams from the thread, as long as the attempt goes on."""
+    """
+    Streams from the thread, as long as the attempt goes on.
 
-    def __init__(self, on_delta: OnDelta, ended: _ThreadEnd, loop: asyncio.AbstractEventLoop) -> None:
+    It does not know the future that the thread ends: what a function raises refers to what it was given.
+    """
+
+    def __init__(
+        self, on_delta: OnDelta, told_to_end: threading.Event, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._on_delta = on_delta
-        self._ended = ended
+        self._told_to_end = told_to_end
         self._loop = loop
 
     def __call__(self, delta: str) -> None:
         """Hand in a piece of text and wait until it was taken. Raises `LeaseLost` and what `OnDelta` does."""
-        if self._ended.told_to_end or self._loop.is_closed():
+        if self._told_to_end.is_set() or self._loop.is_closed():
             raise LeaseLost("the attempt has ended; nothing more may be streamed")
         adding = self._add(delta)
         try:
@@ -76,43 +85,31 @@ class _Deltas:
             raise LeaseLost("the worker has ended; nothing more may be streamed") from None
 
     async def _add(self, delta: str) -> None:
-        if self._ended.told_to_end:
+        if self._told_to_end.is_set():
             raise LeaseLost("the attempt has ended; nothing more may be streamed")
         await self._on_delta(delta)
 
 
-class _Work:
-    """What one thread does."""
-
-    def __init__(
-        self,
-        function: BlockingHandler,
-        call: BaseServiceCall,
-        on_delta: BlockingOnDelta,
-        ended: _ThreadEnd,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        self._function = function
-        self._call = call
-        self._on_delta = on_delta
-        self._ended = ended
-        self._loop = loop
-
-    def run(self) -> None:
-        """Call the function, and tell the event loop how it ended."""
-        try:
-            answer: object = self._function(self._call, self._on_delta)
-            if inspect.iscoroutine(answer):
-                answer.close()
-                raise TypeError("`handle` returned a coroutine: write `async def handle`")
-        except BaseException as error:  # noqa: BLE001 - whatever it raises ends its attempt and nothing else
-            self._tell(self._ended.set_exception, broke_off(error))
-        else:
-            self._tell(self._ended.set_result, answer)
-
-    def _tell(self, end: Callable[..., None], value: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(end, value)
-        except RuntimeError:
-            # The event loop is closed: the worker is gone.
-            return
+def _run(
+    function: BlockingHandler,
+    call: BaseServiceCall,
+    on_delta: BlockingOnDelta,
+    ended: _ThreadEnd,
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    """What one thread does: call the function, and tell the event loop how it ended."""
+    end: Callable[[], None]
+    try:
+        answer: object = function(call, on_delta)
+        if inspect.iscoroutine(answer):
+            answer.close()
+            raise TypeError("`handle` returned a coroutine: write `async def handle`")
+    except BaseException as error:  # noqa: BLE001 - whatever it raises ends its attempt and nothing else
+        end = partial(ended.set_exception, broke_off(error))
+    else:
+        end = partial(ended.set_result, cast("BaseServiceAnswer", answer))
+    # The event loop is closed where the worker is gone.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(end)
+    # What the function raised refers to this frame through its traceback: nothing may refer back to it.
+    del ended, end

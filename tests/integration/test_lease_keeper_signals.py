@@ -13,9 +13,9 @@ from agent_service.domain.context import Context
 from agent_service.domain.errors import StoreUnavailable
 from agent_service.store import Store
 from agent_service.store.notifier import Topic
-from agent_service.workers.execution import StopReason
 from agent_service.workers.held_lease import HeldLease
 from agent_service.workers.lease_keeper import KeptLease, LeaseKeeper
+from agent_service.workers.stop_signal import StopReason
 from tests.support.worker_tools import DEADLINE_SECONDS, Raw, claim
 
 HOUR = timedelta(hours=1)

@@ -1,5 +1,8 @@
 """The commands as they are typed, without a running service."""
 
+import subprocess
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,27 @@ def test_config_show_warns_about_a_name_that_is_nearly_right(
     monkeypatch.setenv("GENERATION_BASEURL", "http://127.0.0.1:9")
     app(["config", "show"])
     assert "GENERATION_BASE_URL" in capsys.readouterr().err
+
+
+def test_a_worker_does_not_load_the_client_of_the_api() -> None:
+    program = "import sys, agent_service.cli; print([*sys.modules])"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    ).stdout
+    assert "agent_service.main" in loaded
+    assert "agent_service.client" not in loaded
+    assert "httpx2" not in loaded
+
+
+def test_the_list_of_commands_says_of_each_what_it_says_of_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = {name: app[name].help for name in app if not name.startswith("-")}
+    for place in ("submit_command:submit", "health_command:health", "doctor_command:doctor"):
+        module, _, name = place.partition(":")
+        command = getattr(import_module(f"agent_service.cli.{module}"), name)
+        assert listed[name] == command.__doc__.strip().splitlines()[0]
+    for place in ("request_commands:requests", "service_commands:services", "key_commands:keys"):
+        module, _, name = place.partition(":")
+        assert listed[name] == getattr(import_module(f"agent_service.cli.{module}"), name).help
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from agent_service.cli.open_client import open_client
 from agent_service.cli.open_store import open_store
-from agent_service.cli.running_service import find_api, find_mongodb, open_client
+from agent_service.cli.running_service import find_api, find_mongodb
 from agent_service.domain.errors import ConfigurationError
 from agent_service.local.addresses import Addresses, published
 from agent_service.local.servers import serve

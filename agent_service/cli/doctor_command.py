@@ -1,0 +1,30 @@
+"""The command that looks at everything that the service depends on."""
+
+import asyncio
+
+from agent_service.cli.doctor import examine
+from agent_service.cli.exit_codes import ExitCode
+from agent_service.settings import load_settings
+
+
+def doctor(*, fix: bool = False) -> int:
+    """
+    Look at everything the service depends on; exit code 1 if something is wrong.
+
+    Parameters
+    ----------
+    fix
+        Create the indexes that are missing.
+    """
+    return asyncio.run(_doctor(fix=fix))
+
+
+async def _doctor(*, fix: bool) -> int:
+    code = ExitCode.DONE
+    async for finding in examine(load_settings(), fix=fix):
+        if finding.remedy is None:
+            print(f"ok       {finding.text}")
+        else:
+            print(f"problem  {finding.text}\n         → {finding.remedy}")
+            code = ExitCode.FAILED
+    return code
