@@ -19,6 +19,8 @@ _RESTARTS, _RESTARTS_WITHIN = 3, timedelta(minutes=1)
 _PAUSE, _PAUSE_WHILE_FAILED = timedelta(milliseconds=100), timedelta(seconds=1)
 #: For so long after a failure the process calls itself unhealthy, although it goes on.
 _UNHEALTHY_FOR = timedelta(minutes=1)
+#: How long a cancelled task has to end before it is cancelled again.
+_CANCEL_AGAIN = timedelta(milliseconds=500)
 
 
 class Supervisor:
@@ -163,6 +165,35 @@ class Supervisor:
             logger.debug("{} ended with {}: {}", task.get_name(), type(error).__name__, error)
             return
         self._note("background", task.get_name(), error)
+
+
+async def run_together(*loops: Coroutine[Any, Any, None]) -> None:
+    """
+    Run until all of these have ended, or one raises; then the others end, and this raises the same.
+
+    Unlike in a TaskGroup, no cancellation that gets lost keeps it waiting.
+    """
+    tasks = [asyncio.create_task(each) for each in loops]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        failed = [task for task in tasks if task.done() and not task.cancelled() and task.exception()]
+    finally:
+        await end_by_cancelling(*tasks)
+    for task in failed:
+        task.result()
+
+
+async def end_by_cancelling(*tasks: asyncio.Task[Any]) -> None:
+    """
+    Cancel these until they have ended, whatever they end with.
+
+    Before Python 3.12 `asyncio.wait_for`, with which the driver waits, loses a cancellation that comes in the
+    same moment as an answer.
+    """
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=_CANCEL_AGAIN.total_seconds())
 
 
 async def _failure_of(run: Callable[[], Awaitable[None]]) -> BaseException | None:

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from loguru import logger
 
+from agent_service.concurrency import end_by_cancelling
 from agent_service.context_manager import DEFAULT_RETENTION, ContextManager
 from agent_service.rescuer import Rescuer
 from agent_service.scheduler import Scheduler
@@ -90,5 +91,5 @@ async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
     _, late = await asyncio.wait(tasks, timeout=LAST_WRITES.total_seconds())
     for task in late:
         logger.warning("MongoDB does not answer, so {} ends unfinished", task.get_name())
-        task.cancel()
+    await end_by_cancelling(*late)
     await asyncio.gather(*tasks, return_exceptions=True)

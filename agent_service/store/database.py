@@ -10,7 +10,7 @@ from typing import Self
 from loguru import logger
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from agent_service.concurrency import Supervisor
+from agent_service.concurrency import Supervisor, end_by_cancelling
 from agent_service.domain.clock import ServerClock
 from agent_service.domain.errors import StoreError, StoreUnavailable, WriteOutcomeUnknown
 from agent_service.store.collections import Collections
@@ -53,7 +53,6 @@ class Store(Collections):
         self.notifier = Notifier(
             self._database,
             supervisor=self.supervisor,
-            calls=self.calls,
             roster=self.roster,
             clock=self.clock,
         )
@@ -250,14 +249,13 @@ class Store(Collections):
 
     async def close(self) -> None:
         """Say what is left to be said, and close the connections if this store made them."""
-        await self.notifier.close()
         if unfinished := [task for task in (self._preparing, self._measuring) if task is not None]:
             # Building an index may take half an hour, and goes on in the server without us.
             _, late = await asyncio.wait(unfinished, timeout=_CLOSE_WITHIN.total_seconds())
-            for task in late:
-                task.cancel()
+            await end_by_cancelling(*late)
             await asyncio.gather(*unfinished, return_exceptions=True)
         await self.calls.finish()
+        await self.notifier.close()
         if self._owns_client:
             await close_client(self._database.client)
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from loguru import logger
 
+from agent_service.concurrency import run_together
 from agent_service.context_manager import ContextManager
 from agent_service.domain.errors import StoreError
 from agent_service.store.leases import LeaseState
@@ -77,10 +78,7 @@ class LeaseKeeper:
         if self._begun and self._kept:
             await self._carefully(self._renew_and_measure)
         self._begun = True
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._hear_stops(), name="stop signals")
-            tasks.create_task(self._look_again(), name="late stop signals")
-            await self._renew_regularly()
+        await run_together(self._renew_regularly(), self._hear_stops(), self._look_again())
 
     def stop(self) -> None:
         """End `run`."""

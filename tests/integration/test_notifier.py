@@ -255,6 +255,6 @@ async def test_what_everybody_wakes_up_before_anyway_is_not_said(
     now = store.clock.now()
     for seconds in (3_600, 7_200, 60, 120):
         store.notifier.scheduled(now + timedelta(seconds=seconds))
-        await until(lambda: not store.notifier._work._sending)
+        await until(lambda: store.notifier._work.silent)
     said = [each["run_at"] async for each in raw.notifications_work.find({"about": "schedule"})]
     assert said == [now + timedelta(seconds=3_600), now + timedelta(seconds=60)]

@@ -96,7 +96,7 @@ async def test_what_was_said_while_the_cursor_was_closed_is_heard_afterwards(
             await point.fail("find", errorCode=11601)
             store.notifier._work_reader.reopen()
             speaker.notifier.stop("r")
-            await until(lambda: not speaker.notifier._work._sending)
+            await until(lambda: speaker.notifier._work.silent)
             await point.off()
             await until(lambda: "r" in heard, seconds=30)
 
@@ -149,7 +149,7 @@ async def test_nothing_is_inserted_before_there_is_a_collection_with_a_limit(
         assert WORK not in await raw.list_collection_names()
         await point.off()
         # What could not be said is said with the next insert.
-        await until(lambda: not store.notifier._work._sending, seconds=30)
+        await until(lambda: store.notifier._work.silent, seconds=30)
         await until_capped(raw, WORK)
         assert (await raw[WORK].find_one({"about": "stop"}) or {})["ids"] == ["r"]
 
@@ -162,7 +162,7 @@ async def test_who_cannot_insert_delays_nobody_and_says_all_of_it_later(
         subscribed(store, (Topic.STOP, "first"), (Topic.STOP, "second")) as [first, second],
     ):
         speaker.notifier.stop("before")
-        await until(lambda: not speaker.notifier._work._sending)
+        await until(lambda: speaker.notifier._work.silent)
         await point.fail("insert", errorCode=11601)
         speaker.notifier.stop("first")
         await until(lambda: speaker.notifier._work._unsent)
@@ -178,7 +178,7 @@ async def test_the_time_of_a_notification_is_the_servers_whatever_clock_its_send
 ) -> None:
     for request_id in ("one", "two"):
         store.notifier.stop(request_id)
-        await until(lambda: not store.notifier._work._sending)
+        await until(lambda: store.notifier._work.silent)
     times = [each["t"] async for each in raw[WORK].find({"about": "stop"}, sort=[("$natural", 1)])]
     assert len(times) == 2
     assert Timestamp(0, 0) < times[0] < times[1]
@@ -187,7 +187,7 @@ async def test_the_time_of_a_notification_is_the_servers_whatever_clock_its_send
 async def test_a_busy_process_sends_what_it_says_together(store: Store, raw: Raw) -> None:
     for number in range(1_000):
         store.notifier.contexts_changed([f"r{number % 10}.step"])
-    await until(lambda: not store.notifier._events._sending)
+    await until(lambda: store.notifier._events.silent)
     assert await raw[EVENTS].count_documents({"about": "contexts"}) <= 2
 
 

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from agent_service import concurrency
 from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
+from agent_service.context_manager import ContextManager
 from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
 from agent_service.domain.errors import LoopFailed
 from agent_service.scheduler import Scheduler
@@ -172,6 +173,39 @@ async def test_a_keeper_that_keeps_failing_still_renews_while_the_worker_stops(
     await stopped_by_itself(worker)
     context = await read(store, f"{request_id}.draft")
     assert (context.status, context.attempt) == (ContextStatus.COMPLETED, 1)
+
+
+async def test_a_keeper_that_fails_while_the_driver_loses_a_cancellation_is_started_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = LeaseKeeper(ContextManager(store), lease=timedelta(hours=1))
+    looking, lost, failures = asyncio.Event(), asyncio.Event(), 0
+
+    async def look(_: LeaseKeeper) -> None:
+        looking.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            # As before Python 3.12, once.
+            if lost.is_set():
+                raise
+            lost.set()
+
+    async def fail(_: LeaseKeeper) -> None:
+        nonlocal failures
+        await looking.wait()
+        failures += 1
+        raise KeyError("nobody foresaw this")
+
+    monkeypatch.setattr(LeaseKeeper, "look", look)
+    monkeypatch.setattr(LeaseKeeper, "_renew_regularly", fail)
+    keeper._kept["r.step"] = cast("Any", None)
+    keeper._late.set()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        with pytest.raises(KeyError):
+            await keeper.run()
+    assert lost.is_set()
+    assert failures == 1
 
 
 async def test_all_workers_of_a_process_stop_when_a_loop_of_it_fails(

@@ -16,7 +16,7 @@ from agent_service.workers.turns import Turns
 from tests.support.contexts import a_claim, a_context
 from tests.support.explained_commands import Document
 from tests.support.fleets import a_sign
-from tests.support.open_subscriptions import LIMIT, subscribed
+from tests.support.open_subscriptions import LIMIT, forget_later_looks, subscribed
 from tests.support.waiting import until
 from tests.support.worker_tools import (
     CommandLog,
@@ -59,6 +59,7 @@ async def fleet(
         assert await until(all_know_all, seconds=60)
         for store in stores:
             assert await store.notifier.opened(LIMIT)
+            forget_later_looks(store)
         yield workers, log
 
 
@@ -94,7 +95,7 @@ async def test_a_single_insert_into_an_idle_fleet_costs_three_queries_at_most(
     mongodb_uri: str, database_name: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with fleet(mongodb_uri, database_name, echo) as (workers, log):
-        # All have looked because their streams were opened; from here on only news make them look.
+        # All have looked because their cursors were opened; from here on only notifications make them look.
         assert await nobody_waits(workers)
         # Whoever is not the first never comes to his turn by waiting: he hears that it was taken.
         monkeypatch.setattr(turns, "STEP_SECONDS", 3_600.0)

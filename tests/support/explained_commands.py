@@ -25,6 +25,13 @@ _NOT_EXPLAINED = {
 }
 
 
+def is_about_notifications(event: CommandStartedEvent) -> bool:
+    """Whether a process speaks or listens to others with it, whenever it likes."""
+    command = event.command
+    named = (command[event.command_name], command.get("collection"), command.get("filter", {}).get("name"))
+    return any(str(each).startswith("notifications_") for each in named)
+
+
 class CommandRecorder(CommandListener):
     """Given to a client as one of its `event_listeners`; keeps every command it sends."""
 
@@ -34,14 +41,8 @@ class CommandRecorder(CommandListener):
         self.of_notifications: list[tuple[str, Document]] = []
 
     def started(self, event: CommandStartedEvent) -> None:
-        command = dict(event.command)
-        about = (
-            command[event.command_name],
-            command.get("collection"),
-            command.get("filter", {}).get("name"),
-        )
-        apart = any(str(each).startswith("notifications_") for each in about)
-        (self.of_notifications if apart else self.sent).append((event.command_name, command))
+        kept = self.of_notifications if is_about_notifications(event) else self.sent
+        kept.append((event.command_name, dict(event.command)))
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         """Nothing is kept of answers."""

@@ -23,6 +23,7 @@ from agent_service.store.notifier import Topic
 from agent_service.workers.worker_base import ClientWorker
 from agent_service.workers.worker_run import WorkerRun
 from tests.support.base_service_behaviours import Behaviour, RecordedCall, Reply, answer
+from tests.support.explained_commands import is_about_notifications
 from tests.support.stored_chunks import all_chunks
 
 #: How long a test waits for what must happen.
@@ -177,14 +178,15 @@ async def trouble(
 
 
 class CommandLog(monitoring.CommandListener):
-    """The commands that a client sent, as (name, collection, body)."""
+    """The commands that a client sent, as (name, collection, body), but for those about notifications."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, Mapping[str, Any]]] = []
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         target = event.command.get(event.command_name)
-        self.sent.append((event.command_name, str(target), event.command))
+        if not is_about_notifications(event):
+            self.sent.append((event.command_name, str(target), event.command))
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
         """Only what is sent counts."""

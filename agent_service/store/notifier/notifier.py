@@ -34,7 +34,6 @@ from agent_service.store.notifier.sender import Sender
 from agent_service.store.notifier.subscription import Subscription
 from agent_service.store.notifier.subscriptions import Subscriptions
 from agent_service.store.roster import Roster
-from agent_service.store.unbroken_calls import UnbrokenCalls
 
 #: The least time between two inserts of a process into each collection, and where there are many processes.
 _WORK_SPACING, _EVENTS_SPACING = timedelta(milliseconds=5), timedelta(milliseconds=20)
@@ -53,7 +52,6 @@ class Notifier:
         database: Database,
         *,
         supervisor: Supervisor,
-        calls: UnbrokenCalls,
         roster: Roster,
         clock: ServerClock,
     ) -> None:
@@ -67,10 +65,18 @@ class Notifier:
         self._subscriptions = Subscriptions()
         self._timers: set[asyncio.TimerHandle] = set()
         self._work = Sender(
-            database, WORK, process=process, calls=calls, spacing=lambda: self._spacing(_WORK_SPACING)
+            database,
+            WORK,
+            process=process,
+            supervisor=supervisor,
+            spacing=lambda: self._spacing(_WORK_SPACING),
         )
         self._events = Sender(
-            database, EVENTS, process=process, calls=calls, spacing=lambda: self._spacing(_EVENTS_SPACING)
+            database,
+            EVENTS,
+            process=process,
+            supervisor=supervisor,
+            spacing=lambda: self._spacing(_EVENTS_SPACING),
         )
         self._work_reader = Reader(
             database,
@@ -157,9 +163,9 @@ class Notifier:
             timer.cancel()
         self._timers.clear()
         self._subscriptions.close()
-        self._work.close()
-        self._events.close()
-        await asyncio.gather(self._work_reader.close(), self._events_reader.close())
+        await asyncio.gather(
+            self._work.close(), self._events.close(), self._work_reader.close(), self._events_reader.close()
+        )
 
     def wake(self, topic: Topic, key: str | None = None) -> None:
         """Wake those in this process alone who wait for a topic."""

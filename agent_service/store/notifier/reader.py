@@ -10,7 +10,7 @@ from bson import Timestamp
 from loguru import logger
 from pymongo.errors import OperationFailure, PyMongoError
 
-from agent_service.concurrency import Supervisor
+from agent_service.concurrency import Supervisor, end_by_cancelling
 from agent_service.domain.errors import StoreError
 from agent_service.store.driver import Database, Document, primary_of
 from agent_service.store.notifier.capped_collection import ensure_capped
@@ -26,8 +26,6 @@ _GATHER = timedelta(milliseconds=10)
 _REOPEN_WITHIN, _LASTED = timedelta(seconds=5), timedelta(seconds=10)
 #: After so long without anybody who wants anything the cursor is given up.
 _UNWANTED_FOR = timedelta(seconds=10)
-#: How long a cancelled read has to end before it is cancelled again.
-_CANCEL_AGAIN = timedelta(milliseconds=500)
 #: Where this is not allowed, it may be later.
 _REFUSED, _AFTER_REFUSAL = frozenset({13, 59}), timedelta(minutes=1)
 
@@ -152,11 +150,7 @@ class Reader:
         if self._connecting:
             # Cancelled while it connects, PyMongo leaves a socket open.
             await asyncio.wait({following}, timeout=_OPEN_WITHIN.total_seconds())
-        while not following.done():
-            # Its network layer now and then loses a cancellation.
-            following.cancel()
-            await asyncio.wait({following}, timeout=_CANCEL_AGAIN.total_seconds())
-        changed.cancel()
+        await end_by_cancelling(following, changed)
         self._opened.clear()
         self._chosen, self._following, self._primary = False, None, None
         if following.cancelled() or following.exception() is None:

@@ -7,18 +7,18 @@ from datetime import datetime, timedelta
 
 from loguru import logger
 
+from agent_service.concurrency import Supervisor
 from agent_service.domain.errors import StoreError, StoreUnavailable
 from agent_service.store.driver import Database, Document, run_command
 from agent_service.store.notifier.capped_collection import ensure_capped
 from agent_service.store.notifier.digest import EVERYTHING, Digest
 from agent_service.store.operations import writing
-from agent_service.store.unbroken_calls import UnbrokenCalls
 from agent_service.telemetry.spaced import Spaced
 
 #: How long one insert may take; nobody waits for it, and what it says is soon of no use.
 _LIMIT = timedelta(seconds=3)
-#: The pause after one that failed.
-_AFTER_TROUBLE = timedelta(seconds=1)
+#: The pause after one that failed, and where this is not allowed.
+_AFTER_TROUBLE, _AFTER_REFUSAL = timedelta(seconds=1), timedelta(minutes=1)
 #: What could not be sent is kept up to so many documents; then one says everything.
 _MOST_KEPT = 64
 
@@ -32,18 +32,18 @@ class Sender:
         name: str,
         *,
         process: str,
-        calls: UnbrokenCalls,
+        supervisor: Supervisor,
         spacing: Callable[[], timedelta],
     ) -> None:
         self._database = database
         self._name = name
         self._process = process
         self._digest = Digest()
-        self._calls = calls
+        self._supervisor = supervisor
         #: The least time between two inserts.
         self._spacing = spacing
         self._unsent: list[Document] = []
-        self._sending = False
+        self._sending: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
         self._last_sent = 0.0
         self._capped = False
@@ -63,14 +63,20 @@ class Sender:
         """The collection may be gone, or another one."""
         self._capped = False
 
-    def close(self) -> None:
+    @property
+    def silent(self) -> bool:
+        """Whether all that was said is sent."""
+        return self._sending is None
+
+    async def close(self) -> None:
         """Send what there is now without any pause; what fails from here on is lost."""
         self._closing.set()
+        while self._sending is not None:
+            await asyncio.wait({self._sending})
 
     def _send_soon(self) -> None:
-        if not self._sending:
-            self._sending = True
-            self._calls.start(self._send_all())
+        if self._sending is None:
+            self._sending = self._supervisor.background(f"saying {self._name}", self._send_all())
 
     async def _send_all(self) -> None:
         try:
@@ -85,13 +91,13 @@ class Sender:
                         logger.warning("other processes cannot be notified now: {}", error)
                     if self._closing.is_set():
                         return
-                    await self._rest(_AFTER_TROUBLE)
+                    await self._rest(_AFTER_REFUSAL if type(error) is StoreError else _AFTER_TROUBLE)
                 except Exception:
                     # Whatever it was that cannot be sent, the next word must not fail of it again.
                     logger.exception("notifying other processes met something unforeseen")
                     self._unsent = []
         finally:
-            self._sending = False
+            self._sending = None
 
     async def _insert(self) -> None:
         if not self._capped:
