@@ -34,10 +34,9 @@ from tests.support.scripted_service import scripted_service
 from tests.support.waiting import until
 from tests.support.worker_tools import AT_ONCE, HandlerFunction, HandlerWorker, Raw, running, step, the_run
 
-#: How many attempts there are at least, and at once at most. Less than FEW is not of attempts: PyMongo leaves
-#: objects whenever a change stream is closed by a cancellation, 82 of one type at most.
-ATTEMPTS, AT_A_TIME = 200, 50
-FEW = ATTEMPTS * 3 // 4
+#: How many attempts there are at least, and at once at most; less than FEW is not of attempts.
+ATTEMPTS, AT_A_TIME = 100, 50
+FEW = ATTEMPTS // 4
 STEPS = 25
 
 
