@@ -123,6 +123,8 @@ def prepared(database_name: str, _shared: SharedDatabase) -> Prepare:
     async def prepare(store: Store) -> None:
         if _shared.is_prepared and database_name == _shared.database.name:
             store._preparing = asyncio.create_task(store.measure_clock())
+            for sender in (store.notifier._work, store.notifier._events):
+                sender._capped = True
         await store.prepare()
 
     return prepare

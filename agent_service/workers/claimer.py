@@ -68,7 +68,8 @@ class Claimer:
         now = self._contexts.now()
         lease = Lease(token=uuid.uuid4().hex, worker=self._worker_id, expires_at=now + self._lease)
         # Whoever had nothing to do may have been woken together with others; under load nobody is told.
-        workers = len(self._contexts.store.roster.working_for(self._service))
+        roster = self._contexts.store.roster
+        workers = max(len(roster.working_for(self._service, queue)) for queue in self._queues)
         lone = limit == 1 and not self._found_work and workers > 1
         claim = Claim(service=self._service, queues=self._queues, lease=lease, at=now, lone=lone)
         try:

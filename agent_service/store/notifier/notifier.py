@@ -17,7 +17,7 @@ from agent_service.concurrency import Supervisor
 from agent_service.domain.clock import ServerClock
 from agent_service.domain.errors import WriteOutcomeUnknown
 from agent_service.store.driver import Database, Document
-from agent_service.store.notifier.capped_collection import EVENTS, WORK, ensure_capped, unlimited
+from agent_service.store.notifier.capped_collection import EVENTS, WORK, unlimited
 from agent_service.store.notifier.digest import (
     CHUNKS,
     CONTEXTS,
@@ -145,8 +145,8 @@ class Notifier:
 
         Raises `StoreUnavailable` or `WriteOutcomeUnknown`, or `StoreError` where that is refused.
         """
-        for name in (WORK, EVENTS):
-            await ensure_capped(self._database, name)
+        await self._work.prepare()
+        await self._events.prepare()
 
     async def unlimited(self) -> list[str]:
         """Which collections have no limit, because something else inserted first. Raises like `prepare`."""

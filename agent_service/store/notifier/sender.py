@@ -59,6 +59,16 @@ class Sender:
         self._digest.schedule(run_at)
         self._send_soon()
 
+    async def prepare(self) -> None:
+        """
+        See that the collection has a limit, once.
+
+        Raises `StoreUnavailable` or `WriteOutcomeUnknown`, or `StoreError` where that is refused.
+        """
+        if not self._capped:
+            await ensure_capped(self._database, self._name)
+            self._capped = True
+
     def forget_collection(self) -> None:
         """The collection may be gone, or another one."""
         self._capped = False
@@ -100,9 +110,7 @@ class Sender:
             self._sending = None
 
     async def _insert(self) -> None:
-        if not self._capped:
-            await ensure_capped(self._database, self._name)
-            self._capped = True
+        await self.prepare()
         command = {"insert": self._name, "documents": self._unsent, "writeConcern": {"w": 1, "j": False}}
         with writing(_LIMIT):
             # As a plain command it is not repeated by the driver, and costs half of what `insert_many` does.
