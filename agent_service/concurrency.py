@@ -174,9 +174,12 @@ async def run_together(*loops: Coroutine[Any, Any, None]) -> None:
     Unlike in a TaskGroup, no cancellation that gets lost keeps it waiting.
     """
     tasks = [asyncio.create_task(each) for each in loops]
+    running, failed = set(tasks), list[asyncio.Task[None]]()
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        failed = [task for task in tasks if task.done() and not task.cancelled() and task.exception()]
+        while running and not failed:
+            ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            # The driver now and then lets a cancellation of its own out, which nobody asked for.
+            failed = [task for task in ended if task.cancelled() or task.exception()]
     finally:
         await end_by_cancelling(*tasks)
     for task in failed:

@@ -36,8 +36,8 @@ class ChunkCollection:
                 # As one of many, because only that tells of a duplicate that a majority does not have yet.
                 await self._current.insert_many([_chunk_document(chunk)])
         except BulkWriteError:
-            # Nothing but a duplicate gets here as what it is.
-            return
+            # Nothing but a duplicate gets here as what it is; when it was told of, nobody could read it.
+            self._notifier.chunk_stored(chunk.context_id)
 
     async def count(self, context_id: str, attempt: int) -> int:
         """How many chunks one attempt has stored: the number of the last one. Raises `StoreUnavailable`."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection as AnyCollection
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 from pymongo.errors import BulkWriteError
@@ -39,16 +41,14 @@ class ContextCollection:
 
         Raises `StoreUnavailable`, `WriteOutcomeUnknown` or `UnstorableValue`.
         """
-        say = partial(self._say_inserted, contexts)
+        documents = [context_document(context) for context in contexts]
         if session is not None:
             with writing():
-                await self._current.insert_many(
-                    [context_document(context) for context in contexts], ordered=True, session=session
-                )
-            self._notifier.after_transaction(say)
+                await self._current.insert_many(documents, ordered=True, session=session)
+            self._notifier.after_transaction(partial(self._say, _news_of(contexts), always=True))
             return
-        with self._notifier.after(say):
-            await self._insert([context_document(context) for context in contexts])
+        with self._notifier.after(lambda: self._say(_news_of(contexts))):
+            await self._insert(documents)
 
     async def _insert(self, documents: Sequence[Document]) -> None:
         while documents:
@@ -62,14 +62,10 @@ class ContextCollection:
             else:
                 return
 
-    def _say_inserted(self, contexts: Sequence[Context]) -> None:
-        claimable: dict[tuple[str, str], list[str]] = {}
-        for context in contexts:
-            if context.status is ContextStatus.PENDING:
-                claimable.setdefault((context.service, context.queue), []).append(context.id)
-            elif context.status is ContextStatus.SCHEDULED:
-                self._notifier.scheduled(context.run_at)
-        for (service, queue), ids in claimable.items():
+    def _say(self, news: "_News", *, always: bool = False) -> None:
+        if news.run_at is not None:
+            self._notifier.scheduled(news.run_at, always=always)
+        for (service, queue), ids in news.claimable.items():
             self._notifier.work(service, queue, ids)
 
     async def of_request(self, request_id: str, *, session: Session | None = None) -> list[Context]:
@@ -119,3 +115,22 @@ class ContextCollection:
                 async for document in found
                 if document["status"] == ContextStatus.COMPLETED
             }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _News:
+    """What others are to know of new contexts, which may be large themselves."""
+
+    #: (service, queue) → ids of what can be claimed.
+    claimable: Mapping[tuple[str, str], Sequence[str]]
+    #: When the first becomes claimable that cannot be yet.
+    run_at: datetime | None
+
+
+def _news_of(contexts: Sequence[Context]) -> _News:
+    claimable: dict[tuple[str, str], list[str]] = {}
+    for context in contexts:
+        if context.status is ContextStatus.PENDING:
+            claimable.setdefault((context.service, context.queue), []).append(context.id)
+    scheduled = (context.run_at for context in contexts if context.status is ContextStatus.SCHEDULED)
+    return _News(claimable=claimable, run_at=min(scheduled, default=None))

@@ -54,7 +54,6 @@ class Store(Collections):
             self._database,
             supervisor=self.supervisor,
             roster=self.roster,
-            clock=self.clock,
         )
         super().__init__(self._database, self.notifier)
         self._owns_client = False
@@ -168,6 +167,8 @@ class Store(Collections):
                 self.clock.reset()
                 logger.info("MongoDB has a new primary: {}", hello.get("me"))
             self._primary = primary
+            # Who made the client may not tell us.
+            self.notifier.primary_changed()
         # Where the primary changed meanwhile, nobody knows which of them answered.
         now_known = primary_of(self._database)
         self._known_primary = now_known if known in (None, now_known) else None

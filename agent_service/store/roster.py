@@ -22,11 +22,14 @@ class Roster:
         self._own: set[str] = set()
         self._present: tuple[Colleague, ...] = ()
         self._of: dict[tuple[str, str | None], tuple[str, ...]] = {}
+        #: How many processes with workers are known.
+        self.processes = 0
 
     def learn(self, present: Iterable[Colleague]) -> None:
         """These are all that are known."""
         self._present = tuple(present)
         self._of.clear()
+        self.processes = len({one.process for one in self._present})
 
     def join(self, worker_id: str) -> None:
         """A worker of this process begins."""
@@ -46,11 +49,6 @@ class Roster:
                 if one.service == service and (queue is None or queue in one.queues)
             )
         return found
-
-    @property
-    def processes(self) -> int:
-        """How many processes with workers are known."""
-        return len({one.process for one in self._present})
 
     @property
     def alone(self) -> bool:

@@ -1,16 +1,15 @@
 """Services: the holds on each base service and its breaker, in the collection `services`."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from loguru import logger
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
-from agent_service.domain.errors import StoreError
+from agent_service.domain.errors import StoreError, WriteOutcomeUnknown
 from agent_service.domain.service_state import (
     RETRY_AFTER,
     WINDOW,
@@ -200,15 +199,22 @@ class ServiceCollection:
     async def _find_and_change(
         self, wanted: Mapping[str, Any], change: Document, *, upsert: bool
     ) -> Document | None:
+        try:
+            changed = await self._update(wanted, change, upsert=upsert)
+        except WriteOutcomeUnknown:
+            self._notifier.service_changed(wanted["_id"])
+            raise
         # The counts of calls are nobody's business; what is, changes the revision as well.
-        revised = "revision" in change.get("$inc", {})
-        say = partial(self._notifier.service_changed, wanted["_id"])
-        with self._notifier.after(say) if revised else nullcontext(), writing():
+        if changed is not None and "revision" in change.get("$inc", {}):
+            self._notifier.service_changed(wanted["_id"])
+        return changed
+
+    async def _update(self, wanted: Mapping[str, Any], change: Document, *, upsert: bool) -> Document | None:
+        with writing():
             try:
-                changed: Document | None = await self._services.find_one_and_update(
+                return await self._services.find_one_and_update(
                     wanted, change, upsert=upsert, return_document=ReturnDocument.AFTER
                 )
-                return changed
             except DuplicateKeyError:
                 # The service has a document, and it is not as wanted.
                 return None

@@ -50,7 +50,7 @@ class Turns(Subscription):
     def receive(self, notification: Notification) -> None:
         """Wait for the turn of a context that became claimable; drop it once the context was taken."""
         queue = notification.queue
-        if notification.topic is Topic.TAKEN:
+        if notification.topic is Topic.TAKEN and notification.context_id is not None:
             self.cancel(notification.context_id)
         elif self.matches(notification) and (queue is None or queue in self._queues) and not self.notified:
             self._take_turn(notification)

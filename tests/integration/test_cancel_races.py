@@ -69,7 +69,9 @@ class Scene:
             await self.cancel(request_id)
         elif self.random.random() < 0.5:
             past = self.contexts.now() - timedelta(minutes=1)
-            await self.raw.requests.update_one({"_id": request_id}, {"$set": {"deadline_at": past}})
+            await self.raw.requests.update_one(
+                {"_id": request_id, "finished_at": None}, {"$set": {"deadline_at": past}}
+            )
 
     async def cancel(self, request_id: str) -> None:
         with suppress(RequestAlreadyEnded):

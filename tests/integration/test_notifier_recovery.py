@@ -261,4 +261,5 @@ async def test_a_cursor_that_nobody_wants_is_given_up_and_opened_again_for_the_n
             async with subscribed(store, (Topic.PROGRESS, "r")) as [progress]:
                 speaker.notifier.contexts_changed(["r.step"])
                 assert await progress.wait(LIMIT)
+            await until(lambda: store.notifier._events_reader._idle)
             await until_open(raw, point.app_name, 0)

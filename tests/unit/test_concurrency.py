@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from agent_service import concurrency
-from agent_service.concurrency import Supervisor
+from agent_service.concurrency import Supervisor, run_together
 from agent_service.domain.errors import LoopFailed, StoreUnavailable
 
 
@@ -228,3 +228,27 @@ async def test_a_background_task_that_fails_is_told_and_the_process_goes_on(
     assert counts == counted
     assert len([line for line in warnings if "Traceback" in line]) == len(counted)
     assert (supervisor.failure, supervisor.trouble) == (None, "")
+
+
+async def test_of_what_runs_together_the_end_of_one_that_nobody_asked_for_ends_the_others() -> None:
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    async def fails() -> None:
+        raise KeyError("nobody foresaw this")
+
+    for odd, error in ((cancelled, asyncio.CancelledError), (fails, KeyError)):
+        with pytest.raises(error):
+            async with asyncio.timeout(20):
+                await run_together(for_ever(), odd(), for_ever())
+
+
+async def test_what_runs_together_ends_when_all_have_ended() -> None:
+    ended: list[int] = []
+
+    async def end(number: int) -> None:
+        await asyncio.sleep(0)
+        ended.append(number)
+
+    await run_together(end(1), end(2))
+    assert sorted(ended) == [1, 2]

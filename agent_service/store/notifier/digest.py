@@ -27,6 +27,9 @@ _MOST_NAMED = 32
 #: What a document holds at most, and how many documents are sent at once before one says everything.
 _MOST_BYTES = 1_900
 _MOST_DOCUMENTS = 8
+#: Of more ids than these nothing is kept but that everything may have changed.
+_MOST_KEPT = 2_000
+_ALL: tuple[str, str | None] = (EVERYTHING, None)
 #: What an id takes in an array besides its own characters: its type, its index, its length and a NUL.
 _BYTES_OF_ENTRY = 11
 #: Filled by the server, with a time of its own that only grows; as an `_id` it would stay zero.
@@ -56,17 +59,25 @@ class Digest:
         #: `about` and queue → the ids; None where there are too many to name, or none is known.
         self._ids: dict[tuple[str, str | None], set[str] | None] = {}
         self._run_at: datetime | None = None
+        #: How many ids were added.
+        self._size = 0
 
     def __bool__(self) -> bool:
         return bool(self._ids) or self._run_at is not None
 
     def add(self, what: str, ids: Collection[str] = (), *, queue: str | None = None) -> None:
         """Something changed; without `ids` it is not known of what."""
+        if _ALL in self._ids:
+            return
         known = self._ids.setdefault((what, queue), set())
         if known is not None:
             known.update(ids)
             if not ids:
                 self._ids[what, queue] = None
+        self._size += len(ids) or 1
+        if self._size > _MOST_KEPT:
+            # It would be too much to be named, and may have to wait until it can be said.
+            self._ids = {_ALL: None}
 
     def schedule(self, run_at: datetime) -> None:
         """Something becomes claimable then; of several times the first one is said."""
@@ -74,7 +85,7 @@ class Digest:
 
     def take(self, sender: str) -> list[Document]:
         """The documents that say it; nothing is left to be said."""
-        ids, self._ids = self._ids, {}
+        ids, self._ids, self._size = self._ids, {}, 0
         run_at, self._run_at = self._run_at, None
         ended = ids.get((REQUESTS, None)) or ()
         for kind in (CONTEXTS, CHUNKS):

@@ -8,13 +8,14 @@ has; in this process it arrives at once. Nobody waits for its insert.
 
 import asyncio
 import contextlib
+import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from agent_service.concurrency import Supervisor
-from agent_service.domain.clock import ServerClock
+from agent_service.concurrency import Supervisor, end_by_cancelling
+from agent_service.domain.callback import is_callback
 from agent_service.domain.errors import WriteOutcomeUnknown
 from agent_service.store.driver import Database, Document
 from agent_service.store.notifier.capped_collection import EVENTS, WORK, unlimited
@@ -39,7 +40,9 @@ from agent_service.store.roster import Roster
 _WORK_SPACING, _EVENTS_SPACING = timedelta(milliseconds=5), timedelta(milliseconds=20)
 _SPACING_OF_MANY, _MANY = timedelta(milliseconds=50), 16
 #: What is written in a caller's transaction is said again and again, because nobody here knows its end.
-_AFTER_TRANSACTION = (0.05, 0.15, 0.5, 1.5, 5.0)
+_AFTER_TRANSACTION = (0.05, 0.1, 0.35, 1.0, 3.5)
+#: For so long a moment that something becomes claimable stands for all later ones.
+_TOLD_FOR = timedelta(seconds=1)
 
 AnySubscription = TypeVar("AnySubscription", bound=Subscription)
 
@@ -53,17 +56,18 @@ class Notifier:
         *,
         supervisor: Supervisor,
         roster: Roster,
-        clock: ServerClock,
     ) -> None:
         self._database = database
         #: What this process calls itself.
         process = uuid.uuid4().hex
         self._roster = roster
-        self._clock = clock
-        #: The latest that was said of the schedule.
+        #: What was last said of the schedule, and when (monotonic seconds).
         self._told_run_at: datetime | None = None
+        self._told_at = 0.0
         self._subscriptions = Subscriptions()
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._supervisor = supervisor
+        #: What says again and again what caller's transactions wrote.
+        self._again: set[asyncio.Task[None]] = set()
         self._work = Sender(
             database,
             WORK,
@@ -94,7 +98,7 @@ class Notifier:
             process=process,
             supervisor=supervisor,
             wanted=self._subscriptions.wanted_of_events,
-            rest=lambda: self._spacing(_WORK_SPACING),
+            rest=lambda: self._spacing(_EVENTS_SPACING),
             on_read=self._hear,
             on_opened=self._subscriptions.events_may_be_missed,
         )
@@ -159,9 +163,7 @@ class Notifier:
 
     async def close(self) -> None:
         """Say what is left to be said, and hear no more."""
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
+        await end_by_cancelling(*self._again)
         self._subscriptions.close()
         await asyncio.gather(
             self._work.close(), self._events.close(), self._work_reader.close(), self._events_reader.close()
@@ -185,11 +187,11 @@ class Notifier:
         self._work.say(about(Topic.TAKEN, service), [context_id])
         self._subscriptions.deliver(Notification(topic=Topic.TAKEN, key=service, context_id=context_id))
 
-    def scheduled(self, run_at: datetime) -> None:
-        """Something becomes claimable at this time; what everybody wakes up before need not be said."""
-        told = self._told_run_at
-        if told is None or not self._clock.now() < told <= run_at:
-            self._told_run_at = run_at
+    def scheduled(self, run_at: datetime, *, always: bool = False) -> None:
+        """Something becomes claimable at this time; what everybody wakes up before is not said each time."""
+        told, now = self._told_run_at, time.monotonic()
+        if always or told is None or not told <= run_at or now - self._told_at > _TOLD_FOR.total_seconds():
+            self._told_run_at, self._told_at = run_at, now
             self._work.say_scheduled(run_at)
         self._subscriptions.deliver(Notification(topic=Topic.SCHEDULE, run_at=run_at))
 
@@ -232,14 +234,16 @@ class Notifier:
 
     def after_transaction(self, say: Callable[[], None]) -> None:
         """Say it several times with growing pauses: a caller's transaction ends when the caller likes."""
-        loop = asyncio.get_running_loop()
-        self._timers = {timer for timer in self._timers if timer.when() > loop.time()}
-        self._timers.update(loop.call_later(seconds, say) for seconds in _AFTER_TRANSACTION)
+        task = self._supervisor.background("saying again what was written", _say_again(say))
+        self._again.add(task)
+        task.add_done_callback(self._again.discard)
 
     def _contexts_changed(self, kind: str, context_ids: Collection[str]) -> None:
-        if context_ids:
-            self._events.say(kind, context_ids)
-        for each in context_ids:
+        # Nobody reads how a callback stands.
+        steps = [each for each in context_ids if not is_callback(each)]
+        if steps:
+            self._events.say(kind, steps)
+        for each in steps:
             if self._subscriptions.wants(request_of(each)):
                 self._subscriptions.deliver(context_notification(each, is_chunk=kind == CHUNKS))
 
@@ -255,3 +259,9 @@ class Notifier:
 
     def _spacing(self, usual: timedelta) -> timedelta:
         return _SPACING_OF_MANY if self._roster.processes > _MANY else usual
+
+
+async def _say_again(say: Callable[[], None]) -> None:
+    for pause in _AFTER_TRANSACTION:
+        await asyncio.sleep(pause)
+        say()

@@ -1,10 +1,12 @@
 """Reader: hears what the other processes say in one capped collection, while somebody here wants to."""
 
 import asyncio
+import contextvars
 import random
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 
 from bson import Timestamp
 from loguru import logger
@@ -15,6 +17,7 @@ from agent_service.domain.errors import StoreError
 from agent_service.store.driver import Database, Document, primary_of
 from agent_service.store.notifier.capped_collection import ensure_capped
 from agent_service.store.notifier.tail import AWAIT, Tail, latest, newest_time, tail_of
+from agent_service.telemetry.spaced import Spaced
 
 #: A read that has not come back by then does not come any more.
 _READ_WITHIN = AWAIT + timedelta(seconds=2)
@@ -27,7 +30,9 @@ _REOPEN_WITHIN, _LASTED = timedelta(seconds=5), timedelta(seconds=10)
 #: After so long without anybody who wants anything the cursor is given up.
 _UNWANTED_FOR = timedelta(seconds=10)
 #: Where this is not allowed, it may be later.
-_REFUSED, _AFTER_REFUSAL = frozenset({13, 59}), timedelta(minutes=1)
+_REFUSED, _AFTER_REFUSAL = frozenset({13, 18, 59, 8000}), timedelta(minutes=1)
+#: After so many failures in a row nobody relies on it any more.
+_MOST_FAILURES = 3
 
 
 class Reader:
@@ -75,6 +80,7 @@ class Reader:
         #: Set when the cursor that is open is not the right one any more.
         self._changed = asyncio.Event()
         self._opened = asyncio.Event()
+        self._troubles = Spaced(timedelta(minutes=1))
         #: Whether this server lets us read at all; without, everybody polls every second.
         self.available = True
 
@@ -83,7 +89,9 @@ class Reader:
         if self._task is None:
             if not self._closing and self.is_wanted:
                 name = f"notifications of {self._name}"
-                self._task = self._supervisor.start(name, self._run, ends=lambda: self._closing)
+                # No time limit and no log field of whoever comes first is its own.
+                start = partial(self._supervisor.start, name, self._run, ends=lambda: self._closing)
+                self._task = contextvars.Context().run(start)
         elif self._idle:
             self._changed.set()
         elif self._chosen and not self._serves():
@@ -159,13 +167,14 @@ class Reader:
 
     def _pause_after(self, error: BaseException | None, failures: int) -> timedelta:
         cause = error.__cause__ if isinstance(error, StoreError) else error
-        if isinstance(cause, OperationFailure) and cause.code in _REFUSED:
-            if self.available:
-                logger.warning(
-                    "MongoDB does not let us read {}, so we poll every second: {}", self._name, cause
-                )
+        code = cause.code if isinstance(cause, OperationFailure) else None
+        refused = code in _REFUSED or type(error) is StoreError
+        if (refused or failures >= _MOST_FAILURES) and self.available:
             self.available = False
+            if self._troubles.is_due():
+                logger.warning("{} cannot be read, so we poll every second: {}", self._name, error)
             self._on_opened()
+        if refused:
             return _AFTER_REFUSAL
         if isinstance(error, StoreError | PyMongoError | TimeoutError):
             told = logger.bind(error=type(error).__name__)
@@ -186,6 +195,9 @@ class Reader:
                     await self._open(tail)
             finally:
                 self._connecting = False
+            if self._changed.is_set():
+                # What is wanted has changed since it was chosen, or nothing is wanted any more.
+                return
             self.available = True
             self._opened.set()
             self._on_opened()

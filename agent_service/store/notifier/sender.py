@@ -81,7 +81,7 @@ class Sender:
     async def close(self) -> None:
         """Send what there is now without any pause; what fails from here on is lost."""
         self._closing.set()
-        while self._sending is not None:
+        while self._sending is not None and not self._sending.done():
             await asyncio.wait({self._sending})
 
     def _send_soon(self) -> None:
@@ -115,9 +115,9 @@ class Sender:
         with writing(_LIMIT):
             # As a plain command it is not repeated by the driver, and costs half of what `insert_many` does.
             answer = await run_command(self._database, command)
-        self._unsent = []
         if refused := answer.get("writeErrors"):
             raise StoreUnavailable(f"notifications were refused: {refused[0].get('errmsg')}")
+        self._unsent = []
 
     def _keep(self, documents: Iterable[Document]) -> None:
         self._unsent += documents

@@ -22,7 +22,8 @@ class Subscriptions:
         self._of_work: set[Subscription] = set()
         #: By their keys: of a thousand who wait for one request each, a notification concerns one.
         self._of_requests: defaultdict[str | None, set[Subscription]] = defaultdict(set)
-        self._timers: set[asyncio.TimerHandle] = set()
+        #: Who looks a little later.
+        self._looks: dict[Subscription, asyncio.TimerHandle] = {}
 
     def add(self, subscription: Subscription) -> None:
         """Have it receive what is delivered from now on."""
@@ -38,6 +39,8 @@ class Subscriptions:
             self._of_requests[subscription.key].discard(subscription)
             if not self._of_requests[subscription.key]:
                 del self._of_requests[subscription.key]
+        if look := self._looks.pop(subscription, None):
+            look.cancel()
         subscription.cancel_all()
 
     def wanted_of_work(self) -> frozenset[str] | None:
@@ -85,9 +88,9 @@ class Subscriptions:
 
     def close(self) -> None:
         """Forget every later look."""
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
+        for look in self._looks.values():
+            look.cancel()
+        self._looks.clear()
 
     def _readers(self) -> list[Subscription]:
         return [each for those in self._of_requests.values() for each in those]
@@ -98,10 +101,10 @@ class Subscriptions:
             self._look_later(random.uniform(*_ONCE_MORE_SECONDS), subscription)
 
     def _look_later(self, seconds: float, subscription: Subscription) -> None:
-        loop = asyncio.get_running_loop()
-        self._timers = {timer for timer in self._timers if timer.when() > loop.time()}
-        self._timers.add(loop.call_later(seconds, self._look, subscription))
+        if subscription not in self._looks:
+            loop = asyncio.get_running_loop()
+            self._looks[subscription] = loop.call_later(seconds, self._look, subscription)
 
     def _look(self, subscription: Subscription) -> None:
-        if subscription in self._of_work or subscription in self._of_requests.get(subscription.key, ()):
-            subscription.missed()
+        del self._looks[subscription]
+        subscription.missed()

@@ -39,6 +39,19 @@ def _service_reader() -> Callable[[Document], Any]:
     return state_of
 
 
+def _notification_readers() -> Mapping[str, Callable[[Document], Any]]:
+    """Older versions have no notifications."""
+    try:
+        from agent_service.store.notifier import digest
+    except ImportError:
+        return {}
+
+    def said(document: Document) -> list[Any]:
+        return list(digest.notifications_of(document) or ())
+
+    return {"notifications_work": said, "notifications_events": said}
+
+
 #: How the documents of each collection are read. A new collection needs its line.
 READERS: Mapping[str, Callable[[Document], Any]] = {
     "contexts": context_of,
@@ -49,6 +62,7 @@ READERS: Mapping[str, Callable[[Document], Any]] = {
     "requests": request_of,
     "services": _service_reader(),
     "workers": workers._sign_of,
+    **_notification_readers(),
 }
 
 
