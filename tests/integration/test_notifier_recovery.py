@@ -17,7 +17,7 @@ from agent_service.store.notifier.capped_collection import EVENTS, SIZE, WORK, e
 from tests.support.contexts import a_context
 from tests.support.explained_commands import Document
 from tests.support.fail_points import FailPoint, fragile_store
-from tests.support.open_subscriptions import LIMIT, NOW_OR_NEVER, subscribed
+from tests.support.open_subscriptions import LIMIT, NOW_OR_NEVER, forget_later_looks, subscribed
 from tests.support.waiting import until
 
 DRIVERS = ["pymongo", "motor"]
@@ -263,3 +263,36 @@ async def test_a_cursor_that_nobody_wants_is_given_up_and_opened_again_for_the_n
                 assert await progress.wait(LIMIT)
             await until(lambda: store.notifier._events_reader._idle)
             await until_open(raw, point.app_name, 0)
+
+
+async def test_closing_while_a_cursor_is_opened_waits_for_that_and_for_nothing_more(
+    mongodb_uri: str, database_name: str
+) -> None:
+    async with fragile_store(mongodb_uri, database_name) as (store, point):
+        await store.prepare()
+        await point.fail("find", blockConnection=True, blockTimeMS=300)
+        with store.notifier.subscribe(Topic.WORK, "generation"):
+            await until(lambda: store.notifier._work_reader._connecting)
+            began = asyncio.get_running_loop().time()
+            await store.notifier.close()
+            # It looks for the newest one, and then for what follows.
+            assert asyncio.get_running_loop().time() - began < 5
+
+
+async def test_what_is_wanted_while_the_cursor_is_opened_is_heard_as_well(
+    mongodb_uri: str, database_name: str
+) -> None:
+    async with (
+        fragile_store(mongodb_uri, database_name) as (store, point),
+        Store.connect(mongodb_uri, database=database_name) as speaker,
+    ):
+        await store.prepare()
+        await point.fail("find", blockConnection=True, blockTimeMS=300)
+        with store.notifier.subscribe(Topic.WORK, "generation"):
+            await until(lambda: store.notifier._work_reader._chosen)
+            with store.notifier.subscribe(Topic.STOP, "r") as stop:
+                assert await store.notifier.opened(LIMIT)
+                await stop.wait(NOW_OR_NEVER)
+                forget_later_looks(store)
+                speaker.notifier.stop("r")
+                assert await stop.wait(LIMIT / 4)
