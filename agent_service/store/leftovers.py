@@ -57,7 +57,9 @@ class LeftoverCollection:
         return len(updates)
 
     async def _kept_until(self, request_ids: Collection[str]) -> Mapping[str, datetime | None]:
-        """How long each of these requests is kept that is still there; None if it has not ended."""
+        """How long each of these requests is kept that is still there; None if it has no such time."""
         with reading():
             found = self._requests.find({"_id": {"$in": list(request_ids)}}, {"expires_at": 1})
-            return {document["_id"]: document["expires_at"] async for document in found}
+            times = {document["_id"]: document.get("expires_at") async for document in found}
+        # Where something else stands there the request stays, and what is of it stays with it.
+        return {each: time if isinstance(time, datetime) else None for each, time in times.items()}

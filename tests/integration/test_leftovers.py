@@ -79,6 +79,17 @@ async def test_only_what_has_ended_or_is_gone_is_let_go(any_store: Store, raw: R
     assert await expiries(raw, "gone") == {NOW + OUTLIVES}
 
 
+@pytest.mark.parametrize("odd", [-7, "soon", ["soon"]])
+async def test_a_request_whose_expiry_is_no_time_keeps_nobody_from_being_let_go(
+    store: Store, raw: Raw, odd: object
+) -> None:
+    for request_id in ("gone", "odd"):
+        await leave(store, request_id)
+    await store.requests.insert(a_request(id="odd"))
+    await raw.requests.update_one({"_id": "odd"}, {"$set": {"expires_at": odd}})
+    assert await store.leftovers.let_expire("contexts", ["gone", "odd"], NOW) == 1
+
+
 async def test_the_rescuer_forgets_what_is_long_gone_and_nothing_younger(
     store: Store, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
