@@ -75,6 +75,7 @@ test-harness: install ## Run the tests of what tests, benchmarks and documents a
 	@$(pytest) -m harness $(PYTEST_ARGUMENTS)
 
 .PHONY: test-faults
+test-faults: TEST_PROCESSES = 2
 test-faults: install ## Run the faults and the whole programs that `make test` leaves out
 	@$(pytest) -m exhaustive tests/faults tests/acceptance $(PYTEST_ARGUMENTS)
 

@@ -74,6 +74,8 @@ async def test_a_process_outlives_an_outage_quietly_and_drains_afterwards(
         before = [await accepted(process) for _ in range(3)]
         for request_id in before[:1]:
             await process.completed(request_id)
+        # As a process that runs for more than two seconds: nobody is about to look once more.
+        await until(lambda: not process.store.notifier._subscriptions._looks)
         await away(gate, point)
         process.activity.begin()
         began = monotonic()

@@ -31,8 +31,8 @@ _REOPEN_WITHIN, _LASTED = timedelta(seconds=5), timedelta(seconds=10)
 _UNWANTED_FOR = timedelta(seconds=10)
 #: Where this is not allowed, it may be later.
 _REFUSED, _AFTER_REFUSAL = frozenset({13, 18, 59, 8000}), timedelta(minutes=1)
-#: After so many failures in a row nobody relies on it any more.
-_MOST_FAILURES = 3
+#: After so many failures in a row, some 30 s, nobody relies on it any more.
+_MOST_FAILURES = 10
 
 
 class Reader:
@@ -171,8 +171,9 @@ class Reader:
         refused = code in _REFUSED or type(error) is StoreError
         if (refused or failures >= _MOST_FAILURES) and self.available:
             self.available = False
-            if self._troubles.is_due():
-                logger.warning("{} cannot be read, so we poll every second: {}", self._name, error)
+            # Of an outage others tell enough.
+            level = "WARNING" if refused and self._troubles.is_due() else "DEBUG"
+            logger.log(level, "{} cannot be read, so we poll every second: {}", self._name, error)
             self._on_opened()
         if refused:
             return _AFTER_REFUSAL

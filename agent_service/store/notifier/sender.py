@@ -97,11 +97,13 @@ class Sender:
                 try:
                     await self._insert()
                 except StoreError as error:
-                    if self._troubles.is_due(self._name):
-                        logger.warning("other processes cannot be notified now: {}", error)
+                    refused = type(error) is StoreError
+                    # Of an outage others tell enough.
+                    level = "WARNING" if refused and self._troubles.is_due() else "DEBUG"
+                    logger.log(level, "other processes cannot be notified now: {}", error)
                     if self._closing.is_set():
                         return
-                    await self._rest(_AFTER_REFUSAL if type(error) is StoreError else _AFTER_TROUBLE)
+                    await self._rest(_AFTER_REFUSAL if refused else _AFTER_TROUBLE)
                 except Exception:
                     # Whatever it was that cannot be sent, the next word must not fail of it again.
                     logger.exception("notifying other processes met something unforeseen")
