@@ -29,7 +29,9 @@ LONG_LEASE = 30
 #: Where workers stop by themselves; at these two with a context that they have not called for yet. The second
 #: time its connection to the base service is open, and nothing would delay a call.
 NOT_CALLED = ("claim.answered@2", "attempt.before_call@2")
-POINTS = (*NOT_CALLED, "renew.sending", "chunk.sending", "outcome.sending")
+#: By the second renewal the call is certainly on its way.
+RENEWING = "renew.sending@2"
+POINTS = (*NOT_CALLED, RENEWING, "chunk.sending", "outcome.sending")
 #: What an attempt says that does nothing more.
 DROPPED = "the lease was lost"
 
@@ -45,7 +47,7 @@ async def test_workers_that_wake_up_after_their_lease_do_nothing_more_for_it(
         requests = {point: await run.fleet.submit(single(queue=queue_of(point))) for point in POINTS}
         service.program(twice("second", between=have_dropped))
         service.program(twice("first"), attempt=1)
-        service.program(hang(), context=f"{requests['renew.sending']}.generation", attempt=1)
+        service.program(hang(), context=f"{requests[RENEWING]}.generation", attempt=1)
         for request_id in requests.values():
             run.read_along(request_id)
         stopping = (
