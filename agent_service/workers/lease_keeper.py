@@ -16,7 +16,7 @@ from agent_service.context_manager import ContextManager
 from agent_service.domain.errors import StoreError
 from agent_service.store.leases import LeaseState
 from agent_service.store.notifier import Subscription, Topic
-from agent_service.store.notifier.digest import request_of
+from agent_service.store.stored_fields import request_id_in
 from agent_service.telemetry import fail_point
 from agent_service.workers.held_lease import HeldLease
 from agent_service.workers.stop_signal import StopReason
@@ -119,7 +119,7 @@ class LeaseKeeper:
     def _holds(self, request_id: str | None) -> bool:
         """Whether a context of the request runs here; nobody else asks MongoDB what was to stop."""
         self._notified_at = time.monotonic()
-        return request_id is None or any(request_of(each) == request_id for each in self._kept)
+        return request_id is None or any(request_id_in(each) == request_id for each in self._kept)
 
     async def renew(self) -> None:
         """

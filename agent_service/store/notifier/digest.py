@@ -14,6 +14,7 @@ from bson import Timestamp
 
 from agent_service.store.driver import Document
 from agent_service.store.notifier.notification import ABOUT_REQUESTS, Notification, Topic
+from agent_service.store.stored_fields import request_id_in
 
 #: Whoever reads this looks at everything once.
 EVERYTHING = "everything"
@@ -91,7 +92,7 @@ class Digest:
         for kind in (CONTEXTS, CHUNKS):
             if named := ids.get((kind, None)):
                 # Who reads a request reads all of it again when the request itself changed.
-                named -= {each for each in named if request_of(each) in ended}
+                named -= {each for each in named if request_id_in(each) in ended}
                 if not named:
                     del ids[kind, None]
         said: list[Document] = [] if run_at is None else [{"about": about(Topic.SCHEDULE), "run_at": run_at}]
@@ -99,11 +100,6 @@ class Digest:
         if len(said) > _MOST_DOCUMENTS:
             said = [{"about": EVERYTHING}]
         return [{"t": _NOW, "from": sender, **document} for document in said]
-
-
-def request_of(context_id: str) -> str:
-    """The id of a context's request; that of a callback has a colon behind it."""
-    return context_id.partition(".")[0].partition(":")[0]
 
 
 def notifications_of(document: Document) -> Iterator[Notification] | None:
@@ -144,7 +140,7 @@ def request_notifications(request_id: str) -> tuple[Notification, Notification]:
 def context_notification(context_id: str, *, is_chunk: bool) -> Notification:
     """That a context changed, or that a chunk of it was stored."""
     return Notification(
-        topic=Topic.PROGRESS, key=request_of(context_id), context_id=context_id, is_chunk=is_chunk
+        topic=Topic.PROGRESS, key=request_id_in(context_id), context_id=context_id, is_chunk=is_chunk
     )
 
 

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 from agent_service.concurrency import Supervisor, end_by_cancelling
@@ -27,7 +28,6 @@ from agent_service.store.notifier.digest import (
     context_notification,
     notifications_of,
     request_notifications,
-    request_of,
 )
 from agent_service.store.notifier.notification import ABOUT_REQUESTS, Notification, Topic
 from agent_service.store.notifier.reader import Reader
@@ -35,6 +35,7 @@ from agent_service.store.notifier.sender import Sender
 from agent_service.store.notifier.subscription import Subscription
 from agent_service.store.notifier.subscriptions import Subscriptions
 from agent_service.store.roster import Roster
+from agent_service.store.stored_fields import request_id_in
 
 #: The least time between two inserts of a process into each collection, and where there are many processes.
 _WORK_SPACING, _EVENTS_SPACING = timedelta(milliseconds=5), timedelta(milliseconds=20)
@@ -68,38 +69,23 @@ class Notifier:
         self._supervisor = supervisor
         #: What says again and again what caller's transactions wrote.
         self._again: set[asyncio.Task[None]] = set()
-        self._work = Sender(
-            database,
-            WORK,
-            process=process,
-            supervisor=supervisor,
-            spacing=lambda: self._spacing(_WORK_SPACING),
+        work_spacing, events_spacing = (
+            partial(self._spacing, usual) for usual in (_WORK_SPACING, _EVENTS_SPACING)
         )
-        self._events = Sender(
-            database,
-            EVENTS,
-            process=process,
-            supervisor=supervisor,
-            spacing=lambda: self._spacing(_EVENTS_SPACING),
-        )
-        self._work_reader = Reader(
-            database,
+        sender = partial(Sender, database, process=process, supervisor=supervisor)
+        reader = partial(Reader, database, process=process, supervisor=supervisor, on_read=self._hear)
+        self._work = sender(WORK, spacing=work_spacing)
+        self._events = sender(EVENTS, spacing=events_spacing)
+        self._work_reader = reader(
             WORK,
-            process=process,
-            supervisor=supervisor,
             wanted=self._subscriptions.wanted_of_work,
-            rest=lambda: self._spacing(_WORK_SPACING),
-            on_read=self._hear,
+            rest=work_spacing,
             on_opened=self._subscriptions.work_may_be_missed,
         )
-        self._events_reader = Reader(
-            database,
+        self._events_reader = reader(
             EVENTS,
-            process=process,
-            supervisor=supervisor,
             wanted=self._subscriptions.wanted_of_events,
-            rest=lambda: self._spacing(_EVENTS_SPACING),
-            on_read=self._hear,
+            rest=events_spacing,
             on_opened=self._subscriptions.events_may_be_missed,
         )
 
@@ -244,7 +230,7 @@ class Notifier:
         if steps:
             self._events.say(kind, steps)
         for each in steps:
-            if self._subscriptions.wants(request_of(each)):
+            if self._subscriptions.wants(request_id_in(each)):
                 self._subscriptions.deliver(context_notification(each, is_chunk=kind == CHUNKS))
 
     def _hear(self, documents: Sequence[Document]) -> None:
