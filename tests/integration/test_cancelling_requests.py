@@ -152,7 +152,7 @@ async def test_a_completion_that_comes_all_the_same_keeps_its_output(
             request_id = await submit(store, step("draft"), step("check", after=("draft",)))
             await stub.wait_for_calls()
             # Nobody here hears of it before the answer has come.
-            the_run(worker)._keeper.stop()
+            the_run(worker)._keeper._kept.clear()
             await requests.cancel(request_id)
             go_on.set()
             view = await ended(store, request_id)
