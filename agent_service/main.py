@@ -5,13 +5,10 @@ Only what a role needs is loaded, from one table of names, so that a worker neve
 """
 
 import asyncio
-import gc
 import os
-import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -24,14 +21,19 @@ from agent_service.api.listening import (
     check_listening,
     say_who_is_served,
 )
+from agent_service.concurrency import run_together
 from agent_service.domain.callback import CALLBACK_SERVICE
 from agent_service.domain.errors import ConfigurationError
 from agent_service.domain.quota import Quota
 from agent_service.keys.key_ring import KeyRing
 from agent_service.local.addresses import Addresses, published
+from agent_service.processes.parent_process import ParentProcess
+from agent_service.processes.role_run import run_until_told
+from agent_service.processes.worker_processes import WorkerProcesses
 from agent_service.request_service import RequestService
 from agent_service.settings import Settings, mask_uri
 from agent_service.store import Store
+from agent_service.store.roster import ProcessPlace
 from agent_service.upkeep import Upkeep
 from agent_service.worker_roles import check_worker, make_worker
 
@@ -52,13 +54,6 @@ _HOMES = {
 }
 
 
-#: By then a role has loaded and made what it keeps for good.
-_SETTLED_AFTER = timedelta(seconds=2)
-#: After how many objects the youngest are looked through, and how often the older ones: work makes thousands
-#: that live for a moment, and next to none of them are in cycles.
-_COLLECT_AFTER = (10_000, 20, 50)
-
-
 class LocalDefault(Protocol):
     """The embedded parts of `dev`; `settings` hold their addresses."""
 
@@ -69,14 +64,23 @@ class LocalDefault(Protocol):
         """Wait until one of them has ended by itself. Raises `LocalPartUnavailable`."""
 
 
-def run(role: Coroutine[Any, Any, None], *, when_stopped: int = 0) -> int:
+def run(
+    role: Coroutine[Any, Any, None],
+    *,
+    when_stopped: int = 0,
+    parent: ParentProcess | None = None,
+    end_at_once: Callable[[], None] = lambda: None,
+) -> int:
     """
-    Run a role to its end, and return the exit code: 0, or `when_stopped` after a signal.
+    Run a role to its end, and return the exit code: 0, or `when_stopped` where it was told to stop.
 
-    The first SIGTERM or SIGINT stops it gracefully, the second one ends the process at once.
+    The first SIGTERM or SIGINT stops it gracefully, and so does the end of its `parent`. The second signal
+    ends the process at once, after a call of `end_at_once`.
     """
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(_until_signal(role, when_stopped))
+        return runner.run(
+            run_until_told(role, when_stopped=when_stopped, parent=parent, end_at_once=end_at_once)
+        )
 
 
 async def api(settings: Settings) -> None:
@@ -97,15 +101,35 @@ async def api(settings: Settings) -> None:
             await upkeep.stop()
 
 
-async def worker(settings: Settings, service: str, queues: Sequence[str] = ()) -> None:
+async def worker(
+    settings: Settings, service: str, queues: Sequence[str] = (), *, place: ProcessPlace | None = None
+) -> None:
     """
-    The role `worker`: work for one service until cancelled.
+    The role `worker`: work for one service until cancelled; `place` says which of several processes does.
 
     Raises ConfigurationError that names the variable to set.
     """
     check_worker(settings, service, queues)
-    async with connected(settings) as store, working(settings, store, [service], queues):
-        await store.supervisor.wait()
+    async with connected(settings) as store:
+        if place is not None:
+            store.roster.place = place
+        async with working(settings, store, [service], queues):
+            await store.supervisor.wait()
+
+
+async def worker_processes(
+    settings: Settings, service: str, queues: Sequence[str], processes: WorkerProcesses
+) -> None:
+    """
+    The role `worker` in several processes, supervised by this one, until cancelled.
+
+    What would keep each of them from working is found, told and waited for here, once. Raises
+    ConfigurationError, or `WorkerProcessFailed` with the exit code of a process.
+    """
+    check_worker(settings, service, queues)
+    async with connected(settings) as store:
+        await store.wait_until_ready()
+    await processes.run()
 
 
 async def dev(settings: Settings) -> None:
@@ -157,7 +181,7 @@ async def development(
             outbox=str(local.outbox) if local.outbox else None,
         )
         stack.enter_context(published(addresses, settings.data_folder))
-        yield addresses, partial(_first_of, local.wait_until_broken, store.supervisor.wait)
+        yield addresses, lambda: run_together(local.wait_until_broken(), store.supervisor.wait())
 
 
 @asynccontextmanager
@@ -216,50 +240,6 @@ async def working(
         ends = await asyncio.gather(*(each.stop() for each in workers), return_exceptions=True)
         for error in (end for end in ends if isinstance(end, BaseException)):
             logger.opt(exception=error).error("a worker did not stop cleanly")
-
-
-async def _first_of(*waits: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Wait for the first of these to end; raises what it raised."""
-    tasks = [asyncio.create_task(wait()) for wait in waits]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _spare_what_stays() -> None:
-    """Leave all that is there now out of every garbage collection to come: it stays for good."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECT_AFTER)
-
-
-async def _until_signal(role: Coroutine[Any, Any, None], when_stopped: int) -> int:
-    loop = asyncio.get_running_loop()
-    task = asyncio.create_task(role, name="role")
-    loop.call_later(_SETTLED_AFTER.total_seconds(), _spare_what_stays)
-    received: list[signal.Signals] = []
-
-    def stop(number: signal.Signals) -> None:
-        received.append(number)
-        if len(received) > 1:
-            # The kernel ends the programs that belong to this process with it.
-            os._exit(128 + number)
-        logger.info("stopping after {}; another one ends this at once", number.name)
-        task.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop, number)
-    try:
-        await task
-    except asyncio.CancelledError:
-        if not received:
-            raise
-    return when_stopped if received else 0
 
 
 def _mongodb_uri(settings: Settings) -> str:

@@ -10,8 +10,11 @@ from loguru import logger
 from agent_service import main as composition
 from agent_service.cli.exit_codes import ExitCode, exit_code_of
 from agent_service.cli.purge_command import purge
-from agent_service.domain.errors import AgentServiceError
+from agent_service.domain.errors import AgentServiceError, ConfigurationError
+from agent_service.processes.parent_process import ParentProcess
+from agent_service.processes.worker_processes import WorkerProcesses
 from agent_service.settings import Settings, describe, load_settings, render_env_example
+from agent_service.store.roster import ProcessPlace
 from agent_service.telemetry import fail_point
 from agent_service.telemetry.logging import configure_logging
 
@@ -69,7 +72,13 @@ def api() -> int:
 
 
 @app.command
-def worker(service: str, *, queue: Annotated[tuple[str, ...], Parameter(negative="")] = ()) -> int:
+def worker(
+    service: str,
+    *,
+    queue: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    processes: int = 1,
+    process: Annotated[int | None, Parameter(show=False)] = None,
+) -> int:
     """
     Work for one service.
 
@@ -79,9 +88,32 @@ def worker(service: str, *, queue: Annotated[tuple[str, ...], Parameter(negative
         generation, analysis, communication, one that SERVICES names, or callback, which delivers callbacks.
     queue
         Claim from this queue only; may be repeated. Without it: `default`.
+    processes
+        Work in so many processes, for a machine with more cores; each makes as many calls at a time as
+        `…_CONCURRENCY` says. One more supervises them: they share its log, stop with it, and are started
+        again when they end by themselves.
+    process
+        Which of them this is; the supervising process says it.
     """
+    if processes < 1:
+        raise ConfigurationError(f"--processes must be 1 or more, not {processes}")
+    if process is not None:
+        # The supervising process has told the warnings.
+        settings = _start_role(warn=False)
+        place = ProcessPlace(number=process, of=processes)
+        working = composition.worker(settings, service, queue, place=place)
+        return composition.run(working, parent=ParentProcess(grace=settings.shutdown_grace))
     settings = _start_role()
-    return composition.run(composition.worker(settings, service, queue))
+    if processes == 1:
+        return composition.run(composition.worker(settings, service, queue))
+    queues = [argument for name in queue for argument in ("--queue", name)]
+    children = WorkerProcesses(
+        ["worker", service, *queues, "--processes", str(processes)],
+        number=processes,
+        log_format=settings.log.format,
+    )
+    supervising = composition.worker_processes(settings, service, queue, children)
+    return composition.run(supervising, end_at_once=children.kill)
 
 
 @config.command
@@ -104,11 +136,11 @@ def show() -> int:
     return ExitCode.DONE
 
 
-def _start_role() -> Settings:
+def _start_role(*, warn: bool = True) -> Settings:
     """The settings, with the log set up as they say."""
     settings = load_settings()
     configure_logging(level=settings.log.level, format=settings.log.format)
     fail_point.arm_from_environment()
-    for warning in settings.warnings:
+    for warning in settings.warnings if warn else ():
         logger.warning("{}", warning)
     return settings

@@ -17,6 +17,7 @@ from agent_service.domain.errors import (
     StillRunning,
     StoreUnavailable,
     TemplateError,
+    WorkerProcessFailed,
     WriteOutcomeUnknown,
 )
 
@@ -53,6 +54,8 @@ _CODES: tuple[tuple[type[AgentServiceError], ExitCode], ...] = (
 )
 
 
-def exit_code_of(error: AgentServiceError) -> ExitCode:
+def exit_code_of(error: AgentServiceError) -> int:
     """The exit code of a command that ended with this error."""
+    if isinstance(error, WorkerProcessFailed):
+        return error.exit_code
     return next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.FAILED)

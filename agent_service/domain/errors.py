@@ -25,7 +25,8 @@ Every error of agent_service, in one tree.
     │   └── BaseServiceRejected      another try would end the same way
     ├── ConfigurationError           a setting is missing or wrong
     ├── LocalPartUnavailable         a part of the local default cannot run on this machine
-    └── LoopFailed                   a process lost a loop that it cannot work without, and stops
+    ├── LoopFailed                   a process lost a loop that it cannot work without, and stops
+    └── WorkerProcessFailed          one of several worker processes cannot go on, and all have stopped
 
 The docstring of a class says what happened and what to do about it.
 """
@@ -206,3 +207,15 @@ class LoopFailed(AgentServiceError):
 
     The log has the traceback. Start the process (or the worker) anew.
     """
+
+
+class WorkerProcessFailed(AgentServiceError):
+    """
+    One of several worker processes ended again and again, or did not stop in order; all of them have ended.
+
+    Its log lines tell why. `exit_code` is what it ended with, 128 and the signal where one ended it.
+    """
+
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -15,10 +15,20 @@ class Colleague:
     process: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessPlace:
+    """Which one this process is of those that one supervising process has started for the same work."""
+
+    number: int = 1
+    of: int = 1
+
+
 class Roster:
     """The workers of all processes; those of this one are known by `join`."""
 
     def __init__(self) -> None:
+        #: What workers of this process tell in their signs of life.
+        self.place = ProcessPlace()
         self._own: set[str] = set()
         self._present: tuple[Colleague, ...] = ()
         self._of: dict[tuple[str, str | None], tuple[str, ...]] = {}

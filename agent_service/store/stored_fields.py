@@ -159,6 +159,8 @@ WORKER = Shape(
         "queues": _WORDS,
         "host": _WORD,
         "pid": _COUNT,
+        "process": Field(INTEGER | NOTHING),
+        "processes": Field(INTEGER | NOTHING),
         "concurrency": _COUNT,
         "running": _COUNT,
         "loop_lag": Field(NUMBER | NOTHING),

@@ -25,6 +25,9 @@ class SignOfLife:
     queues: tuple[str, ...]
     host: str
     pid: int
+    #: Which process it is in, and of how many that were started together for the same work.
+    process: int = 1
+    processes: int = 1
     concurrency: int
     running: int
     #: The longest time in the last minute that the event loop of its process stood still.
@@ -55,6 +58,8 @@ class WorkerCollection:
                         "queues": list(sign.queues),
                         "host": sign.host,
                         "pid": sign.pid,
+                        "process": sign.process,
+                        "processes": sign.processes,
                         "concurrency": sign.concurrency,
                         "running": sign.running,
                         "loop_lag": sign.loop_lag.total_seconds(),
@@ -101,6 +106,8 @@ def _sign_of(document: Document) -> SignOfLife:
         queues=tuple(document["queues"]),
         host=document["host"],
         pid=document["pid"],
+        process=document.get("process") or 1,
+        processes=document.get("processes") or 1,
         concurrency=document["concurrency"],
         running=document["running"],
         loop_lag=timedelta(seconds=document.get("loop_lag", 0)),

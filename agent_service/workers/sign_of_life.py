@@ -85,6 +85,8 @@ class LifeSigns:
                     queues=self._queues,
                     host=socket.gethostname(),
                     pid=os.getpid(),
+                    process=self._store.roster.place.number,
+                    processes=self._store.roster.place.of,
                     concurrency=self._concurrency,
                     running=self._running(),
                     loop_lag=self._loop_lag(),

@@ -11,6 +11,7 @@ import pytest
 
 from agent_service import main
 from agent_service.domain.errors import ConfigurationError
+from agent_service.processes import role_run
 from agent_service.settings import load_settings
 from tests.support.commands import RunningModule, running_module
 
@@ -58,7 +59,8 @@ def test_what_a_role_keeps_is_left_out_of_garbage_collections() -> None:
 import asyncio, gc
 from datetime import timedelta
 from agent_service import main
-main._SETTLED_AFTER = timedelta(0)
+from agent_service.processes import role_run
+role_run._SETTLED_AFTER = timedelta(0)
 async def role():
     while not gc.get_freeze_count():
         await asyncio.sleep(0.01)
@@ -66,7 +68,7 @@ async def role():
 print(main.run(asyncio.wait_for(role(), 30)))
 """
     result = run_program(program)
-    assert result.stdout.splitlines() == [str(main._COLLECT_AFTER), "0"], result.stderr
+    assert result.stdout.splitlines() == [str(role_run._COLLECT_AFTER), "0"], result.stderr
 
 
 def test_every_name_in_the_table_of_parts_is_there() -> None:

@@ -1,0 +1,1 @@
+"""What stops a process, and several worker processes under one that supervises them."""

@@ -1,0 +1,48 @@
+"""ParentProcess: what a worker process knows of the process that supervises it."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+
+from loguru import logger
+
+#: How long a graceful stop may take beyond the grace time of attempts, while MongoDB does not answer.
+_LAST_WRITES = timedelta(minutes=2)
+
+
+class ParentProcess:
+    """
+    The process that started this one, and holds the other end of its standard input.
+
+    When it closes that end, or has gone for whatever reason, SIGKILL included, this process has to stop.
+    """
+
+    def __init__(self, *, grace: timedelta) -> None:
+        self._stop_within = grace + _LAST_WRITES
+
+    def watch(self, stop: Callable[[], None]) -> None:
+        """
+        Call `stop` in a thread when this process has to stop; where it has not by then, it is ended.
+
+        A thread sees it also while the event loop stands still. What this process starts gets an empty
+        standard input.
+        """
+        pipe = os.dup(0)
+        with open(os.devnull, "rb") as nothing:
+            os.dup2(nothing.fileno(), 0)
+        threading.Thread(target=self._wait, args=(pipe, stop), name="parent watch", daemon=True).start()
+
+    def _wait(self, pipe: int, stop: Callable[[], None]) -> None:
+        while os.read(pipe, 4096):
+            pass
+        # The event loop may have come to its end by itself.
+        with suppress(RuntimeError):
+            stop()
+        time.sleep(self._stop_within.total_seconds())
+        logger.error(
+            "this process did not stop within {:g} s, and is ended", self._stop_within.total_seconds()
+        )
+        os._exit(1)
