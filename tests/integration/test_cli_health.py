@@ -53,6 +53,40 @@ async def test_the_worst_lag_of_the_event_loops_of_this_machine_is_told(
     assert await worker_health(settings) == Health(remark="event loop late by 2.5 s at most")
 
 
+async def report_process(
+    store: Store, number: int, of: int, *, age: float = 1, up: float = 60, queue: str = "default"
+) -> None:
+    """The sign of one of several processes of this machine, `up` seconds after its start."""
+    sign = a_sign(store, age=age, id=f"{queue}-{number}-{of}-{up}", host=socket.gethostname())
+    started = sign.seen_at - timedelta(seconds=up)
+    await store.workers.report(
+        replace(sign, process=number, processes=of, started_at=started, queues=(queue,))
+    )
+
+
+async def test_each_of_several_processes_has_to_live(settings: Settings, store: Store) -> None:
+    await report_process(store, 1, 3)
+    await report_process(store, 3, 3)
+    silent = "process 2 of 3 of the generation worker on"
+    assert silent in ((await worker_health(settings)).problem or "")
+    # One that works for something else is none of these.
+    await report_process(store, 2, 3, queue="night")
+    assert silent in ((await worker_health(settings)).problem or "")
+    for number in (1, 3):
+        await report_process(store, number, 3, queue="night")
+    await report_process(store, 2, 3)
+    assert (await worker_health(settings)).problem is None
+
+
+async def test_processes_that_were_killed_before_there_were_fewer_are_not_missed(
+    settings: Settings, store: Store
+) -> None:
+    await report_process(store, 2, 4, age=40, up=600)
+    for number in (1, 2):
+        await report_process(store, number, 2, up=10)
+    assert (await worker_health(settings)).problem is None
+
+
 async def test_without_a_mongodb_a_worker_cannot_be_seen(tmp_path: object) -> None:
     environ = {"AGENT_SERVICE_DATA": str(tmp_path)}
     bare = load_settings(environ, env_file=None, secrets_folder=None)

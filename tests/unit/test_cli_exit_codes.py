@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent_service.cli.exit_codes import ExitCode, exit_code_of
+from agent_service.cli.exit_codes import exit_code_of
 from agent_service.domain.errors import (
     AgentServiceError,
     BaseServiceRejected,
@@ -20,6 +20,7 @@ from agent_service.domain.errors import (
     StillRunning,
     StoreError,
     StoreUnavailable,
+    WorkerProcessFailed,
 )
 
 
@@ -40,7 +41,8 @@ from agent_service.domain.errors import (
         (StoreError("x"), 1),
         (NotCompleted("r1", status="failed"), 1),
         (LocalPartUnavailable("x"), 1),
+        (WorkerProcessFailed("x", exit_code=137), 137),
     ],
 )
 def test_an_error_has_the_exit_code_that_scripts_rely_on(error: AgentServiceError, code: int) -> None:
-    assert exit_code_of(error) == ExitCode(code)
+    assert exit_code_of(error) == code
