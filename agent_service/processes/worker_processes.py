@@ -116,7 +116,8 @@ class WorkerProcesses:
     def _fail(self, message: str, code: int) -> None:
         """Stop all of them, with this as the reason unless there is one already."""
         logger.error("{}", message)
-        self._failures.append(WorkerProcessFailed(message, exit_code=code if code > 0 else 128 - code))
+        exit_code = 128 - code if code < 0 else code or 1
+        self._failures.append(WorkerProcessFailed(message, exit_code=exit_code))
         self._stop()
 
     def _name(self, number: int) -> str:
