@@ -96,8 +96,8 @@ fuzz: install ## Give each parser of foreign input new input for MINUTES=20 (FUZ
 	@$(python) -m tests.fuzz --minutes $(MINUTES) $(FUZZ_ARGUMENTS)
 
 .PHONY: bench
-bench: install ## Measure everything, 5 to 10 minutes on a quiet machine (BENCH_ARGUMENTS="noop --runs 1")
-	@$(python) -m benchmarks $(BENCH_ARGUMENTS)
+bench: install ## Measure everything into docs/benchmarks.md, half an hour on a quiet machine (BENCH_ARGUMENTS="noop")
+	@$(python) -m benchmarks --document $(BENCH_ARGUMENTS)
 
 .PHONY: bench-smoke
 bench-smoke: install ## See in a minute that no ratio of the benchmarks has collapsed

@@ -1,4 +1,8 @@
-"""Benchmark `ingest`: acknowledged requests per second, over HTTP and in process, singly and in batches."""
+"""
+Benchmark `ingest`: acknowledged requests per second, over HTTP and in process, singly and in batches.
+
+Beside it the floor: the same documents, inserted by the bare driver into the same collections.
+"""
 
 import asyncio
 import time
@@ -11,6 +15,7 @@ from agent_service.domain.errors import AgentServiceError
 from agent_service.request_service import RequestService
 from benchmarks.api_process import running_api
 from benchmarks.backlog import submission
+from benchmarks.insert_floor import inserting
 from benchmarks.stage import Stage
 from benchmarks.worker_process import GENERATION
 
@@ -18,6 +23,8 @@ SUBMISSION = submission(GENERATION)
 CLIENTS = (1, 16, 64)
 #: Requests in one batch, and how many clients send batches at a time.
 BATCH, BATCH_CLIENTS = 1_000, 2
+#: Requests that the bare driver inserts at most; more than it can while one figure is measured, if singly.
+FLOOR = 20_000
 #: For how long one figure is measured, in seconds.
 SECONDS, QUICK_SECONDS = 1.0, 0.7
 
@@ -37,29 +44,47 @@ async def measure(stage: Stage) -> None:
                 for clients in CLIENTS:
                     await _add(stage, f"ingest: HTTP, {_clients(clients)}", single, clients)
                 await _add(stage, f"ingest: HTTP, batches of {BATCH:,}", batch, BATCH_CLIENTS)
-                for clients in CLIENTS:
+                for clients in CLIENTS[1:]:
                     about = f"ingest: in process, {_clients(clients)}"
                     await _add(stage, about, _single_in_process(requests), clients)
-                about = f"ingest: in process, batches of {BATCH:,}"
-                await _add(stage, about, _batch_in_process(requests), BATCH_CLIENTS)
+                about = f"ingest: in process, {_clients(1)}"
+                lone = await _add(stage, about, _single_in_process(requests), 1)
+                floor = await _add_floor(stage, database, "1 client", batch=1, clients=1)
+                stage.results.add("ingest: one lone submission / floor", "ratio", lone / floor)
+                about = f"batches of {BATCH:,}"
+                bulk = await _add(
+                    stage, f"ingest: in process, {about}", _batch_in_process(requests), BATCH_CLIENTS
+                )
+                floor = await _add_floor(stage, database, about, batch=BATCH, clients=BATCH_CLIENTS)
+                stage.results.add("ingest: submit_many / floor", "ratio", bulk / floor)
 
 
 def _clients(number: int) -> str:
     return "1 client" if number == 1 else f"{number} clients"
 
 
-async def _add(stage: Stage, about: str, submit: Submit, clients: int) -> None:
+async def _add(stage: Stage, about: str, submit: Submit, clients: int) -> float:
+    """Submit for a while, or until there is nothing more to submit; returns requests per second."""
     began = time.perf_counter()
     until = began + (QUICK_SECONDS if stage.quick else SECONDS)
 
     async def client() -> int:
         taken = 0
-        while time.perf_counter() < until:
-            taken += await submit()
+        while time.perf_counter() < until and (now := await submit()):
+            taken += now
         return taken
 
     taken = sum(await asyncio.gather(*(client() for _ in range(clients))))
-    stage.results.add(about, "requests/s", taken / (time.perf_counter() - began))
+    rate = taken / (time.perf_counter() - began)
+    stage.results.add(about, "requests/s", rate)
+    return rate
+
+
+async def _add_floor(stage: Stage, database: str, about: str, *, batch: int, clients: int) -> float:
+    """The same for the bare driver."""
+    template = await stage.template(GENERATION)
+    insert = inserting(stage.client[database], template, batch=batch, batches=FLOOR // batch)
+    return await _add(stage, f"ingest: floor, {about}", insert, clients)
 
 
 def _single_over_http(session: aiohttp.ClientSession, address: str) -> Submit:

@@ -23,6 +23,14 @@ CACHE = "2G"
 Client = AsyncMongoClient[dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """The steady load of the benchmark `endurance`: requests per second, and for how many minutes."""
+
+    rate: float = 1_000.0
+    minutes: int = 10
+
+
 @dataclass(slots=True, kw_only=True)
 class Stage:
     """`runs` is how often each figure is measured; `quick` takes small sizes and proves little."""
@@ -33,6 +41,7 @@ class Stage:
     folder: Path
     runs: int
     quick: bool
+    load: Load = Load()
     results: Results = field(default_factory=Results)
     _templates: dict[str, Template] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -63,12 +72,16 @@ class Stage:
             finally:
                 await self.client.drop_database(name)
 
-    async def fill(self, database: str, service: str, count: int, *, requests: bool = True) -> None:
-        """Put so many requests of one step into a database; without requests only their contexts."""
+    async def template(self, service: str) -> Template:
+        """What a submission for this service writes."""
         if service not in self._templates:
             async with self.fresh_store() as (store, name):
                 self._templates[service] = await make_template(store, self.client[name], service)
-        template = self._templates[service]
+        return self._templates[service]
+
+    async def fill(self, database: str, service: str, count: int, *, requests: bool = True) -> None:
+        """Put so many requests of one step into a database; without requests only their contexts."""
+        template = await self.template(service)
         await insert_backlog(self.client[database], template, count, requests=requests)
 
     @asynccontextmanager
@@ -93,7 +106,9 @@ class Stage:
 
 
 @asynccontextmanager
-async def open_stage(folder: Path, *, runs: int, quick: bool) -> AsyncIterator[Stage]:
+async def open_stage(
+    folder: Path, *, runs: int, quick: bool, load: Load | None = None
+) -> AsyncIterator[Stage]:
     """A stage in a folder, which is removed afterwards."""
     server = await start_mongod(folder / "mongod", extra_arguments=("--slowms", "10000"))
     try:
@@ -108,6 +123,7 @@ async def open_stage(folder: Path, *, runs: int, quick: bool) -> AsyncIterator[S
                 folder=folder,
                 runs=runs,
                 quick=quick,
+                load=load or Load(),
             )
     finally:
         await server.stop()

@@ -47,5 +47,8 @@ TARGETS: Mapping[str, Target] = {
     "latency: acknowledged to call received, p99": at_most(15),
     "idle: commands per worker process": at_most(0.5),
     "idle: queries per single insert, 8 processes": at_most(3),
+    "endurance: claim time, last minute / first": at_most(1.2),
+    "endurance: claim after a burst, slowest minute": at_most(2),
+    "ingest: one lone submission / floor": at_least(0.9),
     "memory: worker, idle": at_most(70),
 }

@@ -63,11 +63,13 @@ async def generation_worker(
 
 @asynccontextmanager
 async def noop_worker(
-    stage: Stage, database: str, concurrency: int, *, queue: str = "default"
+    stage: Stage, database: str, concurrency: int, *, queue: str = "default", record: Path | None = None
 ) -> AsyncIterator[ChildProcess]:
-    """A worker whose handler returns at once."""
+    """A worker whose handler returns at once; with a file, its claims are recorded in it when it stops."""
     variables = _variables(stage, database)
     arguments = ["--concurrency", str(concurrency), "--queue", queue]
+    if record is not None:
+        arguments += ["--record", str(record)]
     log = stage.log("noop")
     async with running("benchmarks.noop_worker", arguments, log=log, variables=variables) as (child, _):
         yield child

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from benchmarks.__main__ import BENCHMARKS
 from benchmarks.figures import Figure, percentile, steady_rate
 from benchmarks.results import Results
 from benchmarks.targets import TARGETS, at_least, at_most
@@ -81,8 +82,7 @@ def test_a_target_is_met_by_the_median() -> None:
 
 
 def test_every_target_says_which_benchmark_it_belongs_to() -> None:
-    known = {"claims", "throughput 20 ms", "throughput 100 ms", "noop", "latency", "idle", "memory"}
-    assert {name.partition(":")[0] for name in TARGETS} == known
+    assert {name.partition(":")[0].split(" ")[0] for name in TARGETS} <= BENCHMARKS.keys()
 
 
 def test_what_a_context_costs_is_counted_between_the_first_claim_and_the_last_look() -> None:

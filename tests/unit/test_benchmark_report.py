@@ -76,6 +76,7 @@ def test_a_number_has_as_many_digits_as_say_something(value: float, text: str) -
 def test_all_benchmarks_are_there() -> None:
     assert list(BENCHMARKS) == [
         "claims", "throughput", "noop", "latency", "idle", "fleet", "ingest", "memory", "readers", "growth",
+        "endurance",
     ]  # fmt: skip
 
 
