@@ -11,16 +11,18 @@ from loguru import logger
 
 #: How long a graceful stop may take beyond the grace time of attempts, while MongoDB does not answer.
 _LAST_WRITES = timedelta(minutes=2)
+_LOOK_EVERY = timedelta(milliseconds=100)
 
 
 class ParentProcess:
     """
-    The process that started this one, and holds the other end of its standard input.
+    The process that started this one, and holds the other ends of its standard input, output and error.
 
-    When it closes that end, or has gone for whatever reason, SIGKILL included, this process has to stop.
+    When it closes the input, or has gone for whatever reason, SIGKILL included, this process has to stop.
     """
 
     def __init__(self, *, grace: timedelta) -> None:
+        self._pid = os.getppid()
         self._stop_within = grace + _LAST_WRITES
 
     def watch(self, stop: Callable[[], None]) -> None:
@@ -41,8 +43,19 @@ class ParentProcess:
         # The event loop may have come to its end by itself.
         with suppress(RuntimeError):
             stop()
-        time.sleep(self._stop_within.total_seconds())
+        deadline = time.monotonic() + self._stop_within.total_seconds()
+        while time.monotonic() < deadline:
+            if os.getppid() != self._pid:
+                _write_nowhere()
+            time.sleep(_LOOK_EVERY.total_seconds())
         logger.error(
             "this process did not stop within {:g} s, and is ended", self._stop_within.total_seconds()
         )
         os._exit(1)
+
+
+def _write_nowhere() -> None:
+    """Let no handler fail of what it prints, now that nobody reads it."""
+    with open(os.devnull, "wb") as nothing:
+        for output in (1, 2):
+            os.dup2(nothing.fileno(), output)
