@@ -36,11 +36,15 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def errors(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
-    """What comes out at the standard error of this process."""
-    written = io.BytesIO()
-    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(written, write_through=True))
-    return written
+def errors(capsysbinary: pytest.CaptureFixture[bytes]) -> Callable[[], bytes]:
+    """Everything so far that came out at the standard error of this process."""
+    written: list[bytes] = []
+
+    def read() -> bytes:
+        written.append(capsysbinary.readouterr().err)
+        return b"".join(written)
+
+    return read
 
 
 Programs = Callable[[str], WorkerProcesses]
@@ -184,20 +188,22 @@ async def test_a_process_that_cannot_be_started_counts_as_one_that_ended(
 
 
 async def test_lines_of_several_processes_stay_whole_and_tell_whose_they_are(
-    programs: Programs, errors: io.BytesIO
+    programs: Programs, errors: Callable[[], bytes]
 ) -> None:
     write = "sys.stderr.write(f'{number} ' * 9_000 + chr(10)); sys.stderr.flush()"
     processes = programs(f"for _ in range(50): {write}\n{STEADY}")
     async with run(processes):
-        await until(lambda: errors.getvalue().count(b"\n") == 100)
-    lines = errors.getvalue().decode().splitlines()
+        await until(lambda: errors().count(b"\n") == 100)
+    lines = errors().decode().splitlines()
     assert sorted(lines) == [f"[{number}] " + f"{number} " * 9_000 for number in (1, 2) for _ in range(50)]
 
 
-async def test_what_a_process_wrote_last_is_not_lost_with_it(programs: Programs, errors: io.BytesIO) -> None:
+async def test_what_a_process_wrote_last_is_not_lost_with_it(
+    programs: Programs, errors: Callable[[], bytes]
+) -> None:
     program = "sys.stderr.write('no end of line'); sys.stderr.flush(); sys.exit(2)"
     await failure_of(programs(f"if number == 1: {program}\n{STEADY}"))
-    assert errors.getvalue() == b"[1] no end of line\n"
+    assert errors() == b"[1] no end of line\n"
 
 
 def test_a_json_line_gets_a_field_and_anything_else_becomes_a_message() -> None:
