@@ -54,7 +54,7 @@ async def worker_health(settings: Settings) -> Health:
     for worker in here:
         if worker.trouble:
             return Health(problem=f"a worker of {worker.service} on {host} is unhealthy: {worker.trouble}")
-    for service, queues in {(worker.service, worker.queues) for worker in here}:
+    for service, queues in sorted({(worker.service, worker.queues) for worker in here}):
         missing = _missing([one for one in here if (one.service, one.queues) == (service, queues)])
         if missing:
             return Health(

@@ -5,7 +5,8 @@ import json
 import os
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,23 @@ import pytest
 
 from agent_service.domain.context import AttemptOutcome, ContextStatus
 from agent_service.store import Store
+from agent_service.store.workers import SILENT_AFTER, SignOfLife
 from tests.support.base_service_behaviours import answer, delayed, hang
 from tests.support.base_service_stub import BaseServiceStub
 from tests.support.commands import RunningModule, processes_of, running_module, wait_until
+from tests.support.waiting import until
 from tests.support.worker_tools import ended, for_steps, read, step, submit, when
 
 COMMAND = ("worker", "generation", "--processes", "2")
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_left(tmp_path: Path) -> Iterator[None]:
+    """Whatever a test fails of, none of its processes outlives it."""
+    yield
+    for pid in processes_of(tmp_path):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def settings(uri: str, database: str, stub: BaseServiceStub, **more: str) -> dict[str, str]:
@@ -54,6 +66,20 @@ async def both_claim(store: Store, stub: BaseServiceStub) -> str:
     return request_id
 
 
+async def signs_of(store: Store) -> list[SignOfLife]:
+    return await store.workers.seen_since(store.clock.now() - SILENT_AFTER)
+
+
+async def both_live(store: Store) -> list[SignOfLife]:
+    """The signs of both workers; a call may come before the sign of who makes it."""
+
+    async def signs() -> list[SignOfLife] | None:
+        found = await signs_of(store)
+        return found if len(found) == 2 else None
+
+    return await until(signs)
+
+
 async def check_stopped_in_order(store: Store, request_id: str, folder: Path) -> None:
     """The call that ended in time is complete, the other was handed back, and no process is left."""
     await in_thread(wait_until, lambda: not processes_of(folder), "the end of all processes")
@@ -61,7 +87,7 @@ async def check_stopped_in_order(store: Store, request_id: str, folder: Path) ->
     assert (in_time.status, in_time.output, in_time.tries) == (ContextStatus.COMPLETED, "in time", 1)
     assert (hung.status, hung.tries, hung.lease) == (ContextStatus.PENDING, 0, None)
     assert [record.outcome for record in hung.history] == [AttemptOutcome.RELEASED]
-    assert await store.workers.seen_since(store.clock.now()) == []
+    assert await signs_of(store) == []
 
 
 def tell_parent(worker: RunningModule, folder: Path) -> None:
@@ -92,10 +118,10 @@ async def test_all_processes_claim_and_all_stop_in_order_whoever_is_told_to(
     go_on = asyncio.Event()
     async with BaseServiceStub() as stub:
         stub.behave(for_steps(ends=delayed(go_on, answer({"output": "in time"})), hangs=hang()))
-        values = settings(mongodb_uri, database_name, stub, SHUTDOWN_GRACE_SECONDS="3")
+        values = settings(mongodb_uri, database_name, stub, SHUTDOWN_GRACE_SECONDS="2")
         with running_module("agent_service", COMMAND, folder=tmp_path, values=values) as worker:
             request_id = await both_claim(store, stub)
-            signs = await store.workers.seen_since(store.clock.now())
+            signs = await both_live(store)
             assert sorted((sign.process, sign.processes) for sign in signs) == [(1, 2), (2, 2)]
             assert {sign.pid for sign in signs} == {pid for [pid] in children_of(worker).values()}
             stop(worker, tmp_path)
@@ -138,7 +164,7 @@ async def test_a_process_that_is_killed_is_started_again_while_the_other_goes_on
         with running_module("agent_service", COMMAND, folder=tmp_path, values=values) as worker:
             request_id = await submit(store, step("one"), step("two"))
             await stub.wait_for_calls(2)
-            workers = {sign.id: sign for sign in await store.workers.seen_since(store.clock.now())}
+            workers = {sign.id: sign for sign in await both_live(store)}
             one, two = await store.contexts.of_request(request_id)
             assert one.lease is not None
             killed = workers[one.lease.worker]

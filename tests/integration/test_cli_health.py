@@ -65,15 +65,13 @@ async def report_process(
 
 
 async def test_each_of_several_processes_has_to_live(settings: Settings, store: Store) -> None:
+    # Those that work for something else are none of these.
+    for number in (1, 2, 3):
+        await report_process(store, number, 3, queue="night")
     await report_process(store, 1, 3)
     await report_process(store, 3, 3)
     silent = "process 2 of 3 of the generation worker on"
     assert silent in ((await worker_health(settings)).problem or "")
-    # One that works for something else is none of these.
-    await report_process(store, 2, 3, queue="night")
-    assert silent in ((await worker_health(settings)).problem or "")
-    for number in (1, 3):
-        await report_process(store, number, 3, queue="night")
     await report_process(store, 2, 3)
     assert (await worker_health(settings)).problem is None
 

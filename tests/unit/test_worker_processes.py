@@ -1,11 +1,8 @@
 """Several processes under one: who is started again, who ends them all, and whose line is whose."""
 
 import asyncio
-import io
-import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -17,7 +14,6 @@ import pytest
 from agent_service.cli.exit_codes import ExitCode
 from agent_service.domain.errors import WorkerProcessFailed
 from agent_service.processes import worker_process, worker_processes
-from agent_service.processes.output_relay import LONGEST_LINE, OutputRelay, marker
 from agent_service.processes.worker_processes import WRONG_SETTINGS, WorkerProcesses
 from tests.support.commands import run_module
 from tests.support.log_lines import log_lines
@@ -204,67 +200,6 @@ async def test_what_a_process_wrote_last_is_not_lost_with_it(
     program = "sys.stderr.write('no end of line'); sys.stderr.flush(); sys.exit(2)"
     await failure_of(programs(f"if number == 1: {program}\n{STEADY}"))
     assert errors() == b"[1] no end of line\n"
-
-
-def test_a_json_line_gets_a_field_and_anything_else_becomes_a_message() -> None:
-    mark = marker(3, "json")
-    assert json.loads(mark(b'{"level": "INFO", "message": "hello"}')) == {
-        "process": 3,
-        "level": "INFO",
-        "message": "hello",
-    }
-    for text in ("Fatal Python error", '{"level": "IN', "", "{}", "naïve"):
-        assert json.loads(mark(text.encode())) == {"process": 3, "message": text}
-    assert json.loads(mark(b"\xff")) == {"process": 3, "message": "\ufffd"}
-
-
-def test_a_line_without_an_end_is_handed_on_in_pieces() -> None:
-    output = io.BytesIO()
-    relay = OutputRelay(output, marker(1, "console"))
-    for _ in range(3):
-        relay.data_received(b"x" * LONGEST_LINE)
-    relay.connection_lost(None)
-    pieces = output.getvalue().splitlines()
-    assert len(pieces) == 2
-    assert sum(piece.count(b"x") for piece in pieces) == 3 * LONGEST_LINE
-
-
-def test_where_nobody_reads_the_output_any_more_it_is_still_taken_from_the_processes() -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    with open(writing, "wb", buffering=0) as output:
-        relay = OutputRelay(output, marker(1, "console"))  # type: ignore[arg-type]  # it has what is needed
-        relay.data_received(b"line\n")
-        relay.connection_lost(None)
-    assert relay.ended.is_set()
-
-
-WATCHING = """
-import sys, time
-from datetime import timedelta
-from agent_service.processes import parent_process
-parent_process._LAST_WRITES = timedelta(0)
-parent = parent_process.ParentProcess(grace=timedelta(seconds=0.2))
-parent.watch(lambda: print("stop", flush=True))
-print("watching", repr(sys.stdin.read()), flush=True)
-time.sleep(600)
-"""
-
-
-def test_a_process_is_told_to_stop_when_its_parent_has_gone_and_is_ended_where_it_does_not() -> None:
-    pipe = subprocess.PIPE
-    command = [sys.executable, "-c", WATCHING]
-    root = Path(__file__).resolve().parents[2]
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=root) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        # What reads its standard input meets its end, and not a pipe in which nothing ever comes.
-        assert process.stdout.readline() == "watching ''\n"
-        process.stdin.close()
-        assert process.stdout.readline() == "stop\n"
-        assert process.wait(30) == 1
-        assert "did not stop within 0.2 s" in process.stderr.read()
 
 
 @pytest.mark.parametrize(
