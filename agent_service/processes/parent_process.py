@@ -25,7 +25,7 @@ class ParentProcess:
         self._pid = os.getppid()
         self._stop_within = grace + _LAST_WRITES
 
-    def watch(self, stop: Callable[[], None]) -> None:
+    def watch(self, stop: Callable[[], object]) -> None:
         """
         Call `stop` in a thread when this process has to stop; where it has not by then, it is ended.
 
@@ -37,7 +37,7 @@ class ParentProcess:
             os.dup2(nothing.fileno(), 0)
         threading.Thread(target=self._wait, args=(pipe, stop), name="parent watch", daemon=True).start()
 
-    def _wait(self, pipe: int, stop: Callable[[], None]) -> None:
+    def _wait(self, pipe: int, stop: Callable[[], object]) -> None:
         while os.read(pipe, 4096):
             pass
         # The event loop may have come to its end by itself.

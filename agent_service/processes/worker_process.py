@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Self
 
 from agent_service.processes.output_relay import OutputRelay
@@ -85,8 +86,7 @@ class WorkerProcess:
     async def _relay_output(self, mark: Callable[[bytes], bytes]) -> None:
         loop = asyncio.get_running_loop()
         for pipe, output in ((self._process.stdout, sys.stdout), (self._process.stderr, sys.stderr)):
-            relay = OutputRelay(output.buffer, mark)
-            transport, _ = await loop.connect_read_pipe(lambda relay=relay: relay, pipe)
+            transport, relay = await loop.connect_read_pipe(partial(OutputRelay, output.buffer, mark), pipe)
             self._relays.append(relay)
             self._transports.append(transport)
 

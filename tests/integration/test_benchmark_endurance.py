@@ -36,7 +36,11 @@ async def test_a_worker_notes_its_claims_and_its_calls(
         async with running(RecordedWorker(store, concurrency=8)):
             await submit_steadily(store, Course(rate=100, slices=2, seconds=0.5))
             submitted = await raw["requests"].count_documents({})
-            await until(lambda: _all_completed(raw, submitted))
+
+            async def all_completed() -> bool:
+                return await raw["requests"].count_documents({"status": "completed"}) == submitted
+
+            await until(all_completed)
     assert fail_point.reach is usual
     record.write(file)
     found = read_record(file)
@@ -45,10 +49,6 @@ async def test_a_worker_notes_its_claims_and_its_calls(
     whole = await asyncio.to_thread(found.slices, began, seconds=time.monotonic() - began, number=1)
     assert whole[0].claim_ms > 0
     assert whole[0].rate > 0
-
-
-async def _all_completed(raw: Raw, number: int) -> bool:
-    return await raw["requests"].count_documents({"status": "completed"}) == number
 
 
 def test_slices_tell_the_middle_claim_and_the_calls_per_second() -> None:

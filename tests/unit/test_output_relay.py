@@ -34,7 +34,7 @@ def test_where_nobody_reads_the_output_any_more_it_is_still_taken_from_the_proce
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "wb", buffering=0) as output:
-        relay = OutputRelay(output, marker(1, "console"))  # type: ignore[arg-type]  # it has what is needed
+        relay = OutputRelay(output, marker(1, "console"))
         relay.data_received(b"line\n")
         relay.connection_lost(None)
     assert relay.ended.is_set()
