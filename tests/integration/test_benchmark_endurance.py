@@ -40,7 +40,8 @@ async def test_a_worker_notes_its_claims_and_its_calls(
             async def all_completed() -> bool:
                 return await raw["requests"].count_documents({"status": "completed"}) == submitted
 
-            assert await until(all_completed)
+            completed: bool = await until(all_completed)
+    assert completed
     assert fail_point.reach is usual
     record.write(file)
     found = read_record(file)
