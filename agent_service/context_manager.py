@@ -4,11 +4,13 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from typing import Any
 
 from agent_service.domain.context import Context, ContextStatus, Lease
 from agent_service.domain.errors import StoreError, UndecodableDocument
 from agent_service.domain.events import Chunk
 from agent_service.domain.json_value import JsonValue
+from agent_service.domain.line import Candidate, rank_at
 from agent_service.domain.planning import insertion_order
 from agent_service.domain.request import Request, Step, context_id
 from agent_service.domain.retrying import repeat_contexts
@@ -21,6 +23,7 @@ from agent_service.store.cancellation import OpenRequest
 from agent_service.store.claims import Claim
 from agent_service.store.driver import Session
 from agent_service.store.leases import LeaseState
+from agent_service.store.lines import Stretch
 from agent_service.store.operations import WRITE_LIMIT, at_most
 from agent_service.store.outcomes import Outcome
 from agent_service.store.paging import Odd
@@ -87,18 +90,31 @@ class ContextManager:
         by_step = {original.step: original for original in originals}
         return repeat_contexts(contexts, request.reused, by_step, at=self.now())
 
-    async def claim(self, claim: Claim, limit: int, *, skip: int = 0) -> list[Context]:
-        """Claim up to `limit` pending contexts for one worker; one goes in one round trip, more in two."""
-        claims = self.store.claims
+    async def claim(self, claim: Claim, wanted: Stretch | Sequence[Candidate]) -> list[Context]:
+        """Claim the first context of a stretch, or these; one goes in one round trip, more in two."""
         try:
-            if limit > 1:
-                return await claims.claim_many(claim, limit, skip=skip)
-            context = await claims.claim_one(claim)
-            return [] if context is None else [context]
+            if isinstance(wanted, Stretch):
+                first = await self.store.claims.claim_one(claim, wanted)
+            elif len(wanted) == 1:
+                first = await self.store.claims.claim_one(claim, *wanted)
+            else:
+                return await self.store.claims.claim_many(claim, [each.id for each in wanted])
+            return [] if first is None else [first]
         finally:
-            if claims.undecodable:
-                undecodable, claims.undecodable = claims.undecodable, []
-                self.store.calls.start(self.settle(undecodable))
+            self._settle_undecodable()
+
+    async def end_odd(self, context_ids: Sequence[Any]) -> None:
+        """End those of these contexts that wait and cannot be decoded."""
+        try:
+            await self.store.claims.end_odd(context_ids, self.now())
+        finally:
+            self._settle_undecodable()
+
+    def _settle_undecodable(self) -> None:
+        claims = self.store.claims
+        if claims.undecodable:
+            undecodable, claims.undecodable = claims.undecodable, []
+            self.store.calls.start(self.settle(undecodable))
 
     async def hand_back_claim(self, *leases: Lease) -> int:
         """
@@ -229,7 +245,7 @@ def _new_context(request: Request, step: Step) -> Context:
         caller=request.caller,
         status=ContextStatus.BLOCKED if waits else ContextStatus.PENDING,
         priority=request.submission.priority,
-        rank=int(request.created_at.timestamp() * 1_000_000),
+        rank=rank_at(request.created_at),
         run_at=request.created_at,
         waiting_on=step.after,
         input=step.input,

@@ -109,9 +109,8 @@ class Settler:
     ) -> None:
         """Write the consequences, then the statuses of the requests."""
         at = self._store.clock.now()
-        services = {context_id(plan.id, step.name): step.service for plan in plans for step in plan.steps}
         await self._store.settlement.write_consequences(
-            follows, services=services, at=at, session=view.session
+            follows, plans={plan.id: plan for plan in plans}, at=at, session=view.session
         )
         fail_point.reach("settle.consequences")
         if any(what.cancellations for what in follows.values()):

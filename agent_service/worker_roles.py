@@ -72,6 +72,7 @@ def make_worker(settings: Settings, store: Store, service: str, queues: Sequence
         model=found.model,
         shutdown_grace=settings.shutdown_grace,
         retention=settings.retention,
+        priority_ageing=settings.priority_ageing,
     )
     return made
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from urllib.parse import SplitResult, urlsplit
 
 from agent_service.domain.context import Context, ContextStatus
+from agent_service.domain.line import rank_at
 from agent_service.domain.request import DEFAULT_QUEUE, Callback, Caller, RequestStatus
 
 #: The internal service whose contexts are deliveries; no step can name it.
@@ -134,7 +135,7 @@ def callback_context(ended: EndedRequest, *, at: datetime, expires_at: datetime,
         caller=ended.caller,
         status=ContextStatus.PENDING,
         priority=0,
-        rank=int(at.timestamp() * 1_000_000),
+        rank=rank_at(at),
         run_at=at,
         waiting_on=(),
         input={

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from agent_service.domain.json_value import JsonObject, JsonValue
+from agent_service.domain.line import Line
 from agent_service.domain.request import Caller
 
 
@@ -135,3 +136,8 @@ class Context:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     expires_at: datetime | None = None
+
+    @property
+    def line(self) -> Line:
+        """Where it stands while it is pending."""
+        return Line(self.service, self.queue, self.priority, self.caller.organization_id)

@@ -1,9 +1,10 @@
 """Settling: what follows for a request from the end of some of its steps (protocol, rule 8)."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent_service.domain.context import ContextError, ContextStatus
+from agent_service.domain.line import Line
 from agent_service.domain.planning import all_dependents, direct_dependents
 from agent_service.domain.request import RequestStatus, Step
 
@@ -17,6 +18,9 @@ class RequestPlan:
     status: RequestStatus
     #: Whether somebody wants to be told of its end.
     callback: bool = False
+    #: Where its steps wait, by their names, and their rank there.
+    lines: Mapping[str, Line] = field(default_factory=dict)
+    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

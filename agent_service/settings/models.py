@@ -21,7 +21,7 @@ from agent_service.settings.service import ServiceSettings
 from agent_service.settings.service_names import STANDARD_SERVICES, parse_service_names
 from agent_service.settings.sources import Origin
 from agent_service.settings.value_types import DAY, SECOND, BearerToken, HttpAddress, duration
-from agent_service.settings.variable import API, CLIENT, DEV, EVERY_ROLE, Variable
+from agent_service.settings.variable import API, CLIENT, DEV, EVERY_ROLE, WORKER, Variable
 
 
 def _standard_services() -> Mapping[str, ServiceSettings]:
@@ -81,6 +81,17 @@ class Settings(Section):
             read_by=EVERY_ROLE,
         ),
     ] = 30 * SECOND
+    priority_ageing: Annotated[
+        timedelta,
+        duration(at_least=timedelta(0)),
+        Variable(
+            name="PRIORITY_AGEING_SECONDS",
+            about="for each time that it has waited so long, work is done as if its priority were smaller by"
+            " one; 0: never",
+            must_be="a number of seconds, 0 at least (ten years at most)",
+            read_by=WORKER,
+        ),
+    ] = 300 * SECOND
     agent_service_url: Annotated[
         HttpAddress | None,
         Field(repr=False),

@@ -13,6 +13,7 @@ from agent_service.store.indexes import INDEXES
 from agent_service.store.keys import KeyCollection
 from agent_service.store.leases import LeaseCollection
 from agent_service.store.leftovers import LeftoverCollection
+from agent_service.store.lines import LineCollection
 from agent_service.store.notifier import Notifier
 from agent_service.store.notifier.capped_collection import EVENTS, WORK
 from agent_service.store.odd_documents import OddDocuments
@@ -41,6 +42,7 @@ class Collections:
         self.request_list = RequestListCollection(database)
         self.contexts = ContextCollection(database, notifier)
         self.claims = ClaimCollection(database, notifier)
+        self.lines = LineCollection(database)
         self.leases = LeaseCollection(database, notifier)
         self.outcomes = OutcomeCollection(database, notifier)
         self.settlement = SettlementCollection(database, notifier)

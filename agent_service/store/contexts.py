@@ -10,6 +10,7 @@ from pymongo.errors import BulkWriteError
 
 from agent_service.domain.context import Context, ContextStatus
 from agent_service.domain.json_value import JsonValue
+from agent_service.domain.line import Candidate, Line
 from agent_service.domain.request import context_id
 from agent_service.store.documents import context_document, context_of, json_of
 from agent_service.store.driver import Database, Document, Session, durable
@@ -65,8 +66,7 @@ class ContextCollection:
     def _say(self, news: "_News", *, always: bool = False) -> None:
         if news.run_at is not None:
             self._notifier.scheduled(news.run_at, always=always)
-        for (service, queue), ids in news.claimable.items():
-            self._notifier.work(service, queue, ids)
+        self._notifier.work(news.waiting)
 
     async def of_request(self, request_id: str, *, session: Session | None = None) -> list[Context]:
         """
@@ -121,16 +121,16 @@ class ContextCollection:
 class _News:
     """What others are to know of new contexts, which may be large themselves."""
 
-    #: (service, queue) → ids of what can be claimed.
-    claimable: Mapping[tuple[str, str], Sequence[str]]
+    #: What can be claimed.
+    waiting: Mapping[Line, Sequence[Candidate]]
     #: When the first becomes claimable that cannot be yet.
     run_at: datetime | None
 
 
 def _news_of(contexts: Sequence[Context]) -> _News:
-    claimable: dict[tuple[str, str], list[str]] = {}
+    waiting: dict[Line, list[Candidate]] = {}
     for context in contexts:
         if context.status is ContextStatus.PENDING:
-            claimable.setdefault((context.service, context.queue), []).append(context.id)
+            waiting.setdefault(context.line, []).append(Candidate(context.id, context.rank))
     scheduled = (context.run_at for context in contexts if context.status is ContextStatus.SCHEDULED)
-    return _News(claimable=claimable, run_at=min(scheduled, default=None))
+    return _News(waiting=waiting, run_at=min(scheduled, default=None))

@@ -208,7 +208,13 @@ async def aggregate(database: Database, pipeline: Sequence[Mapping[str, Any]]) -
     whole: Any = database.with_options(
         codec_options=_CODEC, read_preference=ReadPreference.PRIMARY, read_concern=ReadConcern("local")
     )
-    opened: Any = whole.aggregate(pipeline)
+    return await aggregate_in(whole, pipeline)
+
+
+async def aggregate_in(of: Any, pipeline: Sequence[Mapping[str, Any]]) -> list[Document]:
+    """Everything that a pipeline finds in a collection, or in a database as a whole, as that is set up."""
+    # Motor gives a cursor at once, and PyMongo something to wait for.
+    opened: Any = of.aggregate(pipeline)
     cursor = await opened if inspect.isawaitable(opened) else opened
     found: list[Document] = await cursor.to_list(None)
     return found

@@ -59,10 +59,12 @@ class Index:
 INDEXES = (
     Index(
         collection="contexts",
-        name="claim",
-        keys=("service", "queue", "priority", "rank", "_id"),
+        name="lines",
+        # With the status among its keys the server goes from one organization to the next without looking at
+        # what lies between.
+        keys=("status", "service", "queue", "priority", "organization_id", "rank", "_id"),
         partial={"status": "pending"},
-        serves="claims, single and in batches; the depth of a queue",
+        serves="claims: what waits in each line, and the heads of lines; the depth of a queue",
     ),
     Index(
         collection="contexts",

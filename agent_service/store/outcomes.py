@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pymongo import UpdateOne
 
 from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
+from agent_service.domain.line import Candidate
 from agent_service.domain.stop import STOPS, stopped
 from agent_service.domain.transitions import Transition, record_of
 from agent_service.store.documents import error_document, record_document
@@ -100,7 +101,7 @@ def say_left_running(notifier: Notifier, context: Context, transition: Transitio
     """Tell of a context that is no longer running, and when it can be claimed anew if it can."""
     notifier.contexts_changed([context.id])
     if transition.status is ContextStatus.PENDING:
-        notifier.work(context.service, context.queue, [context.id])
+        notifier.work({context.line: [Candidate(context.id, context.rank)]})
     elif transition.status is ContextStatus.SCHEDULED and transition.run_at is not None:
         notifier.scheduled(transition.run_at)
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pymongo import ASCENDING, UpdateMany
 
 from agent_service.domain.context import ContextStatus
+from agent_service.domain.line import Candidate, Line
 from agent_service.domain.stop import STOPS
 from agent_service.store.documents import waiting_end
 from agent_service.store.driver import Database, Document, bulk_write, durable
@@ -14,6 +15,8 @@ from agent_service.store.operations import reading, writing
 
 #: Before all times; a comparison with it leaves out what is no time at all.
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
+#: What says where a context waits once it is claimable.
+_IN_LINE = ("service", "queue", "priority", "organization_id", "rank")
 
 
 class ScheduleCollection:
@@ -43,7 +46,7 @@ class ScheduleCollection:
         with reading():
             due = self._contexts.find(
                 {"status": ContextStatus.SCHEDULED.value, "run_at": {"$lte": now}},
-                {"service": 1, "queue": 1},
+                dict.fromkeys(_IN_LINE, 1),
                 sort=[("run_at", ASCENDING), ("_id", ASCENDING)],
                 limit=limit,
             )
@@ -76,11 +79,19 @@ class ScheduleCollection:
         return len(ids)
 
     def _say_claimable(self, documents: Sequence[Document]) -> None:
-        claimable: dict[tuple[str, str], list[str]] = {}
+        waiting: dict[Line, list[Candidate]] = {}
         for document in documents:
             match document:
-                case {"_id": str(document_id), "service": str(service), "queue": str(queue)}:
-                    claimable.setdefault((service, queue), []).append(document_id)
-        for (service, queue), ids in claimable.items():
-            self._notifier.work(service, queue, ids)
-            self._notifier.contexts_changed(ids)
+                case {
+                    "_id": str(document_id),
+                    "service": str(service),
+                    "queue": str(queue),
+                    "priority": int(priority),
+                    "organization_id": str(organization_id),
+                    "rank": int(rank),
+                }:
+                    line = Line(service, queue, priority, organization_id)
+                    waiting.setdefault(line, []).append(Candidate(document_id, rank))
+        self._notifier.work(waiting)
+        for candidates in waiting.values():
+            self._notifier.contexts_changed([each.id for each in candidates])

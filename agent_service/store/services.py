@@ -20,7 +20,6 @@ from agent_service.domain.service_state import (
     ProbeLease,
     ServiceState,
 )
-from agent_service.store.claims import CLAIM_ORDER
 from agent_service.store.documents import SCHEMA
 from agent_service.store.driver import Database, Document, durable
 from agent_service.store.notifier import Notifier
@@ -167,7 +166,7 @@ class ServiceCollection:
         queue: Any = queues[0] if len(queues) == 1 else {"$in": list(queues)}
         with reading():
             found = await self._contexts.find_one(
-                {"service": service, "queue": queue, "status": "pending"}, {"_id": 1}, sort=CLAIM_ORDER
+                {"service": service, "queue": queue, "status": "pending"}, {"_id": 1}
             )
         return found is not None
 

@@ -1,11 +1,12 @@
 """SettlementView: what settling reads of contexts and requests (protocol, rule 8)."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from agent_service.domain.context import ContextStatus
+from agent_service.domain.line import Line, rank_at
 from agent_service.domain.request import RequestStatus, Step, context_id
 from agent_service.domain.settling import RequestPlan
 from agent_service.store.driver import Collection as Documents
@@ -15,7 +16,14 @@ from agent_service.store.paging import Odd, decode_all, decode_apart
 from agent_service.store.shapes import FIRST_TIME
 from agent_service.store.stored_fields import ENDED_CONTEXT, PLAN, request_id_in, step_in
 
-_PLANNED = dict.fromkeys(("schema", "steps.name", "steps.after", "steps.service", "status", "callback"), 1)
+_PLANNED = dict.fromkeys(
+    (
+        "schema",
+        *(f"steps.{field}" for field in ("name", "after", "service", "queue")),
+        *("status", "callback", "priority", "organization_id", "created_at"),
+    ),
+    1,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,4 +126,18 @@ def _plan(document: Document) -> RequestPlan:
         steps=steps,
         status=RequestStatus(document["status"]),
         callback=bool(document.get("callback")),
+        lines=_lines_of(document),
+        rank=rank_at(document["created_at"]) if isinstance(document.get("created_at"), datetime) else 0,
     )
+
+
+def _lines_of(document: Document) -> Mapping[str, Line]:
+    """Where the steps wait; what is odd here is told to nobody, and found by looking."""
+    priority, organization_id = document.get("priority"), document.get("organization_id")
+    if not isinstance(priority, int) or not isinstance(organization_id, str):
+        return {}
+    return {
+        step["name"]: Line(step["service"], queue, priority, organization_id)
+        for step in document["steps"]
+        if isinstance(queue := step.get("queue"), str)
+    }

@@ -99,6 +99,8 @@ class CallbackWorker(ClientWorker):
             model=None,
             shutdown_grace=_given(arguments.shutdown_grace),
             retention=_given(arguments.retention),
+            # Callbacks have one priority.
+            priority_ageing=timedelta(0),
         )
 
 

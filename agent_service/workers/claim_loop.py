@@ -57,9 +57,16 @@ class ClaimLoop:
         self._gate = gate
         self._new_execution = new_execution
         self._claimer = Claimer(
-            contexts, service=service, queues=queues, worker_id=worker_id, lease=settings.lease
+            contexts,
+            service=service,
+            queues=queues,
+            worker_id=worker_id,
+            lease=settings.lease,
+            ageing=settings.priority_ageing,
         )
-        self._turns = Turns(contexts.store, service=service, queues=queues, worker_id=worker_id)
+        self._turns = Turns(
+            contexts.store, self._claimer, service=service, queues=queues, worker_id=worker_id
+        )
         self._prefetch = Prefetch(settings.concurrency, lease=settings.lease)
         self._stopping = asyncio.Event()
         self._subscription: Subscription | None = None
@@ -121,7 +128,8 @@ class ClaimLoop:
                 if failures:
                     await self._rest(pause / 2)
                 if pause > timedelta(0) and not stopping.is_set():
-                    await subscription.wait(pause / 2 if failures else pause)
+                    if not await subscription.wait(pause / 2 if failures else pause):
+                        self._claimer.look_soon()
                     self._drained = False
             self._subscription = None
 
@@ -161,12 +169,15 @@ class ClaimLoop:
                     return self._nap()
                 claimed = await self._claimer.claim(limit)
                 self._found_work = bool(claimed.contexts)
-                self._drained = not self._found_work
+                again_in = None if self._found_work else self._claimer.again_in()
+                self._drained = not self._found_work and again_in is None
                 self._found_suspect = any(map(is_suspect, claimed.contexts))
                 await self._take(claimed)
             finally:
                 self._gate.give_back_probe()
-        return timedelta(0) if self._found_work else self._nap()
+        if self._found_work:
+            return timedelta(0)
+        return self._nap() if again_in is None else min(self._nap(), again_in)
 
     def _limit(self, answer: Answer) -> int:
         """How many to claim at once."""

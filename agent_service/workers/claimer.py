@@ -3,21 +3,32 @@
 import random
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from loguru import logger
 
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context, Lease
 from agent_service.domain.errors import StoreUnavailable
+from agent_service.domain.line import Candidate, Line
 from agent_service.store.claims import Claim
+from agent_service.store.notifier import Notification, Topic
 from agent_service.telemetry import fail_point
 from agent_service.telemetry.metrics import Counted
+from agent_service.workers.roll import Choice, Roll
 
 #: Where others claim too, a batch begins anywhere in the first few batches: one for each of them, or so many.
 _MOST_APART = 8
+#: How often it looks elsewhere where what was chosen is gone.
+_ROUNDS = 8
+#: While claims find work, the heads of the lines are looked at so often, and never for more than so large a
+#: part of the time.
+_LOOKS_APART, _PART_OF_LOOKS = timedelta(milliseconds=250), 50
+#: The pause where lines seem to have work that cannot be claimed.
+_NOT_YET = timedelta(milliseconds=50)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +41,7 @@ class Claimed:
 
 
 class Claimer:
-    """Claims for one worker, and gives back what a claim took whose answer was lost."""
+    """Claims for one worker, line by line, and gives back what a claim took whose answer was lost."""
 
     def __init__(
         self,
@@ -40,12 +51,21 @@ class Claimer:
         queues: tuple[str, ...],
         worker_id: str,
         lease: timedelta,
+        ageing: timedelta,
+        skips: Callable[[Line], bool] = lambda _line: False,
     ) -> None:
         self._contexts = contexts
         self._service = service
         self._queues = queues
         self._worker_id = worker_id
         self._lease = lease
+        self._roll = Roll(queues, now=contexts.now, ageing=ageing, skips=skips)
+        #: Whether to look at the heads of the lines though claims may find nothing.
+        self._look_wanted = True
+        #: When (monotonic seconds) the next look may be.
+        self._next_look = 0.0
+        #: Where the next look goes on, by queue and priority, where there are too many lines for one.
+        self._go_on_after: dict[tuple[str, str], str] = {}
         #: Whether the last claim found something.
         self._found_work = False
         #: Whether it was a batch and found all that it asked for, so that there may be far more.
@@ -55,6 +75,26 @@ class Claimer:
         #: What is to be given back without having been started.
         self._unstarted: list[Context] = []
 
+    def hear(self, notification: Notification) -> None:
+        """Something became claimable, or was claimed by somebody else."""
+        if notification.topic is Topic.TAKEN:
+            if notification.context_id is not None:
+                self._roll.taken(notification.context_id)
+        elif notification.line is None or notification.rank is None:
+            self._look_wanted = True
+        else:
+            self._roll.tell(notification.line, notification.rank, notification.context_id)
+
+    def look_soon(self) -> None:
+        """Notifications may have been missed: the next claim looks at all lines."""
+        self._look_wanted = True
+
+    def again_in(self) -> timedelta | None:
+        """After how long another claim may find what this one did not; None: when somebody tells of it."""
+        if self._look_wanted:
+            return timedelta(seconds=max(self._next_look - time.monotonic(), 0))
+        return _NOT_YET if self._roll else None
+
     async def claim(self, limit: int) -> Claimed:
         """
         Claim up to `limit` contexts.
@@ -63,42 +103,109 @@ class Claimer:
         """
         await self.hand_back_unknown()
         await self._contexts.store.keep_clock_current()
+        claimed = Claimed(contexts=[], lease_ends=0)
+        try:
+            for tried in range(_ROUNDS):
+                if self._look_is_due():
+                    await self._look()
+                # Who lost what it chose to others claims one by one at last, which cannot be lost.
+                asked = 1 if tried == _ROUNDS - 1 else limit
+                choice = self._roll.choose(asked, apart=self._apart(asked))
+                if not choice:
+                    break
+                claimed = await self._claim(choice, asked)
+                if claimed.contexts:
+                    break
+                self._found_more = False
+        except BaseException:
+            # What was chosen is not known any more, and may not have been claimed.
+            self._look_wanted = True
+            raise
+        self._note(claimed, limit)
+        return claimed
+
+    async def _claim(self, choice: Choice, limit: int) -> Claimed:
+        """Claim what was chosen, as far as it is there."""
+        first = limit == 1 and bool(choice.readings)
+        candidates: Sequence[Candidate] = choice.named
+        if choice.readings and not first:
+            candidates = self._roll.found(choice, await self._contexts.store.lines.waiting(choice.stretches))
         # First of all: a lease must never seem to last longer here than it does there.
         lease_ends = time.monotonic() + self._lease.total_seconds()
-        now = self._contexts.now()
-        lease = Lease(token=uuid.uuid4().hex, worker=self._worker_id, expires_at=now + self._lease)
-        # Whoever had nothing to do may have been woken together with others; under load nobody is told.
-        roster = self._contexts.store.roster
-        workers = max(len(roster.working_for(self._service, queue)) for queue in self._queues)
-        lone = limit == 1 and not self._found_work and workers > 1
-        claim = Claim(service=self._service, queues=self._queues, lease=lease, at=now, lone=lone)
+        claim = self._new_claim(limit)
         try:
             fail_point.reach("claim.sending")
-            contexts = await self._contexts.claim(claim, limit, skip=self._offset(limit, workers))
-            self._found_work = bool(contexts)
-            self._found_more = len(contexts) == limit > 1
+            wanted = choice.stretches[0] if first else candidates
+            contexts = await self._contexts.claim(claim, wanted) if wanted else []
             fail_point.reach("claim.answered")
         except StoreUnavailable:
             raise
         except Exception:
             # Whatever went wrong after it was sent, the claim may have been applied.
-            self._unknown.append(lease)
+            self._unknown.append(claim.lease)
             raise
-        self._count(contexts)
+        if first:
+            self._roll.found_first(choice, contexts[0].rank if contexts else None)
         return Claimed(contexts=contexts, lease_ends=lease_ends)
 
-    def _offset(self, limit: int, workers: int) -> int:
-        """How far down the line a batch begins: where all look at the first, all but one come too late."""
-        if workers < 2 or limit == 1 or not self._found_more:
-            return 0
-        return random.randrange(limit * min(workers, _MOST_APART))
+    def _new_claim(self, limit: int) -> Claim:
+        now = self._contexts.now()
+        lease = Lease(token=uuid.uuid4().hex, worker=self._worker_id, expires_at=now + self._lease)
+        # Whoever had nothing to do may have been woken together with others; under load nobody is told.
+        lone = limit == 1 and not self._found_work and self._colleagues() > 1
+        return Claim(service=self._service, queues=self._queues, lease=lease, at=now, lone=lone)
 
-    def _count(self, contexts: Sequence[Context]) -> None:
+    def _colleagues(self) -> int:
+        """How many workers are known that take from the same queues, this one among them."""
+        roster = self._contexts.store.roster
+        return max(len(roster.working_for(self._service, queue)) for queue in self._queues)
+
+    def _apart(self, limit: int) -> int:
+        """How many claim from the same line: where all look at the first, all but one come too late."""
+        return min(self._colleagues(), _MOST_APART) if limit > 1 and self._found_more else 1
+
+    def _look_is_due(self) -> bool:
+        return (self._look_wanted or self._found_work) and time.monotonic() >= self._next_look
+
+    async def _look(self) -> None:
+        """Look at the head of each line, or of as many as one look is for. Raises `StoreUnavailable`."""
+        began, told = time.monotonic(), self._roll.told
+        lines = self._contexts.store.lines
+        heads: dict[Line, Candidate] = {}
+        odd: list[Any] = []
+        go_on_after: dict[tuple[str, str], str] = {}
+        self._look_wanted = False
+        for queue in self._queues:
+            for priority in await lines.priorities(self._service, queue):
+                after = self._go_on_after.get((queue, repr(priority)))
+                found = await lines.heads(self._service, queue, priority, after=after)
+                heads |= found.first
+                odd += found.odd
+                if found.more_after is not None:
+                    go_on_after[queue, repr(priority)] = found.more_after
+        self._go_on_after = go_on_after
+        self._roll.see(heads, told=told)
+        took = time.monotonic() - began
+        self._next_look = time.monotonic() + max(_LOOKS_APART.total_seconds(), took * _PART_OF_LOOKS)
+        if odd:
+            await self._contexts.end_odd(odd)
+        # What is behind what was seen, and behind what had no place, is seen next.
+        self._look_wanted |= bool(odd or self._go_on_after)
+
+    def _note(self, claimed: Claimed, limit: int) -> None:
+        """Count what was claimed, and remember whether there was work."""
+        contexts = claimed.contexts
+        if contexts and not self._found_work:
+            # Where work comes one by one, notifications tell of it, and nobody need look.
+            next_look = time.monotonic() + _LOOKS_APART.total_seconds()
+            self._next_look = max(self._next_look, next_look)
+        self._found_work = bool(contexts)
+        self._found_more = len(contexts) == limit > 1
         tally = self._contexts.store.counters.tally
         for context in contexts:
             tally.of(context.service, context.queue).count(Counted.CLAIMED)
-        for first in contexts[:1]:
-            tally.of(first.service, first.queue).count(Counted.CLAIM)
+        for one in contexts[:1]:
+            tally.of(one.service, one.queue).count(Counted.CLAIM)
 
     async def hand_back(self, contexts: Sequence[Context]) -> None:
         """

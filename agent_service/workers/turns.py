@@ -11,6 +11,7 @@ from collections.abc import Collection
 
 from agent_service.store import Store
 from agent_service.store.notifier import Notification, Subscription, Topic
+from agent_service.workers.claimer import Claimer
 
 #: Longer than a claim and the news of it take.
 STEP_SECONDS = 0.04
@@ -40,32 +41,44 @@ def _weight(worker_id: str, context_id: str) -> bytes:
 class Turns(Subscription):
     """The subscription of one worker: wakes it for work when it is its turn."""
 
-    def __init__(self, store: Store, *, service: str, queues: Collection[str], worker_id: str) -> None:
+    def __init__(
+        self, store: Store, claimer: Claimer, *, service: str, queues: Collection[str], worker_id: str
+    ) -> None:
         super().__init__(Topic.WORK, Topic.TAKEN, key=service)
         self._store = store
+        self._claimer = claimer
         self._service = service
         self._queues = frozenset(queues)
         self._worker_id = worker_id
 
     def receive(self, notification: Notification) -> None:
         """Wait for the turn of a context that became claimable; drop it once the context was taken."""
-        queue = notification.queue
-        if notification.topic is Topic.TAKEN and notification.context_id is not None:
+        if not self.matches(notification):
+            return
+        queue = None if notification.line is None else notification.line.queue
+        if queue is not None and queue not in self._queues:
+            return
+        self._claimer.hear(notification)
+        if notification.topic is Topic.TAKEN:
             self.cancel(notification.context_id)
-        elif self.matches(notification) and (queue is None or queue in self._queues) and not self.notified:
-            self._take_turn(notification)
+        elif not self.notified:
+            self._take_turn(queue, notification.context_id)
 
     def missed(self) -> None:
         """Look, though not at the same moment as all others."""
+        self._claimer.look_soon()
+        self._wake_sometime()
+
+    def _wake_sometime(self) -> None:
         if self._store.notifier.available and self._others(None):
             self.wake_after(random.uniform(0, SPREAD_SECONDS), about=None)
         else:
             self.wake()
 
-    def _take_turn(self, notification: Notification) -> None:
-        others, context_id = self._others(notification.queue), notification.context_id
+    def _take_turn(self, queue: str | None, context_id: str | None) -> None:
+        others = self._others(queue)
         if context_id is None:
-            self.missed()
+            self._wake_sometime()
         elif not others or not (place := place_of(self._worker_id, others, context_id)):
             self.wake()
         else:

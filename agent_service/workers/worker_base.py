@@ -50,6 +50,7 @@ class ClientWorker:
         model: str | None = None,
         shutdown_grace: timedelta | float | None = None,
         retention: timedelta | None = None,
+        priority_ageing: timedelta | float | None = None,
         backoff: RetryPolicy | None = None,
         http_client: HttpClient | None = None,
     ) -> None:
@@ -70,6 +71,7 @@ class ClientWorker:
             model=model,
             shutdown_grace=shutdown_grace,
             retention=retention,
+            priority_ageing=priority_ageing,
         )
         self._settings = self._resolve(arguments)
         self.id = str(uuid.uuid4())

@@ -25,6 +25,8 @@ class WorkerSettings:
     model: str | None
     shutdown_grace: timedelta
     retention: timedelta
+    #: What has waited for so long is served as if its priority were smaller by one; zero: never.
+    priority_ageing: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,7 @@ class WorkerArguments:
     model: str | None
     shutdown_grace: timedelta | float | None
     retention: timedelta | None
+    priority_ageing: timedelta | float | None
 
 
 def resolve(service: str, given: WorkerArguments) -> WorkerSettings:
@@ -54,7 +57,8 @@ def resolve(service: str, given: WorkerArguments) -> WorkerSettings:
     concurrency = found.concurrency if given.concurrency is None else given.concurrency
     asked_for = min(found.batch_size, concurrency) if "batch_size" in found.model_fields_set else concurrency
     batch_size = asked_for if given.batch_size is None else given.batch_size
-    process = load_settings() if None in (given.shutdown_grace, given.retention) else None
+    of_process = (given.shutdown_grace, given.retention, given.priority_ageing)
+    process = load_settings() if None in of_process else None
     settings = WorkerSettings(
         base_url=given.base_url or found.base_url,
         api_key=given.api_key or _secret(found),
@@ -67,6 +71,7 @@ def resolve(service: str, given: WorkerArguments) -> WorkerSettings:
         model=given.model or found.model,
         shutdown_grace=_length(given.shutdown_grace, process.shutdown_grace if process else timedelta(0)),
         retention=given.retention or (process.retention if process else timedelta(0)),
+        priority_ageing=_length(given.priority_ageing, process.priority_ageing if process else timedelta(0)),
     )
     _check(service, settings)
     return settings

@@ -23,6 +23,7 @@ from agent_service.workers.claimer import Claimer
 from agent_service.workers.held_lease import HeldLease
 from agent_service.workers.lease_keeper import KeptLease, LeaseKeeper
 from agent_service.workers.outcome_writer import OutcomeWriter
+from tests.support.claiming import claim_many
 from tests.support.contexts import AN_ERROR, NOW, SECOND, a_claim, a_context, a_lease, a_request, the_context
 from tests.support.contexts import insert_claimed as insert
 from tests.support.fail_points import FailPoint, fragile_store
@@ -245,7 +246,7 @@ def take_back(store: Store, running: Context, request_id: str) -> Awaitable[Any]
 
 
 AMBIGUOUS: dict[str, tuple[Write, Any]] = {
-    "claim": (lambda store, *_: store.claims.claim_many(a_claim(lease=a_lease()), 5), None),
+    "claim": (lambda store, *_: claim_many(store, a_claim(lease=a_lease()), 5), None),
     "renewal": (renew, None),
     "end": (end, frozenset()),
     "reclaim": (take_back, False),

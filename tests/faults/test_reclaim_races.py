@@ -12,6 +12,7 @@ from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
 from agent_service.domain.transitions import Transition, completed, lease_lost, released
 from agent_service.store import Store
 from agent_service.store.outcomes import Outcome
+from tests.support.claiming import claim_many
 from tests.support.contexts import NOW, SECOND, a_claim, a_lease, many_contexts
 
 #: How many races are run of each kind, in `make test` and in `make test-all`; FAULT_PAIRS for more.
@@ -39,7 +40,7 @@ async def with_ended_leases(store: Store, count: int) -> list[Context]:
     """So many running contexts whose leases have ended; each has a token of its own."""
     await store.contexts.insert(many_contexts(count))
     claims = [a_claim(lease=a_lease(expires_at=ENDED)) for _ in range(count)]
-    claimed = [context for claim in claims for context in await store.claims.claim_many(claim, 1)]
+    claimed = [context for claim in claims for context in await claim_many(store, claim, 1)]
     assert len(claimed) == count
     return claimed
 
@@ -158,7 +159,7 @@ async def test_what_was_claimed_again_is_not_taken_back_in_the_name_of_the_attem
     assert await store.leases.take_back(context, TAKEN)
     assert await store.schedule.promote(NOW) == 1
     # The lease of the next attempt has ended as well, so nothing but the token tells the two apart.
-    (again,) = await store.claims.claim_many(a_claim(lease=a_lease(expires_at=ENDED)), 1)
+    (again,) = await claim_many(store, a_claim(lease=a_lease(expires_at=ENDED)), 1)
     assert (again.id, again.attempt) == (seen.id, 2)
     assert not await rescuer.leases.take_back(seen, taken)
     assert await store.contexts.of_request(again.request_id) == [again]

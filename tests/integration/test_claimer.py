@@ -19,7 +19,7 @@ from agent_service.workers.claimer import Claimer
 from agent_service.workers.generative_worker import GenerativeWorker
 from tests.support.base_service_behaviours import RecordedCall, Reply, answer
 from tests.support.base_service_stub import BaseServiceStub
-from tests.support.claiming import meanwhile
+from tests.support.claiming import claim_one, meanwhile
 from tests.support.contexts import a_claim
 from tests.support.worker_tools import (
     PASSING_ERROR,
@@ -187,7 +187,7 @@ async def test_a_claim_that_was_applied_and_not_read_is_handed_back(
 ) -> None:
     await many(store, 3)
     claimer = claimer_of(ContextManager(store))
-    meanwhile(store, monkeypatch, lambda: store.claims.claim_one(a_claim()))
+    meanwhile(monkeypatch, lambda: claim_one(store, a_claim()))
     # The candidates are read first; the second find is that of what was won.
     async with trouble(raw, ["find"], mode={"skip": 1}, errorCode=PASSING_ERROR):
         with pytest.raises(StoreError):
@@ -217,7 +217,7 @@ async def test_what_a_late_claim_takes_bit_by_bit_is_all_handed_back(store: Stor
     with pytest.raises(WriteOutcomeUnknown):
         await claimer.claim(2)
     for _ in range(2):
-        await store.claims.claim_one(contexts.claims[0])
+        await claim_one(store, contexts.claims[0])
         await claimer.claim(2)
         found = await store.contexts.of_request(request_id)
         assert {(context.status, context.tries) for context in found} == {(ContextStatus.PENDING, 0)}

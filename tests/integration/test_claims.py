@@ -159,7 +159,7 @@ async def test_a_batch_takes_nothing_that_has_changed_since_it_was_read(
         (taken,) = await store.claims.claim_many(a_claim(), 1)
         await store.outcomes.apply([Outcome(context=taken, transition=released(at=NOW))])
 
-    meanwhile(store, monkeypatch, claim_and_give_back)
+    meanwhile(monkeypatch, claim_and_give_back)
     claimed = await store.claims.claim_many(a_claim(), 4)
     assert [context.id for context in claimed] == [context.id for context in others]
     given_back = await the_context(store, first)
@@ -174,7 +174,7 @@ async def test_a_batch_takes_nothing_that_was_told_to_stop_since_it_was_read(
 ) -> None:
     first, second = many_contexts(2)
     await store.contexts.insert([first, second])
-    meanwhile(store, monkeypatch, lambda: store.cancellation.flag_contexts(first.request_id, CANCELLED))
+    meanwhile(monkeypatch, lambda: store.cancellation.flag_contexts(first.request_id, CANCELLED))
     claimed = await store.claims.claim_many(a_claim(), 2)
     assert [context.id for context in claimed] == [second.id]
 
@@ -199,7 +199,7 @@ async def test_a_batch_that_cannot_be_read_back_is_unknown_and_never_said_to_be_
         assert await store.claims.claim_one(a_claim())
         monkeypatch.setattr(AsyncCollection, "find", unreachable)
 
-    meanwhile(store, monkeypatch, somebody_takes_one)
+    meanwhile(monkeypatch, somebody_takes_one)
     lease = a_lease()
     with pytest.raises(WriteOutcomeUnknown):
         await store.claims.claim_many(a_claim(lease=lease), 3)

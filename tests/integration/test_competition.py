@@ -8,6 +8,7 @@ import pytest
 from pymongo import AsyncMongoClient
 
 from agent_service.store import Store
+from tests.support.claiming import claim_many
 from tests.support.contexts import a_claim, many_contexts
 from tests.support.worker_tools import Raw
 
@@ -25,7 +26,7 @@ async def test_no_claim_comes_back_empty_while_anything_is_pending_and_nothing_i
     left_behind: list[int] = []
 
     async def claim_until_empty(own: Store) -> None:
-        while contexts := await own.claims.claim_many(a_claim(), BATCH):
+        while contexts := await claim_many(own, a_claim(), BATCH):
             assert len(contexts) <= BATCH
             claimed.update(context.id for context in contexts)
         # Nothing becomes pending here, so what is pending now was so when the claim came back.

@@ -7,6 +7,7 @@ import pytest
 from agent_service.domain.context import ContextStatus
 from agent_service.domain.errors import UnstorableValue
 from agent_service.store import Store
+from tests.support.claiming import claim_one
 from tests.support.contexts import NOW, a_claim, a_context, ended_context, the_context
 
 
@@ -14,7 +15,7 @@ from tests.support.contexts import NOW, a_claim, a_context, ended_context, the_c
 async def test_contexts_that_exist_are_left_alone_and_all_others_are_inserted(any_store: Store) -> None:
     contexts = [a_context(step, request_id="r") for step in ("one", "two", "three", "four")]
     await any_store.contexts.insert([contexts[0], contexts[2]])
-    taken = [await any_store.claims.claim_one(a_claim()) for _ in range(2)]
+    taken = [await claim_one(any_store, a_claim()) for _ in range(2)]
     await any_store.contexts.insert(contexts)
     found = {context.id: context for context in await any_store.contexts.of_request("r")}
     assert found == {

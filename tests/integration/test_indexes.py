@@ -19,7 +19,7 @@ from agent_service.store.dead_letters import FailedRequest
 from agent_service.store.indexes import INDEXES
 from agent_service.store.outcomes import Outcome
 from agent_service.telemetry.metrics import QueueName
-from tests.support.contexts import AN_ERROR, IN_GENERATION, NOW, SECOND, a_claim, a_context
+from tests.support.contexts import AN_ERROR, NOW, SECOND, a_claim, a_context
 from tests.support.explained_commands import Document, Watch
 from tests.support.haystack import (
     CORRELATION_ID,
@@ -118,7 +118,7 @@ QUERIES = [
     query("settling", read_what_settling_needs, ("_id_", ALL), ("_id_", ALL), ("_id_", 3 * ALL)),
     query(
         "consequences",
-        lambda s: s.settlement.write_consequences({ENDED: FOLLOWS}, services=IN_GENERATION, at=NOW),
+        lambda s: s.settlement.write_consequences({ENDED: FOLLOWS}, plans={}, at=NOW),
         *[("_id_", 1)] * 5,
     ),
     query(

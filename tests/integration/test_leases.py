@@ -11,6 +11,7 @@ from agent_service.domain.transitions import lease_lost
 from agent_service.store import Store
 from agent_service.store.leases import LeaseState
 from agent_service.store.paging import Place
+from tests.support.claiming import claim_many
 from tests.support.contexts import (
     NOW,
     SECOND,
@@ -37,7 +38,7 @@ async def claimed_together(store: Store, count: int, *, expires_at: object = PAS
     """So many running contexts whose leases end at the same moment."""
     await store.contexts.insert(many_contexts(count))
     lease = replace(a_lease(), expires_at=expires_at)  # type: ignore[arg-type]  # a date, as given
-    return await store.claims.claim_many(a_claim(lease=lease), count)
+    return await claim_many(store, a_claim(lease=lease), count)
 
 
 async def test_a_renewal_moves_the_end_and_a_late_one_never_shortens_it(any_store: Store) -> None:

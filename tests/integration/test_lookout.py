@@ -12,6 +12,7 @@ from agent_service.store import Store
 from agent_service.store.lookout import Need
 from agent_service.store.roster import Colleague
 from agent_service.store.workers import SILENT_AFTER, SignOfLife
+from tests.support.claiming import claim_one
 from tests.support.contexts import NOW, SECOND, a_claim, a_context, a_lease, a_request, ended_context
 from tests.support.explained_commands import CommandRecorder, Document
 from tests.support.fleets import a_sign_at
@@ -42,13 +43,13 @@ async def test_where_all_is_well_there_is_nothing_to_do(any_store: Store) -> Non
         ]
     )
     assert await any_store.requests.insert(a_request(created_at=NOW - SECOND))
-    assert await any_store.claims.claim_one(a_claim(lease=a_lease(expires_at=LATER)))
+    assert await claim_one(any_store, a_claim(lease=a_lease(expires_at=LATER)))
     assert await needs(any_store) == set()
 
 
 async def test_a_lease_that_ended_is_a_need(any_store: Store) -> None:
     await any_store.contexts.insert([a_context()])
-    assert await any_store.claims.claim_one(a_claim(lease=a_lease(expires_at=NOW - SECOND)))
+    assert await claim_one(any_store, a_claim(lease=a_lease(expires_at=NOW - SECOND)))
     assert await needs(any_store) == {Need.LEASES}
 
 

@@ -12,7 +12,7 @@ from agent_service.domain.context import ContextStatus
 from agent_service.domain.errors import WriteOutcomeUnknown
 from agent_service.domain.events import Chunk
 from agent_service.domain.request import RequestStatus
-from agent_service.domain.settling import Consequences
+from agent_service.domain.settling import Consequences, RequestPlan
 from agent_service.domain.stop import CANCELLED
 from agent_service.domain.transitions import completed, released, retry_at
 from agent_service.local.child_process import start_child
@@ -20,7 +20,8 @@ from agent_service.local.mongod_binary import find_mongod
 from agent_service.store import Store
 from agent_service.store.notifier import Topic
 from agent_service.store.outcomes import Outcome
-from tests.support.contexts import AN_ERROR, IN_GENERATION, NOW, SECOND, a_claim, a_context, insert_claimed
+from tests.support.claiming import claim_one
+from tests.support.contexts import AN_ERROR, NOW, SECOND, a_claim, a_context, insert_claimed
 from tests.support.explained_commands import Document
 from tests.support.fail_points import fragile_store
 from tests.support.log_lines import log_lines
@@ -63,7 +64,10 @@ async def test_work_is_told_of_whatever_becomes_claimable(any_store: Store, spea
     await speaker.contexts.insert([blocked, scheduled])
     async with subscribed(any_store, (Topic.WORK, "generation")) as [work]:
         follows = Consequences(releases=(("draft", "next"),), cancellations={})
-        await speaker.settlement.write_consequences({"r": follows}, services=IN_GENERATION, at=NOW)
+        plan = RequestPlan(
+            id="r", steps=(), status=RequestStatus.RUNNING, lines={"next": blocked.line}, rank=blocked.rank
+        )
+        await speaker.settlement.write_consequences({"r": follows}, plans={"r": plan}, at=NOW)
         assert await work.wait(LIMIT)
         assert await speaker.schedule.promote(NOW) == 1
         assert await work.wait(LIMIT)
@@ -76,7 +80,7 @@ async def test_nothing_is_told_of_work_that_cannot_be_claimed(any_store: Store, 
     async with subscribed(any_store, (Topic.WORK, "generation"), (Topic.WORK, "last")) as [work, last]:
         await speaker.contexts.insert([a_context(status=ContextStatus.BLOCKED)])
         await speaker.contexts.insert([a_context(status=ContextStatus.SCHEDULED)])
-        assert await speaker.claims.claim_one(a_claim())
+        assert await claim_one(speaker, a_claim())
         assert await silent_until(speaker, work, last, key="last")
 
 
@@ -98,7 +102,7 @@ async def test_readers_are_told_of_their_request_and_of_no_other(any_store: Stor
     done = completed(at=NOW, output=None, usage=None, chunks=1)
     topics = (Topic.PROGRESS, "r-1"), (Topic.PROGRESS, "r-10"), (Topic.STATUS, "r-1")
     async with subscribed(any_store, *topics) as [progress, others, status]:
-        claimed = await speaker.claims.claim_one(a_claim())
+        claimed = await claim_one(speaker, a_claim())
         assert claimed is not None
         assert await progress.wait(LIMIT)
         await speaker.chunks.append(Chunk(context_id=mine.id, attempt=1, seq=1, delta="text", at=NOW))
@@ -136,8 +140,8 @@ async def test_what_changes_whether_a_service_may_be_called_is_told(any_store: S
 async def test_a_lone_claim_is_told_to_those_who_would_look_for_it(any_store: Store, speaker: Store) -> None:
     await speaker.contexts.insert([a_context(), a_context()])
     async with subscribed(any_store, (Topic.TAKEN, "generation")) as [taken]:
-        await speaker.claims.claim_one(a_claim())
-        await speaker.claims.claim_one(a_claim(lone=True))
+        await claim_one(speaker, a_claim())
+        await claim_one(speaker, a_claim(lone=True))
         assert await taken.wait(LIMIT)
         assert not taken.notified
 

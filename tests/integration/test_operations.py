@@ -30,9 +30,9 @@ from agent_service.store import Store
 from agent_service.store.operations import is_duplicate, reading, writing
 from agent_service.store.outcomes import Outcome
 from agent_service.telemetry.metrics import QueueName
+from tests.support.claiming import a_stretch, claim_one
 from tests.support.contexts import (
     AN_ERROR,
-    IN_GENERATION,
     NOW,
     SECOND,
     a_claim,
@@ -80,12 +80,12 @@ READS: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "problems": lambda s: s.problems(),
 }
 WRITES: dict[str, Callable[[Store], Awaitable[Any]]] = {
-    "claims.claim_one": lambda s: s.claims.claim_one(a_claim()),
+    "claims.claim_one": lambda s: s.claims.claim_one(a_claim(), a_stretch()),
     "leases.renew": lambda s: s.leases.renew({RUNNING.id: "token"}, NOW, limit=SECOND),
     "leases.take_back": lambda s: s.leases.take_back(RUNNING, RELEASED),
     "outcomes.apply": lambda s: s.outcomes.apply([Outcome(context=RUNNING, transition=RELEASED)]),
     "settlement.write_consequences": lambda s: s.settlement.write_consequences(
-        {"r": FOLLOWS}, services=IN_GENERATION, at=NOW
+        {"r": FOLLOWS}, plans={}, at=NOW
     ),
     "settlement.write_statuses": lambda s: s.settlement.write_statuses(
         {"r": RequestStatus.RUNNING}, at=NOW, expires_at=NOW
@@ -150,7 +150,7 @@ async def test_a_failure_that_passes_is_ridden_out(
         await point.fail("insert", times=1, **how)
         await store.contexts.insert([context])
         await point.fail("findAndModify", times=1, **how)
-        claimed = await store.claims.claim_one(a_claim())
+        claimed = await claim_one(store, a_claim())
         await point.fail("find", times=1, **how)
         assert await store.contexts.of_request(context.request_id) == [claimed]
     assert claimed is not None

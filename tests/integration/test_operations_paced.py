@@ -7,6 +7,7 @@ import pytest
 from agent_service.domain.errors import StoreError
 from agent_service.store import Store
 from agent_service.store.operations import at_most
+from tests.support.claiming import a_stretch
 from tests.support.contexts import a_claim, a_context, many_contexts
 from tests.support.explained_commands import CommandRecorder
 from tests.support.fail_points import fragile_store
@@ -28,7 +29,7 @@ async def test_a_command_that_is_refused_at_once_is_not_sent_thousands_of_times(
         point,
     ):
         await point.fail("find", "findAndModify", errorCode=code)
-        for call in (lambda: store.claims.claim_one(a_claim()), lambda: store.requests.get("r")):
+        for call in (lambda: store.claims.claim_one(a_claim(), a_stretch()), lambda: store.requests.get("r")):
             recorder.sent.clear()
             with at_most(timedelta(seconds=1.2)), pytest.raises(StoreError):
                 await call()

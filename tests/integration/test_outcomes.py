@@ -20,6 +20,7 @@ from agent_service.domain.transitions import (
 )
 from agent_service.store import Store
 from agent_service.store.outcomes import HISTORY_LIMIT, Outcome
+from tests.support.claiming import claim_one
 from tests.support.contexts import AN_ERROR, NOW, SECOND, a_claim, a_context, insert_claimed, the_context
 from tests.support.explained_commands import Document
 from tests.support.fail_points import fragile_store
@@ -70,7 +71,7 @@ async def test_an_outcome_whose_lease_went_to_another_worker_changes_nothing(
     assert await the_context(any_store, mine) == scheduled
 
     await any_store.schedule.promote(NOW)
-    other = await any_store.claims.claim_one(a_claim())
+    other = await claim_one(any_store, a_claim())
     assert await apply(any_store, (mine, transition)) == {mine.id}
     assert await the_context(any_store, mine) == other
 
@@ -89,7 +90,7 @@ async def test_the_same_outcome_again_is_recognised_and_changes_nothing(
 async def test_an_outcome_is_recognised_while_the_next_attempt_runs(any_store: Store) -> None:
     [context] = await insert_claimed(any_store, [a_context()])
     await apply(any_store, (context, RELEASED))
-    second = await any_store.claims.claim_one(a_claim())
+    second = await claim_one(any_store, a_claim())
     assert await apply(any_store, (context, RELEASED)) == frozenset()
     assert await the_context(any_store, context) == second
 
@@ -144,7 +145,7 @@ async def test_the_history_keeps_the_latest_attempts_only(any_store: Store) -> N
     context = a_context()
     await any_store.contexts.insert([context])
     for _ in range(HISTORY_LIMIT + 3):
-        claimed = await any_store.claims.claim_one(a_claim())
+        claimed = await claim_one(any_store, a_claim())
         assert claimed is not None
         await apply(any_store, (claimed, RELEASED))
     now = await the_context(any_store, context)

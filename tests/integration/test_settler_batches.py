@@ -17,6 +17,7 @@ from agent_service.settler import WrittenEnd
 from agent_service.store import Store
 from agent_service.store.claims import Claim
 from agent_service.store.outcomes import Outcome
+from tests.support.claiming import claim_many
 from tests.support.contexts import AN_ERROR, NOW, SECOND, a_context, a_request, a_step
 
 #: Two requests of one step, and one whose step `d` waits for the three others.
@@ -50,7 +51,7 @@ async def fill(store: Store) -> dict[str, Context]:
     await store.contexts.insert([waiting, *(a_context(name, request_id="join") for name in JOIN)])
     lease = Lease(token="token", worker="worker", expires_at=NOW + timedelta(hours=1))
     claim = Claim(service="generation", queues=("default",), lease=lease, at=NOW)
-    return {context.id: context for context in await store.claims.claim_many(claim, 10)}
+    return {context.id: context for context in await claim_many(store, claim, 10)}
 
 
 async def everything(store: Store) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from agent_service.store import Store
 from agent_service.store.notifier import Topic
 from agent_service.workers import turns
 from agent_service.workers.turns import Turns
+from tests.support.claiming import claim_one
 from tests.support.contexts import a_claim, a_context
 from tests.support.explained_commands import Document
 from tests.support.fleets import a_sign
@@ -174,7 +175,7 @@ async def test_only_a_claim_by_somebody_who_was_idle_tells_the_others(store: Sto
     first, second = a_context(rank=1), a_context(rank=2)
     await store.contexts.insert([first, second])
     async with subscribed(store, (Topic.TAKEN, "generation")) as [taken]:
-        assert await store.claims.claim_one(a_claim())
+        assert await claim_one(store, a_claim())
         assert not taken.notified
-        assert await store.claims.claim_one(a_claim(lone=True))
+        assert await claim_one(store, a_claim(lone=True))
         assert taken.notified

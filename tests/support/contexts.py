@@ -1,8 +1,7 @@
 """Builders of requests, contexts and claims; whatever a test does not name has a usual value."""
 
 import uuid
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +10,7 @@ from agent_service.domain.context import Context, ContextError, ContextStatus, L
 from agent_service.domain.request import Caller, Request, RequestStatus, Step, Submission
 from agent_service.store import Store
 from agent_service.store.claims import Claim
+from tests.support.claiming import claim_one
 
 _STARTED = datetime.now(UTC)
 #: When the tests began, in whole milliseconds, which is what MongoDB keeps. Not a date of long ago, because
@@ -79,10 +79,6 @@ def a_lease(*, expires_at: datetime = NOW + 30 * SECOND, worker: str = "worker")
     return Lease(token=uuid.uuid4().hex, worker=worker, expires_at=expires_at)
 
 
-#: Whatever may be released is of this service.
-IN_GENERATION: Mapping[str, str] = defaultdict(lambda: "generation")
-
-
 def a_claim(
     *,
     service: str = "generation",
@@ -106,7 +102,7 @@ async def insert_claimed(
     await store.contexts.insert(contexts)
     claimed = {}
     for service in [context.service for context in contexts]:
-        context = await store.claims.claim_one(a_claim(service=service, lease=a_lease(expires_at=expires_at)))
+        context = await claim_one(store, a_claim(service=service, lease=a_lease(expires_at=expires_at)))
         assert context is not None
         claimed[context.id] = context
     return [claimed[context.id] for context in contexts]

@@ -23,6 +23,7 @@ from agent_service.store.notifier import Topic
 from agent_service.workers.worker_base import ClientWorker
 from agent_service.workers.worker_run import WorkerRun
 from tests.support.base_service_behaviours import Behaviour, RecordedCall, Reply, answer
+from tests.support.claiming import claim_many
 from tests.support.explained_commands import is_about_notifications
 from tests.support.stored_chunks import all_chunks
 
@@ -101,7 +102,7 @@ async def claim(store: Store, count: int, *, seconds: float = 30, tries: int = 3
     now = store.clock.now()
     lease = Lease(token=uuid.uuid4().hex, worker="test", expires_at=now + timedelta(seconds=seconds))
     wanted = Claim(service="generation", queues=("default",), lease=lease, at=now)
-    claimed = await store.claims.claim_many(wanted, count)
+    claimed = await claim_many(store, wanted, count)
     assert {context.request_id for context in claimed} == {request_id}
     return claimed
 

@@ -7,6 +7,7 @@ import bson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_service.domain.line import Candidate, Line
 from agent_service.store.driver import Document
 from agent_service.store.notifier.digest import (
     CHUNKS,
@@ -51,15 +52,33 @@ def test_readers_hear_of_every_context_and_chunk(contexts: set[str], chunks: set
     assert named == {(each, False) for each in contexts} | {(each, True) for each in chunks}
 
 
-@given(ids=st.sets(A_KEY, min_size=1, max_size=100))
-def test_work_is_named_while_it_is_little(ids: set[str]) -> None:
+@given(waiting=st.dictionaries(A_KEY, st.integers(0, 2**53), min_size=1, max_size=100))
+def test_work_is_named_with_its_line_and_rank_while_it_is_little(waiting: dict[str, int]) -> None:
     digest = Digest()
-    digest.add(about(Topic.WORK, "generation"), ids, queue="slow")
+    line = Line("generation", "slow", 2, "acme")
+    digest.wait(line, [Candidate(*each) for each in waiting.items()])
     [document] = digest.take("me")
+    assert len(bson.encode(document)) <= 3_000
     said = read([document])
-    assert {each.key for each in said} == {"generation"}
-    assert {each.queue for each in said} == {"slow"}
-    assert {each.context_id for each in said} == (ids if len(ids) <= 32 else {None})
+    assert {(each.key, each.line) for each in said} == {("generation", line)}
+    named = {(each.context_id, each.rank) for each in said}
+    assert named == (set(waiting.items()) if len(waiting) <= 32 else {(None, min(waiting.values()))})
+
+
+def test_of_work_in_many_lines_only_the_service_is_said() -> None:
+    digest = Digest()
+    for number in range(20):
+        digest.wait(Line("generation", "default", 0, f"organization-{number}"), [Candidate("r.one", 1)])
+    digest.wait(Line("analysis", "default", 0, "acme"), [Candidate("r.two", 2)])
+    assert {(each.key, each.line is None) for each in read(digest.take("me"))} == {
+        ("generation", True),
+        ("analysis", False),
+    }
+
+
+def test_what_an_older_version_says_of_work_names_no_line() -> None:
+    old = {"about": "work:generation", "queue": "slow", "ids": ["r.one"]}
+    assert read([old]) == {Notification(topic=Topic.WORK, key="generation")}
 
 
 def test_what_a_request_is_said_of_need_not_be_said_of_its_contexts() -> None:
@@ -84,9 +103,9 @@ def test_of_several_times_the_first_is_said() -> None:
 
 def test_once_something_unnamed_was_said_there_is_no_name_to_add() -> None:
     digest = Digest()
-    digest.add(about(Topic.WORK, "generation"))
-    digest.add(about(Topic.WORK, "generation"), ["r.one"])
-    assert read(digest.take("me")) == {Notification(topic=Topic.WORK, key="generation")}
+    digest.add(about(Topic.STOP))
+    digest.add(about(Topic.STOP), ["r.one"])
+    assert read(digest.take("me")) == {Notification(topic=Topic.STOP)}
 
 
 def test_what_nobody_can_read_means_everything() -> None:

@@ -1,17 +1,19 @@
 """
 Digest: what a process says within a few milliseconds, put together into few small documents, and back.
 
-A document is `{t, from, about, queue?, ids?, run_at?}`. `about` is the kind of what changed, with the service
-behind a colon where there is one, so that the server can leave out what a reader does not want.
+A document is `{t, from, about, ids?, run_at?}`, and of work `{queue, priority, organization, ranks}` besides.
+`about` is the kind of what changed, with the service behind a colon where there is one, so that the server
+can leave out what a reader does not want.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import TypeVar
 
 from bson import Timestamp
 
+from agent_service.domain.line import Candidate, Line
 from agent_service.store.driver import Document
 from agent_service.store.notifier.notification import ABOUT_REQUESTS, Notification, Topic
 from agent_service.store.stored_fields import request_id_in
@@ -23,14 +25,14 @@ SEED = "seed"
 #: What is said to those who read requests, by the ids of requests or of contexts.
 REQUESTS, CONTEXTS, CHUNKS = "requests", "contexts", "chunks"
 
-#: Contexts that became claimable together are named up to so many; of more it is said that there are some.
-_MOST_NAMED = 32
+#: Of the contexts of a line that became claimable together so many are named; of more it is said from which
+#: rank on there are some. Of more lines of a service it is said that there are some.
+_MOST_NAMED, _MOST_LINES = 32, 6
 #: What a document holds at most, and how many documents are sent at once before one says everything.
 _MOST_BYTES = 1_900
 _MOST_DOCUMENTS = 8
 #: Of more ids than these nothing is kept but that everything may have changed.
 _MOST_KEPT = 2_000
-_ALL: tuple[str, str | None] = (EVERYTHING, None)
 #: What an id takes in an array besides its own characters: its type, its index, its length and a NUL.
 _BYTES_OF_ENTRY = 11
 #: Filled by the server, with a time of its own that only grows; as an `_id` it would stay zero.
@@ -57,28 +59,42 @@ class Digest:
     """What is to be said to the other processes, each thing once however often it happened."""
 
     def __init__(self) -> None:
-        #: `about` and queue → the ids; None where there are too many to name, or none is known.
-        self._ids: dict[tuple[str, str | None], set[str] | None] = {}
+        #: `about` → the ids; None where none is known.
+        self._ids: dict[str, set[str] | None] = {}
+        #: What became claimable: line → id → rank.
+        self._waiting: dict[Line, dict[str, int]] = {}
         self._run_at: datetime | None = None
         #: How many ids were added.
         self._size = 0
 
     def __bool__(self) -> bool:
-        return bool(self._ids) or self._run_at is not None
+        return bool(self._ids or self._waiting) or self._run_at is not None
 
-    def add(self, what: str, ids: Collection[str] = (), *, queue: str | None = None) -> None:
+    def add(self, what: str, ids: Collection[str] = ()) -> None:
         """Something changed; without `ids` it is not known of what."""
-        if _ALL in self._ids:
+        if EVERYTHING in self._ids:
             return
-        known = self._ids.setdefault((what, queue), set())
+        known = self._ids.setdefault(what, set())
         if known is not None:
             known.update(ids)
             if not ids:
-                self._ids[what, queue] = None
-        self._size += len(ids) or 1
+                self._ids[what] = None
+        self._grow(len(ids) or 1)
+
+    def wait(self, line: Line, candidates: Iterable[Candidate]) -> None:
+        """These became claimable."""
+        if EVERYTHING in self._ids:
+            return
+        waiting = self._waiting.setdefault(line, {})
+        before = len(waiting)
+        waiting.update((each.id, each.rank) for each in candidates)
+        self._grow(len(waiting) - before)
+
+    def _grow(self, more: int) -> None:
+        self._size += more
         if self._size > _MOST_KEPT:
             # It would be too much to be named, and may have to wait until it can be said.
-            self._ids = {_ALL: None}
+            self._ids, self._waiting = {EVERYTHING: None}, {}
 
     def schedule(self, run_at: datetime) -> None:
         """Something becomes claimable then; of several times the first one is said."""
@@ -87,16 +103,18 @@ class Digest:
     def take(self, sender: str) -> list[Document]:
         """The documents that say it; nothing is left to be said."""
         ids, self._ids, self._size = self._ids, {}, 0
+        waiting, self._waiting = self._waiting, {}
         run_at, self._run_at = self._run_at, None
-        ended = ids.get((REQUESTS, None)) or ()
+        ended = ids.get(REQUESTS) or ()
         for kind in (CONTEXTS, CHUNKS):
-            if named := ids.get((kind, None)):
+            if named := ids.get(kind):
                 # Who reads a request reads all of it again when the request itself changed.
                 named -= {each for each in named if request_id_in(each) in ended}
                 if not named:
-                    del ids[kind, None]
+                    del ids[kind]
         said: list[Document] = [] if run_at is None else [{"about": about(Topic.SCHEDULE), "run_at": run_at}]
-        said += chain.from_iterable(_documents(what, queue, named) for (what, queue), named in ids.items())
+        said += _about_work(waiting)
+        said += chain.from_iterable(_documents(what, named) for what, named in ids.items())
         if len(said) > _MOST_DOCUMENTS:
             said = [{"about": EVERYTHING}]
         return [{"t": _NOW, "from": sender, **document} for document in said]
@@ -107,13 +125,10 @@ def notifications_of(document: Document) -> Iterator[Notification] | None:
     kind, _, key = (_read(document, "about", str) or "").partition(":")
     ids = [each for each in _read(document, "ids", list) or () if isinstance(each, str)]
     match kind:
-        case Topic.WORK.value | Topic.TAKEN.value:
-            queue = _read(document, "queue", str)
-            topic = Topic(kind)
-            return (
-                Notification(topic=topic, key=key or None, queue=queue, context_id=each)
-                for each in (ids or (None,))
-            )
+        case Topic.WORK.value:
+            return _work_in(document, key or None, ids)
+        case Topic.TAKEN.value:
+            return (Notification(topic=Topic.TAKEN, key=key or None, context_id=each) for each in ids)
         case Topic.SCHEDULE.value:
             return iter([Notification(topic=Topic.SCHEDULE, run_at=_read(document, "run_at", datetime))])
         case Topic.SERVICES.value:
@@ -144,9 +159,53 @@ def context_notification(context_id: str, *, is_chunk: bool) -> Notification:
     )
 
 
-def _documents(what: str, queue: str | None, ids: set[str] | None) -> Iterator[Document]:
-    fixed: Document = {"about": what} if queue is None else {"about": what, "queue": queue}
-    if ids is None or (what.startswith(Topic.WORK.value) and len(ids) > _MOST_NAMED):
+def work_notifications(line: Line, candidates: Iterable[Candidate]) -> Iterator[Notification]:
+    """That these became claimable."""
+    return (
+        Notification(topic=Topic.WORK, key=line.service, line=line, context_id=each.id, rank=each.rank)
+        for each in candidates
+    )
+
+
+def _about_work(waiting: Mapping[Line, Mapping[str, int]]) -> Iterator[Document]:
+    """What says what became claimable; a service that has it in many lines is named and nothing else."""
+    lines: dict[str, list[Line]] = {}
+    for line in waiting:
+        lines.setdefault(line.service, []).append(line)
+    for service, its_lines in lines.items():
+        what = about(Topic.WORK, service)
+        if len(its_lines) > _MOST_LINES:
+            yield {"about": what}
+            continue
+        for line in its_lines:
+            ranks = waiting[line]
+            named = ranks if len(ranks) <= _MOST_NAMED else {}
+            yield {
+                "about": what,
+                "queue": line.queue,
+                "priority": line.priority,
+                "organization": line.organization_id,
+                "ids": list(named),
+                "ranks": list(named.values()) or [min(ranks.values())],
+            }
+
+
+def _work_in(document: Document, service: str | None, ids: Sequence[str]) -> Iterator[Notification]:
+    """What a document says of work; one that names no line, as older versions do, says that there is some."""
+    queue, organization_id = _read(document, "queue", str), _read(document, "organization", str)
+    priority = _read(document, "priority", int)
+    ranks = [each for each in _read(document, "ranks", list) or () if isinstance(each, int)]
+    if service is None or queue is None or organization_id is None or priority is None or not ranks:
+        return iter([Notification(topic=Topic.WORK, key=service)])
+    line = Line(service, queue, priority, organization_id)
+    if len(ids) == len(ranks):
+        return work_notifications(line, map(Candidate, ids, ranks))
+    return iter([Notification(topic=Topic.WORK, key=service, line=line, rank=min(ranks))])
+
+
+def _documents(what: str, ids: set[str] | None) -> Iterator[Document]:
+    fixed: Document = {"about": what}
+    if ids is None:
         yield fixed
         return
     page: list[str] = []

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
+from agent_service.domain.line import Line
+
 
 class Topic(Enum):
     """What there is to wait for; the value is its name in MongoDB."""
@@ -36,8 +38,10 @@ class Notification:
     key: str | None = None
     #: Of `WORK`, `TAKEN` and `PROGRESS`: the context that it is about.
     context_id: str | None = None
-    #: Of `WORK`: the queue that the context waits in.
-    queue: str | None = None
+    #: Of `WORK`: where the context waits, and its rank there; without a `context_id` several do, and it is
+    #: the smallest of their ranks.
+    line: Line | None = None
+    rank: int | None = None
     #: Of `PROGRESS`: whether nothing but a chunk was stored.
     is_chunk: bool = False
     #: Of `SCHEDULE`: when the context becomes claimable.

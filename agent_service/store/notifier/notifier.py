@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -18,6 +18,7 @@ from typing import TypeVar
 from agent_service.concurrency import Supervisor, end_by_cancelling
 from agent_service.domain.callback import is_callback
 from agent_service.domain.errors import WriteOutcomeUnknown
+from agent_service.domain.line import Candidate, Line
 from agent_service.store.driver import Database, Document
 from agent_service.store.notifier.capped_collection import EVENTS, WORK, unlimited
 from agent_service.store.notifier.digest import (
@@ -28,6 +29,7 @@ from agent_service.store.notifier.digest import (
     context_notification,
     notifications_of,
     request_notifications,
+    work_notifications,
 )
 from agent_service.store.notifier.notification import ABOUT_REQUESTS, Notification, Topic
 from agent_service.store.notifier.reader import Reader
@@ -159,14 +161,14 @@ class Notifier:
         """Wake those in this process alone who wait for a topic."""
         self._subscriptions.deliver(Notification(topic=topic, key=key))
 
-    def work(self, service: str, queue: str | None = None, context_ids: Collection[str] = ()) -> None:
-        """These contexts, or some, became claimable."""
-        self._work.say(about(Topic.WORK, service), context_ids, queue=queue)
-        if not self._subscriptions.have(Topic.WORK):
-            return
-        for each in context_ids or (None,):
-            told = Notification(topic=Topic.WORK, key=service, queue=queue, context_id=each)
-            self._subscriptions.deliver(told)
+    def work(self, waiting: Mapping[Line, Sequence[Candidate]]) -> None:
+        """These contexts became claimable in their lines."""
+        here = self._subscriptions.have(Topic.WORK)
+        for line, candidates in waiting.items():
+            self._work.say_waiting(line, candidates)
+            if here:
+                for notification in work_notifications(line, candidates):
+                    self._subscriptions.deliver(notification)
 
     def taken(self, service: str, context_id: str) -> None:
         """A worker with nothing to do claimed this one, so that the others need not look."""

@@ -9,6 +9,7 @@ from loguru import logger
 
 from agent_service.concurrency import Supervisor
 from agent_service.domain.errors import StoreError, StoreUnavailable
+from agent_service.domain.line import Candidate, Line
 from agent_service.store.driver import Database, Document, run_command
 from agent_service.store.notifier.capped_collection import ensure_capped
 from agent_service.store.notifier.digest import EVERYTHING, Digest
@@ -49,9 +50,14 @@ class Sender:
         self._capped = False
         self._troubles = Spaced(timedelta(minutes=1))
 
-    def say(self, what: str, ids: Collection[str] = (), *, queue: str | None = None) -> None:
+    def say(self, what: str, ids: Collection[str] = ()) -> None:
         """Something changed, see `Digest.add`."""
-        self._digest.add(what, ids, queue=queue)
+        self._digest.add(what, ids)
+        self._send_soon()
+
+    def say_waiting(self, line: Line, candidates: Iterable[Candidate]) -> None:
+        """These became claimable."""
+        self._digest.wait(line, candidates)
         self._send_soon()
 
     def say_scheduled(self, run_at: datetime) -> None:

@@ -22,6 +22,7 @@ from agent_service.store.claims import Claim
 from agent_service.workers.generative_worker import GenerativeWorker
 from tests.support.base_service_behaviours import RecordedCall, Reply, answer, events
 from tests.support.base_service_stub import BaseServiceStub
+from tests.support.claiming import claim_one
 from tests.support.waiting import answered, until
 from tests.support.worker_tools import AT_ONCE, running, step
 
@@ -131,7 +132,7 @@ class WholeLife:
         now = self.sound.clock.now()
         lease = Lease(token=uuid.uuid4().hex, worker="silent", expires_at=now + timedelta(milliseconds=100))
         claim = Claim(service="generation", queues=("default",), lease=lease, at=now)
-        assert await self.sound.claims.claim_one(claim)
+        assert await claim_one(self.sound, claim)
         return request_id
 
     async def _submit(self, requests: RequestService, *steps: dict[str, Any], **more: Any) -> str:

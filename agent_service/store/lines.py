@@ -1,0 +1,159 @@
+"""Lines: what waits, read from the keys of the index `lines` alone; claiming it is for `claims`."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pymongo import ASCENDING
+
+from agent_service.domain.context import ContextStatus
+from agent_service.domain.line import Candidate, Line
+from agent_service.store.driver import Database, Document, aggregate_in, durable
+from agent_service.store.operations import reading
+
+#: The lines whose heads one look reads at most.
+MOST_HEADS = 1_000
+#: Of contexts that no line can have so many are told at once.
+_MOST_ODD = 20
+#: Within a line; the index has this order, so nothing is ever sorted in memory.
+IN_LINE = [("rank", ASCENDING), ("_id", ASCENDING)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """The first `limit` contexts of a line from the rank `since` on, or from its beginning, after `skip`."""
+
+    line: Line
+    limit: int
+    since: int | None = None
+    skip: int = 0
+
+    def filter(self) -> Document:
+        """What is pending in it: equality on all keys of the index before `rank`."""
+        # Keys that left the index a short while ago are still walked over, unless they come before `since`.
+        # What is no number has no rank, and is told apart by `heads`.
+        return {**in_line(self.line), "rank": {"$gte": -math.inf if self.since is None else self.since}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heads:
+    """The first context of each line of one queue and priority, by organization."""
+
+    first: Mapping[Line, Candidate]
+    #: Where the next look goes on; None where this one came to the end.
+    more_after: str | None
+    #: The ids of contexts that have no place in a line, because a field of theirs is odd.
+    odd: Sequence[Any]
+
+
+class LineCollection:
+    """The collection `contexts`, as far as its lines are looked through."""
+
+    def __init__(self, database: Database) -> None:
+        self._contexts = durable(database, "contexts")
+
+    async def priorities(self, service: str, queue: str) -> list[Any]:
+        """The priorities that something waits with, whatever their types. Raises `StoreUnavailable`."""
+        with reading():
+            return list(await self._contexts.distinct("priority", _in_queue(service, queue)))
+
+    async def heads(
+        self, service: str, queue: str, priority: Any, *, after: str | None = None, limit: int = MOST_HEADS
+    ) -> Heads:
+        """
+        The heads of up to `limit` lines, those of organizations behind `after`; one key each is looked at.
+
+        Raises `StoreUnavailable`.
+        """
+        waiting = {**_in_queue(service, queue), "priority": {"$eq": priority}}
+        if not (is_integer(priority) or isinstance(priority, float)):
+            return Heads(first={}, more_after=None, odd=await self._some(waiting))
+        if after is not None:
+            waiting["organization_id"] = {"$gt": after}
+        with reading():
+            found = await aggregate_in(
+                self._contexts,
+                [
+                    {"$match": waiting},
+                    {"$sort": {"organization_id": 1, "rank": 1, "_id": 1}},
+                    {
+                        "$group": {
+                            "_id": "$organization_id",
+                            "rank": {"$first": "$rank"},
+                            "head": {"$first": "$_id"},
+                        }
+                    },
+                    {"$limit": limit},
+                ],
+            )
+        first: dict[Line, Candidate] = {}
+        odd: list[Any] = []
+        for document in found:
+            organization_id, rank, head = document["_id"], document.get("rank"), document["head"]
+            if isinstance(organization_id, str) and is_integer(rank) and isinstance(head, str):
+                first[Line(service, queue, priority, organization_id)] = Candidate(head, rank)
+            else:
+                odd.append(head)
+        last = found[-1]["_id"] if len(found) == limit else None
+        return Heads(first=first, more_after=last if isinstance(last, str) else None, odd=odd)
+
+    async def waiting(self, stretches: Sequence[Stretch]) -> list[list[Candidate]]:
+        """
+        What waits in each of these, in order, by one command; no document is looked at.
+
+        Raises `StoreUnavailable`.
+        """
+        if len(stretches) == 1:
+            return [await self._waiting_in(*stretches)]
+        found: list[list[Candidate]] = [[] for _ in stretches]
+        with reading():
+            for document in await aggregate_in(self._contexts, _pipeline(stretches)):
+                found[document["stretch"]].append(Candidate(document["_id"], document["rank"]))
+        return found
+
+    async def _waiting_in(self, stretch: Stretch) -> list[Candidate]:
+        with reading():
+            found = self._contexts.find(
+                stretch.filter(), {"rank": 1}, sort=IN_LINE, skip=stretch.skip, limit=stretch.limit
+            )
+            return [Candidate(document["_id"], document["rank"]) for document in await found.to_list(None)]
+
+    async def _some(self, matching: Document) -> list[Any]:
+        with reading():
+            found = self._contexts.find(matching, {"_id": 1}, limit=_MOST_ODD)
+            return [document["_id"] async for document in found]
+
+
+def in_line(line: Line) -> Document:
+    """The filter of all that waits in a line."""
+    return {
+        **_in_queue(line.service, line.queue),
+        "priority": line.priority,
+        "organization_id": line.organization_id,
+    }
+
+
+def is_integer(value: object) -> bool:
+    """Whether it can be a rank; a truth value is a number to Python alone."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _in_queue(service: str, queue: str) -> Document:
+    return {"status": ContextStatus.PENDING.value, "service": service, "queue": queue}
+
+
+def _pipeline(stretches: Sequence[Stretch]) -> list[Document]:
+    first, *others = (_stages(number, stretch) for number, stretch in enumerate(stretches))
+    return first + [{"$unionWith": {"coll": "contexts", "pipeline": stages}} for stages in others]
+
+
+def _stages(number: int, stretch: Stretch) -> list[Document]:
+    stages: list[Document] = [{"$match": stretch.filter()}, {"$sort": dict(IN_LINE)}]
+    if stretch.skip:
+        stages.append({"$skip": stretch.skip})
+    return [
+        *stages,
+        {"$limit": stretch.limit},
+        {"$project": {"rank": 1, "stretch": {"$literal": number}}},
+    ]
