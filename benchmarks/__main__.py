@@ -13,6 +13,7 @@ from loguru import logger
 
 from agent_service.main import new_event_loop
 from benchmarks import (
+    chain,
     claims,
     endurance,
     fleet,
@@ -20,6 +21,7 @@ from benchmarks import (
     idle,
     ingest,
     latency,
+    lines,
     memory,
     noop,
     readers,
@@ -32,6 +34,8 @@ from benchmarks.stage import Load, Stage, open_stage
 
 BENCHMARKS: Mapping[str, Callable[[Stage], Awaitable[None]]] = {
     "claims": claims.measure,
+    "lines": lines.measure,
+    "chain": chain.measure,
     "throughput": throughput.measure,
     "noop": noop.measure,
     "latency": latency.measure,

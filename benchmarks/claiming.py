@@ -1,17 +1,21 @@
 """Claiming: taking contexts as fast as it goes, one by one or in batches, and nothing else."""
 
 import asyncio
-import random
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Lease
-from agent_service.domain.request import DEFAULT_QUEUE
+from agent_service.domain.line import Line
+from agent_service.domain.request import DEFAULT_ORGANIZATION, DEFAULT_QUEUE
 from agent_service.store import Store
 from agent_service.store.claims import Claim
+from agent_service.store.lines import Stretch
+from agent_service.store.roster import Colleague
+from agent_service.workers.claimer import Claimer
 
 SERVICE = "claimed"
 _LEASE = timedelta(hours=1)
@@ -50,10 +54,11 @@ class Quota:
 
 async def claim_singly(store: Store, slots: int, quota: Quota, *, competitors: int) -> None:
     """The naive way: every slot claims for itself with a sorted find-and-update."""
+    line = Line(SERVICE, DEFAULT_QUEUE, 0, DEFAULT_ORGANIZATION)
 
     async def slot() -> None:
         while not quota.reached:
-            if await store.claims.claim_one(_claim(store)) is None:
+            if await store.claims.claim_one(_claim(store), Stretch(line=line, limit=1)) is None:
                 return
             quota.taken += 1
 
@@ -61,13 +66,24 @@ async def claim_singly(store: Store, slots: int, quota: Quota, *, competitors: i
 
 
 async def claim_in_batches(store: Store, slots: int, quota: Quota, *, competitors: int) -> None:
-    """One claimer for all slots, which looks anywhere among the first where others claim as well."""
+    """The claimer of a worker for all slots, which knows how many others claim as well."""
+    store.roster.learn(
+        Colleague(id=str(number), service=SERVICE, queues=frozenset({DEFAULT_QUEUE}), process=str(number))
+        for number in range(competitors + 1)
+    )
+    claimer = Claimer(
+        ContextManager(store),
+        service=SERVICE,
+        queues=(DEFAULT_QUEUE,),
+        worker_id="0",
+        lease=_LEASE,
+        ageing=timedelta(0),
+    )
     while not quota.reached:
-        skip = random.randrange(4 * slots) if competitors else 0
-        claimed = await store.claims.claim_many(_claim(store), slots, skip=skip)
-        if not claimed:
+        claimed = await claimer.claim(slots)
+        if not claimed.contexts:
             return
-        quota.taken += len(claimed)
+        quota.taken += len(claimed.contexts)
 
 
 WAYS: Mapping[str, Callable[..., Awaitable[None]]] = {"single": claim_singly, "batch": claim_in_batches}

@@ -80,21 +80,18 @@ class ClaimCollection:
         Two round trips whatever the number: one update, then one read of what it took. Raises like
         `claim_one`.
         """
+        taken: int | None = None
         with self._notifier.after(lambda: self._notifier.contexts_changed(_texts(ids))), writing():
             try:
-                taken = await self._contexts.update_many(_claimable(claim, ids), claim_update(claim))
+                update = await self._contexts.update_many(_claimable(claim, ids), claim_update(claim))
+                taken = update.matched_count
             except OperationFailure as error:
                 if error.code not in _CANNOT_COUNT:
                     raise
-                # It ended at the one that cannot be counted up, and what comes before that is taken.
-                counted = False
-            else:
-                counted = True
-        if not counted:
+        if taken is None:
+            # It ended at one that cannot be counted up, and those before that one are taken.
             await self.end_odd(ids, claim.at)
-        elif not taken.matched_count:
-            return []
-        return await self._taken(claim, ids)
+        return [] if taken == 0 else await self._taken(claim, ids)
 
     async def end_odd(self, ids: Sequence[Any], at: datetime) -> bool:
         """
@@ -110,13 +107,16 @@ class ClaimCollection:
         return bool(ended)
 
     async def _find_and_claim(self, claim: Claim, wanted: Candidate | Stretch) -> Document | None:
-        exact = isinstance(wanted, Candidate)
+        if isinstance(wanted, Candidate):
+            matching, order = _claimable(claim, [wanted.id]), None
+        else:
+            matching, order = wanted.filter(), IN_LINE
         with writing():
             try:
                 document: Document | None = await self._contexts.find_one_and_update(
-                    _claimable(claim, [wanted.id]) if exact else wanted.filter(),
+                    matching,
                     claim_update(claim),
-                    sort=None if exact else IN_LINE,
+                    sort=order,
                     return_document=ReturnDocument.AFTER,
                 )
             except OperationFailure as error:

@@ -90,7 +90,7 @@ class LineCollection:
         first: dict[Line, Candidate] = {}
         odd: list[Any] = []
         for document in found:
-            organization_id, rank, head = document["_id"], document.get("rank"), document["head"]
+            organization_id, rank, head = document["_id"], document["rank"], document["head"]
             if isinstance(organization_id, str) and is_integer(rank) and isinstance(head, str):
                 first[Line(service, queue, priority, organization_id)] = Candidate(head, rank)
             else:

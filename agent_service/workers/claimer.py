@@ -51,7 +51,7 @@ class Claimer:
         queues: tuple[str, ...],
         worker_id: str,
         lease: timedelta,
-        ageing: timedelta,
+        ageing: timedelta = timedelta(0),
         skips: Callable[[Line], bool] = lambda _line: False,
     ) -> None:
         self._contexts = contexts

@@ -10,8 +10,11 @@ from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall,
 from agent_service.domain import service_state
 from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
 from agent_service.domain.errors import BaseServiceUnavailable
+from agent_service.domain.line import Candidate
 from agent_service.domain.service_state import BreakerState, Hold
 from agent_service.store import Store
+from agent_service.store.claims import Claim
+from agent_service.store.lines import Stretch
 from agent_service.workers import admission
 from agent_service.workers.generative_worker import GenerativeWorker
 from tests.support.base_service_behaviours import answer
@@ -120,8 +123,8 @@ async def test_what_was_claimed_while_a_hold_began_is_handed_back_and_costs_noth
     worker = HandlerWorker(store, handle, poll_interval=HOUR)
     claim_one = store.claims.claim_one
 
-    async def slow_claim(claim: object) -> Context | None:
-        claimed = await claim_one(claim)  # type: ignore[arg-type]  # whatever the loop asks for
+    async def slow_claim(claim: Claim, wanted: Candidate | Stretch) -> Context | None:
+        claimed = await claim_one(claim, wanted)
         if claimed is not None and claimed.attempt == 1:
             now = store.clock.now()
             await store.services.hold(SERVICE, Hold(name="paused", reason="", since=now, until=None))

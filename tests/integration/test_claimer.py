@@ -12,8 +12,10 @@ from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall,
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
 from agent_service.domain.errors import StoreError, WriteOutcomeUnknown
+from agent_service.domain.line import Candidate
 from agent_service.store import Store
 from agent_service.store.claims import Claim
+from agent_service.store.lines import Stretch
 from agent_service.store.roster import Colleague
 from agent_service.workers.claimer import Claimer
 from agent_service.workers.generative_worker import GenerativeWorker
@@ -93,34 +95,29 @@ async def test_two_workers_never_do_the_same_work(store: Store) -> None:
     assert {context.attempt for context in view.contexts} == {1}
 
 
-class NotesOffsets(ContextManager):
-    """Where down the line each claim began."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self.offsets: list[int] = []
-
-    async def claim(self, claim: Claim, limit: int, *, skip: int = 0) -> list[Context]:
-        self.offsets.append(skip)
-        return await super().claim(claim, limit, skip=skip)
-
-
 @pytest.mark.parametrize("workers", [1, 3])
 async def test_batches_begin_apart_where_others_claim_and_there_is_more_than_one_takes(
-    store: Store, workers: int
+    store: Store, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
+    offsets: list[int] = []
+    waiting = store.lines.waiting
+
+    async def note_offset(stretches: Sequence[Stretch]) -> list[list[Candidate]]:
+        offsets.extend(stretch.skip for stretch in stretches)
+        return await waiting(stretches)
+
+    monkeypatch.setattr(store.lines, "waiting", note_offset)
     await many(store, 60)
     names = [f"worker-{number}" for number in range(workers)]
     queues = frozenset({"default"})
     store.roster.learn(
         Colleague(id=name, service="generation", queues=queues, process=name) for name in names
     )
-    contexts = NotesOffsets(store)
-    claimer = claimer_of(contexts)
+    claimer = claimer_of(ContextManager(store))
     claimed = [context.id for _ in range(25) for context in (await claimer.claim(2)).contexts]
     assert len(set(claimed)) == len(claimed) == 50
-    assert contexts.offsets[0] == 0
-    begun = set(contexts.offsets)
+    assert offsets[0] == 0
+    begun = set(offsets)
     assert begun <= set(range(2 * workers))
     assert (len(begun) > 1) == (workers > 1)
     rest: list[str] = []
@@ -138,8 +135,8 @@ class LosesAnswers(ContextManager):
         super().__init__(store)
         self.taken: list[Context] = []
 
-    async def claim(self, claim: Claim, limit: int, *, skip: int = 0) -> list[Context]:
-        taken = await super().claim(claim, limit, skip=skip)
+    async def claim(self, claim: Claim, wanted: Stretch | Sequence[Candidate]) -> list[Context]:
+        taken = await super().claim(claim, wanted)
         if len(self.taken) < self.lost:
             self.taken += taken
             raise WriteOutcomeUnknown("the connection was closed")
@@ -189,7 +186,8 @@ async def test_a_claim_that_was_applied_and_not_read_is_handed_back(
     claimer = claimer_of(ContextManager(store))
     meanwhile(monkeypatch, lambda: claim_one(store, a_claim()))
     # The candidates are read first; the second find is that of what was won.
-    async with trouble(raw, ["find"], mode={"skip": 1}, errorCode=PASSING_ERROR):
+    namespace = f"{raw.name}.contexts"
+    async with trouble(raw, ["find"], mode={"skip": 1}, namespace=namespace, errorCode=PASSING_ERROR):
         with pytest.raises(StoreError):
             await claimer.claim(3)
     claimed = await claimer.claim(3)
@@ -203,7 +201,7 @@ class ArrivesLate(ContextManager):
         super().__init__(store)
         self.claims: list[Claim] = []
 
-    async def claim(self, claim: Claim, limit: int, *, skip: int = 0) -> list[Context]:
+    async def claim(self, claim: Claim, wanted: Stretch | Sequence[Candidate]) -> list[Context]:
         self.claims.append(claim)
         if len(self.claims) == 1:
             raise WriteOutcomeUnknown("no answer in time")
@@ -255,9 +253,9 @@ class NotesWhenSent(ContextManager):
 
     sent = 0.0
 
-    async def claim(self, claim: Claim, limit: int, *, skip: int = 0) -> list[Context]:
+    async def claim(self, claim: Claim, wanted: Stretch | Sequence[Candidate]) -> list[Context]:
         self.sent = time.monotonic()
-        return await super().claim(claim, limit, skip=skip)
+        return await super().claim(claim, wanted)
 
 
 async def test_the_lease_is_counted_from_before_the_claim_was_sent(store: Store) -> None:

@@ -15,7 +15,7 @@ from agent_service.domain.transitions import released
 from agent_service.store import Store
 from agent_service.store.claims import Claim
 from agent_service.store.outcomes import Outcome
-from tests.support.claiming import meanwhile
+from tests.support.claiming import claim_many, claim_one, meanwhile
 from tests.support.contexts import NOW, SECOND, a_claim, a_context, a_lease, many_contexts, the_context
 from tests.support.fail_points import fragile_store
 
@@ -23,8 +23,8 @@ from tests.support.fail_points import fragile_store
 async def claim(store: Store, claim: Claim, limit: int) -> list[Context]:
     """Claim in one of the two ways."""
     if limit > 1:
-        return await store.claims.claim_many(claim, limit)
-    context = await store.claims.claim_one(claim)
+        return await claim_many(store, claim, limit)
+    context = await claim_one(store, claim)
     return [] if context is None else [context]
 
 
@@ -98,30 +98,13 @@ async def test_what_is_not_pending_in_the_queues_of_the_service_is_left_alone(
     assert [await the_context(any_store, other) for other in others] == others
 
 
-@pytest.mark.parametrize("limit", [1, 10])
-async def test_a_claim_from_several_queues_takes_the_best_of_all(any_store: Store, limit: int) -> None:
-    ranks = [("fast", 2), ("default", 1), ("fast", 3), ("other", 0)]
-    await any_store.contexts.insert([a_context(queue=queue, rank=rank) for queue, rank in ranks])
-    claimed: list[Context] = []
-    while found := await claim(any_store, a_claim(queues=("default", "fast")), limit):
-        claimed += found
-    assert [context.rank for context in claimed] == [1, 2, 3]
-
-
-async def test_a_batch_begins_as_far_down_the_line_as_it_is_told(any_store: Store) -> None:
-    await any_store.contexts.insert(many_contexts(6))
-    claimed = await any_store.claims.claim_many(a_claim(), 2, skip=3)
-    assert [context.rank for context in claimed] == [3, 4]
-    assert await any_store.claims.depth("generation", "default") == 4
-
-
 @pytest.mark.conformance
 async def test_what_a_claim_took_is_found_by_its_lease_and_nothing_else_is(any_store: Store) -> None:
     contexts = many_contexts(5)
     await any_store.contexts.insert(contexts)
     mine, ours = a_lease(), a_lease()
-    taken = await any_store.claims.claim_many(a_claim(lease=mine), 2)
-    await any_store.claims.claim_many(a_claim(lease=ours), 2)
+    taken = await claim_many(any_store, a_claim(lease=mine), 2)
+    await claim_many(any_store, a_claim(lease=ours), 2)
     found = await any_store.claims.find_claimed(mine)
     assert sorted(found, key=lambda context: context.id) == sorted(taken, key=lambda context: context.id)
     assert await any_store.claims.find_claimed(a_lease()) == []
@@ -149,24 +132,20 @@ async def test_a_claim_whose_answer_is_lost_is_unknown_and_is_found_later(
     assert {context.id for context in found} == {context.id for context in contexts[:limit]}
 
 
-async def test_a_batch_takes_nothing_that_has_changed_since_it_was_read(
+async def test_a_batch_takes_what_has_changed_since_it_was_read_as_it_is_now(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, *others = many_contexts(4)
-    await store.contexts.insert([first, *others])
+    first, second, third = many_contexts(3)
+    await store.contexts.insert([first, second, third])
 
-    async def claim_and_give_back() -> None:
-        (taken,) = await store.claims.claim_many(a_claim(), 1)
+    async def claim_two_and_give_one_back() -> None:
+        taken, _ = await claim_many(store, a_claim(), 2)
         await store.outcomes.apply([Outcome(context=taken, transition=released(at=NOW))])
 
-    meanwhile(monkeypatch, claim_and_give_back)
-    claimed = await store.claims.claim_many(a_claim(), 4)
-    assert [context.id for context in claimed] == [context.id for context in others]
-    given_back = await the_context(store, first)
-    assert (given_back.status, given_back.attempt) == (ContextStatus.PENDING, 1)
-    (again,) = await store.claims.claim_many(a_claim(), 4)
-    assert again == await the_context(store, first)
-    assert again.attempt == 2
+    meanwhile(monkeypatch, claim_two_and_give_one_back)
+    claimed = await claim_many(store, a_claim(), 3)
+    assert claimed == [await the_context(store, first), await the_context(store, third)]
+    assert [context.attempt for context in claimed] == [2, 1]
 
 
 async def test_a_batch_takes_nothing_that_was_told_to_stop_since_it_was_read(
@@ -175,14 +154,14 @@ async def test_a_batch_takes_nothing_that_was_told_to_stop_since_it_was_read(
     first, second = many_contexts(2)
     await store.contexts.insert([first, second])
     meanwhile(monkeypatch, lambda: store.cancellation.flag_contexts(first.request_id, CANCELLED))
-    claimed = await store.claims.claim_many(a_claim(), 2)
+    claimed = await claim_many(store, a_claim(), 2)
     assert [context.id for context in claimed] == [second.id]
 
 
 async def test_contexts_of_different_attempts_are_claimed_in_one_batch(any_store: Store) -> None:
     contexts = [replace(context, attempt=rank % 3) for rank, context in enumerate(many_contexts(7))]
     await any_store.contexts.insert(contexts)
-    claimed = await any_store.claims.claim_many(a_claim(), 7)
+    claimed = await claim_many(any_store, a_claim(), 7)
     assert claimed == [await the_context(any_store, context) for context in contexts]
     assert [context.attempt for context in claimed] == [1, 2, 3, 1, 2, 3, 1]
 
@@ -195,13 +174,12 @@ async def test_a_batch_that_cannot_be_read_back_is_unknown_and_never_said_to_be_
     def unreachable(*_: object, **__: object) -> None:
         raise ServerSelectionTimeoutError("no primary")
 
-    async def somebody_takes_one() -> None:
-        assert await store.claims.claim_one(a_claim())
+    async def nothing_is_read_any_more() -> None:
         monkeypatch.setattr(AsyncCollection, "find", unreachable)
 
-    meanwhile(monkeypatch, somebody_takes_one)
+    meanwhile(monkeypatch, nothing_is_read_any_more)
     lease = a_lease()
     with pytest.raises(WriteOutcomeUnknown):
-        await store.claims.claim_many(a_claim(lease=lease), 3)
+        await claim_many(store, a_claim(lease=lease), 3)
     monkeypatch.undo()
-    assert len(await store.claims.find_claimed(lease)) == 2
+    assert len(await store.claims.find_claimed(lease)) == 3

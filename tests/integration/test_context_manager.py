@@ -15,6 +15,7 @@ from agent_service.request_service import RequestService
 from agent_service.store import Store
 from agent_service.store.claims import Claim
 from agent_service.store.settlement import OUTLIVES
+from tests.support.claiming import claim_waiting
 from tests.support.hand_worker import claim, end, failure, success, work_off
 
 FAN = {
@@ -145,7 +146,7 @@ async def test_a_claim_whose_answer_was_lost_is_handed_back_and_refunded(
     await requests.submit({"service": "generation", "input": {}})
     now = contexts.now()
     lease = Lease(token=uuid.uuid4().hex, worker="w", expires_at=now + timedelta(seconds=30))
-    await contexts.claim(Claim(service="generation", queues=("default",), lease=lease, at=now), 1)
+    await claim_waiting(contexts, Claim(service="generation", queues=("default",), lease=lease, at=now), 1)
     assert await contexts.hand_back_claim(lease) == 1
     assert await contexts.hand_back_claim(lease) == 0
     (again,) = await claim(contexts, "generation")

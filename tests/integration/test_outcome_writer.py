@@ -18,6 +18,7 @@ from agent_service.store import Store
 from agent_service.store.claims import Claim
 from agent_service.store.outcomes import Outcome
 from agent_service.workers.outcome_writer import OutcomeWriter
+from tests.support.claiming import claim_waiting
 from tests.support.contexts import AN_ERROR
 from tests.support.worker_tools import (
     DEADLINE_SECONDS,
@@ -252,8 +253,8 @@ async def test_ends_of_two_attempts_of_one_context_are_told_apart(store: Store, 
     contexts = ContextManager(store)
     await contexts.hand_back([late])
     lease = Lease(token="next", worker="next", expires_at=store.clock.now() + timedelta(minutes=1))
-    (again,) = await contexts.claim(
-        Claim(service="generation", queues=("default",), lease=lease, at=store.clock.now()), 1
+    (again,) = await claim_waiting(
+        contexts, Claim(service="generation", queues=("default",), lease=lease, at=store.clock.now()), 1
     )
     assert again.id == late.id
     at = store.clock.now()

@@ -9,9 +9,11 @@ import pytest
 from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
+from agent_service.domain.line import Candidate
 from agent_service.request_service import RequestService
 from agent_service.store import Store
 from agent_service.store.claims import Claim
+from agent_service.store.lines import Stretch
 from agent_service.workers.solitude import Solitude
 from tests.support.waiting import until
 from tests.support.worker_tools import (
@@ -255,8 +257,8 @@ class SlowClaims(ContextManager):
         self._step = name
         self.holds, self.go_on = asyncio.Event(), asyncio.Event()
 
-    async def claim(self, claim: Claim, limit: int, *, skip: int = 0) -> list[Context]:
-        claimed = await super().claim(claim, limit, skip=skip)
+    async def claim(self, claim: Claim, wanted: Stretch | Sequence[Candidate]) -> list[Context]:
+        claimed = await super().claim(claim, wanted)
         if any(context.step == self._step for context in claimed):
             self.holds.set()
             await self.go_on.wait()

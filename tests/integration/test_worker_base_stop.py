@@ -1,7 +1,7 @@
 """What becomes of the work of a worker that is stopped."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import pytest
 
@@ -9,8 +9,10 @@ from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall,
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
 from agent_service.domain.errors import WriteOutcomeUnknown
+from agent_service.domain.line import Candidate
 from agent_service.store import Store
 from agent_service.store.claims import Claim
+from agent_service.store.lines import Stretch
 from agent_service.workers.generative_worker import GenerativeWorker
 from tests.support.base_service_behaviours import answer, delayed, hang
 from tests.support.base_service_stub import BaseServiceStub
@@ -101,8 +103,8 @@ class StoppedWhileClaiming(ContextManager):
         self._claimed = claimed
         self._go_on = go_on
 
-    async def claim(self, claim: Claim, limit: int, *, skip: int = 0) -> list[Context]:
-        taken = await super().claim(claim, limit, skip=skip)
+    async def claim(self, claim: Claim, wanted: Stretch | Sequence[Candidate]) -> list[Context]:
+        taken = await super().claim(claim, wanted)
         if taken:
             self._claimed.set()
             await self._go_on.wait()
@@ -133,9 +135,9 @@ async def test_a_claim_without_an_answer_is_handed_back_by_the_stop(
     genuine = ContextManager.claim
 
     async def lose_answer(
-        self: ContextManager, claim: Claim, limit: int, *, skip: int = 0
+        self: ContextManager, claim: Claim, wanted: Stretch | Sequence[Candidate]
     ) -> Collection[Context]:
-        taken = await genuine(self, claim, limit, skip=skip)
+        taken = await genuine(self, claim, wanted)
         if taken:
             lost.set()
             raise WriteOutcomeUnknown("the connection was closed")

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context
 from agent_service.domain.line import Candidate, Line
 from agent_service.store import Store
@@ -39,6 +40,12 @@ async def claim_one(store: Store, claim: Claim) -> Context | None:
 async def claim_many(store: Store, claim: Claim, limit: int) -> list[Context]:
     """Claim the first contexts that wait for such a claim, together."""
     return await store.claims.claim_many(claim, [each.id for each in await candidates(store, claim, limit)])
+
+
+async def claim_waiting(contexts: ContextManager, claim: Claim, limit: int) -> list[Context]:
+    """Claim the first contexts that wait for such a claim, and have odd ones settled."""
+    waiting = await candidates(contexts.store, claim, limit)
+    return await contexts.claim(claim, waiting) if waiting else []
 
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], Awaitable[object]]) -> None:

@@ -10,6 +10,7 @@ from agent_service.domain.transitions import Transition, completed, failed
 from agent_service.settler import WrittenEnd
 from agent_service.store.claims import Claim
 from agent_service.store.outcomes import Outcome
+from tests.support.claiming import claim_waiting
 
 SERVICES = ("generation", "analysis", "communication")
 
@@ -20,7 +21,8 @@ async def claim(
     """Claim for one service."""
     now = contexts.now()
     held = Lease(token=uuid.uuid4().hex, worker="hand", expires_at=now + lease)
-    return await contexts.claim(Claim(service=service, queues=("default",), lease=held, at=now), limit)
+    wanted = Claim(service=service, queues=("default",), lease=held, at=now)
+    return await claim_waiting(contexts, wanted, limit)
 
 
 def success(contexts: ContextManager, context: Context, *, chunks: int = 0) -> Transition:

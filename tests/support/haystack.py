@@ -106,6 +106,8 @@ def _hay() -> tuple[list[Document], list[Document], list[Document]]:
     kinds: list[dict[str, Any]] = [
         {"service": "analysis"},
         {"queue": "slow"},
+        {"caller": Caller(organization_id="other")},
+        {"priority": 1},
         {"status": ContextStatus.SCHEDULED, "run_at": LATER},
         {"status": ContextStatus.RUNNING},
         {"status": ContextStatus.COMPLETED, "settled": True, "finished_at": NOW - timedelta(hours=1)},
@@ -137,8 +139,8 @@ def _hay() -> tuple[list[Document], list[Document], list[Document]]:
                         planned=number % 3 > 0,
                         created_at=LATER,
                         deadline_at=LATER + timedelta(days=1),
-                        status=RequestStatus.FAILED if kind == 5 else RequestStatus.RUNNING,
-                        finished_at=LATER if kind == 5 else None,
+                        status=RequestStatus.FAILED if kind == 7 else RequestStatus.RUNNING,
+                        finished_at=LATER if kind == 7 else None,
                         idempotency_key=f"key-{kind}-{number}" if number % 2 else None,
                     )
                 )

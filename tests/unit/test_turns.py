@@ -5,10 +5,13 @@ from datetime import timedelta
 
 import pytest
 
+from agent_service.context_manager import ContextManager
+from agent_service.domain.line import Line
 from agent_service.store import Store
 from agent_service.store.notifier.notification import Notification, Topic
 from agent_service.store.roster import Colleague
 from agent_service.workers import turns
+from agent_service.workers.claimer import Claimer
 from agent_service.workers.turns import STEP_SECONDS, Turns, patience, place_of
 from tests.support.api import memory_store
 
@@ -54,7 +57,14 @@ def subscription(monkeypatch: pytest.MonkeyPatch) -> Turns:
     monkeypatch.setattr(turns, "SPREAD_SECONDS", 0.001)
     store = memory_store()
     know(store, *WORKERS)
-    return Turns(store, service="generation", queues=("default",), worker_id=WORKERS[0])
+    claimer = Claimer(
+        ContextManager(store),
+        service="generation",
+        queues=("default",),
+        worker_id=WORKERS[0],
+        lease=LIMIT,
+    )
+    return Turns(store, claimer, service="generation", queues=("default",), worker_id=WORKERS[0])
 
 
 def know(store: Store, *workers: str) -> None:
@@ -72,7 +82,8 @@ def context_with_place(place: int) -> str:
 
 
 def work(context_id: str | None, *, key: str = "generation", queue: str = "default") -> Notification:
-    return Notification(topic=Topic.WORK, key=key, context_id=context_id, queue=queue)
+    line = None if context_id is None else Line(key, queue, 0, "default")
+    return Notification(topic=Topic.WORK, key=key, context_id=context_id, line=line, rank=1)
 
 
 async def test_who_is_first_is_woken_at_once_and_who_is_not_waits(subscription: Turns) -> None:

@@ -36,6 +36,7 @@ def test_the_environment_gives_everything_that_was_left_out(monkeypatch: pytest.
         "GENERATION_MODEL": "small",
         "SHUTDOWN_GRACE_SECONDS": "13",
         "RETENTION_DAYS": "3",
+        "PRIORITY_AGEING_SECONDS": "14",
     }.items():
         monkeypatch.setenv(name, text)
     assert settings() == WorkerSettings(
@@ -50,6 +51,7 @@ def test_the_environment_gives_everything_that_was_left_out(monkeypatch: pytest.
         model="small",
         shutdown_grace=timedelta(seconds=13),
         retention=LONGEST_RETENTION,
+        priority_ageing=timedelta(seconds=14),
     )
 
 

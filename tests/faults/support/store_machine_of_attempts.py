@@ -19,6 +19,7 @@ from tests.faults.support.store_machine_of_requests import (
     pick,
     token_of,
 )
+from tests.support.claiming import claim_waiting
 
 #: What a worker makes of an attempt.
 OUTCOMES = ["completed", "failed", "retrying", "refunded", "released"]
@@ -40,7 +41,7 @@ class AttemptsMachine(RequestsMachine):
         service = pick(self.model.claimable(), which).step.service
         wanted = [context.id for context in self.model.claimable() if context.step.service == service][:limit]
         claim = self._new_claim(service, over=over)
-        claimed = self.world.run(self.contexts.claim(claim, limit))
+        claimed = self.world.run(claim_waiting(self.contexts, claim, limit))
         assert [context.id for context in claimed] == wanted
         self._note_claims(claimed, over=over)
         if lost:

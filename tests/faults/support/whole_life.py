@@ -16,9 +16,11 @@ from agent_service.context_manager import ContextManager
 from agent_service.domain.context import AttemptOutcome, Context, ContextStatus, Lease
 from agent_service.domain.errors import RequestAlreadyEnded, StoreError, StoreUnavailable
 from agent_service.domain.events import Event
+from agent_service.domain.line import Candidate
 from agent_service.request_service import RequestService
 from agent_service.store import Store
 from agent_service.store.claims import Claim
+from agent_service.store.lines import Stretch
 from agent_service.workers.generative_worker import GenerativeWorker
 from tests.support.base_service_behaviours import RecordedCall, Reply, answer, events
 from tests.support.base_service_stub import BaseServiceStub
@@ -218,11 +220,13 @@ def unanswered_claims() -> Iterator[Sequence[str]]:
     tokens: list[str] = []
     claim = ContextManager.claim
 
-    async def watched(self: ContextManager, wanted: Claim, limit: int, *, skip: int = 0) -> list[Context]:
+    async def watched(
+        self: ContextManager, claimed: Claim, wanted: Stretch | Sequence[Candidate]
+    ) -> list[Context]:
         try:
-            return await claim(self, wanted, limit, skip=skip)
+            return await claim(self, claimed, wanted)
         except BaseException:
-            tokens.append(wanted.lease.token)
+            tokens.append(claimed.lease.token)
             raise
 
     with pytest.MonkeyPatch.context() as patch:

@@ -1,0 +1,241 @@
+"""Roll: which lines a worker claims from next, and that nothing it was told of, or could see, is left."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_service.domain.line import Candidate, Line, rank_at
+from agent_service.workers.roll import Choice, Roll
+from tests.support.contexts import NOW, SECOND
+
+QUEUES = ("first", "second")
+LINES = [
+    Line("generation", queue, priority, f"organization-{number}")
+    for queue in QUEUES
+    for priority in (0, 3)
+    for number in range(12)
+]
+
+
+@dataclass
+class Waiting:
+    """What is pending, as MongoDB would have it."""
+
+    lines: dict[Line, set[Candidate]] = field(default_factory=dict)
+    submitted: int = 0
+
+    def submit(self, line: Line, rank: int) -> Candidate:
+        self.submitted += 1
+        candidate = Candidate(f"c{self.submitted}", rank)
+        self.lines.setdefault(line, set()).add(candidate)
+        return candidate
+
+    def heads(self) -> dict[Line, Candidate]:
+        return {line: min(waiting, key=_order) for line, waiting in self.lines.items() if waiting}
+
+    def read(self, choice: Choice) -> list[list[Candidate]]:
+        return [
+            sorted(
+                (each for each in self.lines.get(stretch.line, ()) if each.rank >= (stretch.since or 0)),
+                key=_order,
+            )[stretch.skip : stretch.skip + stretch.limit]
+            for stretch in choice.stretches
+        ]
+
+    def claim(self, candidates: Sequence[Candidate]) -> list[tuple[Line, Candidate]]:
+        """Take what is there of these."""
+        taken = [
+            (line, each) for each in candidates for line, waiting in self.lines.items() if each in waiting
+        ]
+        for line, each in taken:
+            self.lines[line].discard(each)
+        return taken
+
+    def __len__(self) -> int:
+        return sum(map(len, self.lines.values()))
+
+
+def _order(candidate: Candidate) -> tuple[int, str]:
+    return candidate.rank, candidate.id
+
+
+def a_roll(**options: object) -> Roll:
+    return Roll(QUEUES, now=lambda: NOW, **options)  # type: ignore[arg-type]  # of its keyword arguments
+
+
+def claim(roll: Roll, waiting: Waiting, limit: int) -> list[tuple[Line, Candidate]]:
+    """One claim, as a worker makes it."""
+    choice = roll.choose(limit)
+    return waiting.claim(roll.found(choice, waiting.read(choice)))
+
+
+def drain(roll: Roll, waiting: Waiting, limit: int = 4) -> Iterator[list[tuple[Line, Candidate]]]:
+    """Claim until the roll knows of nothing more."""
+    while roll:
+        yield claim(roll, waiting, limit)
+
+
+def look(roll: Roll, waiting: Waiting) -> None:
+    roll.see(waiting.heads(), told=roll.told)
+
+
+def tell(roll: Roll, line: Line, candidate: Candidate, *, named: bool) -> None:
+    roll.tell(line, candidate.rank, candidate.id if named else None)
+
+
+HOW = st.sampled_from(["named", "unnamed", ""])
+SUBMISSIONS = st.tuples(st.just("submit"), st.sampled_from(LINES[:5]), st.integers(1, 30), HOW)
+TOLD = SUBMISSIONS.filter(lambda each: bool(each[3]))
+#: What happens between the two halves of a look or a claim.
+MEANWHILE = st.lists(TOLD, max_size=2)
+LOOKS = st.tuples(st.just("look"), MEANWHILE)
+CLAIMS = st.tuples(st.just("claim"), st.integers(1, 5), MEANWHILE)
+
+
+def run(actions: Sequence[tuple[object, ...]], roll: Roll, waiting: Waiting) -> None:
+    for action in actions:
+        match action:
+            case ("submit", Line() as line, int(rank), str(told)):
+                candidate = waiting.submit(line, rank)
+                if told:
+                    tell(roll, line, candidate, named=told == "named")
+            case ("look", list(meanwhile)):
+                heads, told_before = waiting.heads(), roll.told
+                run(meanwhile, roll, waiting)
+                roll.see(heads, told=told_before)
+            case ("claim", int(limit), list(meanwhile)):
+                choice = roll.choose(limit)
+                found = waiting.read(choice)
+                run(meanwhile, roll, waiting)
+                waiting.claim(roll.found(choice, found))
+            case _:
+                pytest.fail(f"nobody knows what to do with {action}")
+
+
+@given(actions=st.lists(TOLD | CLAIMS | LOOKS, max_size=40))
+def test_whatever_it_was_told_of_is_claimed_without_a_further_look(actions: list[tuple[object, ...]]) -> None:
+    roll, waiting = a_roll(), Waiting()
+    run(actions, roll, waiting)
+    for _ in drain(roll, waiting):
+        pass
+    assert len(waiting) == 0
+
+
+@given(actions=st.lists(SUBMISSIONS | CLAIMS | LOOKS, max_size=40))
+def test_whatever_waits_is_found_by_looks_sooner_or_later(actions: list[tuple[object, ...]]) -> None:
+    roll, waiting = a_roll(), Waiting()
+    run(actions, roll, waiting)
+    for _ in range(2 * waiting.submitted + 2):
+        look(roll, waiting)
+        for _ in drain(roll, waiting):
+            pass
+    assert len(waiting) == 0
+
+
+def test_lines_of_the_same_priority_take_turns_whatever_waits_in_them() -> None:
+    roll, waiting = a_roll(), Waiting()
+    for rank, line in enumerate([LINES[0]] * 300 + LINES[1:4] * 40):
+        waiting.submit(line, rank + 1)
+    look(roll, waiting)
+    taken = Counter(line for _ in range(10) for line, _ in claim(roll, waiting, 8))
+    assert sum(taken.values()) == 80
+    assert {taken[line] for line in LINES[:4]} == {20}
+
+
+def test_more_lines_than_there_is_room_for_are_served_one_after_the_other() -> None:
+    roll, waiting = a_roll(), Waiting()
+    for rank in range(1, 6):
+        for line in LINES[:12]:
+            waiting.submit(line, rank)
+    look(roll, waiting)
+    taken = Counter(line for _ in range(12) for line, _ in claim(roll, waiting, 5))
+    assert {taken[line] for line in LINES[:12]} == {5}
+
+
+def test_a_line_alone_is_claimed_in_the_order_of_submission() -> None:
+    roll, waiting = a_roll(), Waiting()
+    for rank in (5, 3, 8, 1, 9, 2):
+        waiting.submit(LINES[0], rank)
+    look(roll, waiting)
+    assert [each.rank for claimed in drain(roll, waiting, 2) for _, each in claimed] == [1, 2, 3, 5, 8, 9]
+
+
+def test_a_queue_comes_before_the_next_and_a_small_priority_before_a_large_one() -> None:
+    roll, waiting = a_roll(), Waiting()
+    for rank, line in enumerate(reversed(LINES)):
+        waiting.submit(line, rank + 1)
+    look(roll, waiting)
+    order = [(line.queue, line.priority) for claimed in drain(roll, waiting) for line, _ in claimed]
+    assert order == sorted(order)
+    assert len(order) == len(LINES)
+
+
+def test_what_has_waited_for_long_takes_turns_with_a_smaller_priority_and_never_comes_before_it() -> None:
+    urgent, patient = LINES[0], LINES[12]
+    assert (urgent.priority, patient.priority) == (0, 3)
+    for waited, first_ten in [(10 * SECOND, {urgent: 10}), (31 * SECOND, {urgent: 5, patient: 5})]:
+        roll, waiting = a_roll(ageing=10 * SECOND), Waiting()
+        for line, since in [(urgent, timedelta(0)), (patient, waited)]:
+            for _ in range(20):
+                waiting.submit(line, rank_at(NOW - since))
+        look(roll, waiting)
+        assert Counter(line for _ in range(5) for line, _ in claim(roll, waiting, 2)) == first_ten
+
+
+def test_lines_that_are_skipped_are_passed_over_and_keep_what_waits() -> None:
+    held: set[Line] = {LINES[0], LINES[2]}
+    roll, waiting = a_roll(skips=held.__contains__), Waiting()
+    for line in LINES[:3]:
+        waiting.submit(line, 1)
+    look(roll, waiting)
+    assert [line for line, _ in claim(roll, waiting, 4)] == [LINES[1]]
+    assert not claim(roll, waiting, 4)
+    held.clear()
+    assert {line for line, _ in claim(roll, waiting, 4)} == {LINES[0], LINES[2]}
+
+
+def test_what_comes_late_is_claimed_by_its_id_and_the_line_is_read_from_where_it_was() -> None:
+    roll, waiting = a_roll(), Waiting()
+    for rank in range(100, 110):
+        waiting.submit(LINES[0], rank)
+    look(roll, waiting)
+    claim(roll, waiting, 3)
+    claim(roll, waiting, 3)
+    late = waiting.submit(LINES[0], 7)
+    tell(roll, LINES[0], late, named=True)
+    choice = roll.choose(3)
+    assert choice.named == [late]
+    [stretch] = choice.stretches
+    assert stretch.since == 103
+
+
+def test_where_many_organizations_wait_their_heads_are_claimed_without_reading() -> None:
+    roll, waiting = a_roll(), Waiting()
+    many = [Line("generation", "first", 0, f"organization-{number}") for number in range(200)]
+    for line in many:
+        waiting.submit(line, 1)
+    look(roll, waiting)
+    choice = roll.choose(64)
+    assert (len(choice.named), choice.stretches) == (64, [])
+    waiting.claim(roll.found(choice, []))
+    assert sum(len(claimed) for claimed in drain(roll, waiting, 64)) == 136
+
+
+def test_what_others_have_claimed_is_not_tried() -> None:
+    roll, waiting = a_roll(), Waiting()
+    candidate = waiting.submit(LINES[0], 1)
+    tell(roll, LINES[0], candidate, named=True)
+    roll.taken(candidate.id)
+    assert not roll
+    assert not roll.choose(1)
+
+
+def test_what_waits_in_a_queue_of_others_is_none_of_its_business() -> None:
+    roll = a_roll()
+    roll.tell(Line("generation", "slow", 0, "organization"), 1, "c")
+    assert not roll
