@@ -119,7 +119,7 @@ class Claimer:
                 self._found_more = False
         except BaseException:
             # What was chosen is not known any more, and may not have been claimed.
-            self._look_wanted = True
+            self._look_wanted, self._next_look = True, 0.0
             raise
         self._note(claimed, limit)
         return claimed

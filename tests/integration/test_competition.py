@@ -2,19 +2,22 @@
 
 import asyncio
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from pymongo import AsyncMongoClient
 
+from agent_service.context_manager import ContextManager
 from agent_service.store import Store
-from tests.support.claiming import claim_many
-from tests.support.contexts import a_claim, many_contexts
+from agent_service.workers.claimer import Claimer
+from tests.support.contexts import many_contexts
 from tests.support.worker_tools import Raw
 
 CLAIMERS = 16
 BATCH = 10
 PENDING = 500
+LEASE = timedelta(minutes=1)
 
 
 @pytest.mark.parametrize("stores", [1, CLAIMERS], ids=["one process", "a process each"])
@@ -26,7 +29,10 @@ async def test_no_claim_comes_back_empty_while_anything_is_pending_and_nothing_i
     left_behind: list[int] = []
 
     async def claim_until_empty(own: Store) -> None:
-        while contexts := await claim_many(own, a_claim(), BATCH):
+        claimer = Claimer(
+            ContextManager(own), service="generation", queues=("default",), worker_id="worker", lease=LEASE
+        )
+        while contexts := (await claimer.claim(BATCH)).contexts:
             assert len(contexts) <= BATCH
             claimed.update(context.id for context in contexts)
         # Nothing becomes pending here, so what is pending now was so when the claim came back.

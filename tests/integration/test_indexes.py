@@ -81,7 +81,7 @@ QUERIES = [
         ("_id_", 3),
         ("_id_", 3),
     ),
-    query("the depth of a queue", lambda s: s.claims.depth("generation", "fast"), ("lines", ALL)),
+    query("the depth of a queue", lambda s: s.claims.depth("generation", "fast"), ("lines", 0)),
     query("what waits in a line", lambda s: s.lines.waiting([a_stretch(limit=4)]), ("lines", 0)),
     query("the heads of lines", lambda s: s.lines.heads("generation", "default", 0), ("lines", 0)),
     query("a claim with a lost answer", lambda s: s.claims.find_claimed(LEASE), ("lease", ALL)),
