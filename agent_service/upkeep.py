@@ -11,6 +11,7 @@ from loguru import logger
 
 from agent_service.concurrency import end_by_cancelling
 from agent_service.context_manager import DEFAULT_RETENTION, ContextManager
+from agent_service.old_indexes import OldIndexes
 from agent_service.rescuer import Rescuer
 from agent_service.scheduler import Scheduler
 from agent_service.store import Store
@@ -23,8 +24,8 @@ LAST_WRITES = timedelta(seconds=10)
 
 class Upkeep:
     """
-    The rescuer, the scheduler, the tally writer and the look at the event loop of one process; the last to
-    stop it ends it.
+    The rescuer, the scheduler, the tally writer, the look at the event loop and that at old indexes, of one
+    process; the last to stop it ends it.
 
     `Upkeep.of(store)` is the one instance of a store, so that three workers in a process share it.
     """
@@ -36,6 +37,7 @@ class Upkeep:
         self._rescuer = Rescuer(store, ContextManager(store, retention=retention), lease=lease)
         self._scheduler = Scheduler(store)
         self._tally_writer = TallyWriter(store)
+        self._old_indexes = OldIndexes(store)
         #: How late the event loop of this process is.
         self.lag = LoopLag()
         self._users = 0
@@ -65,6 +67,7 @@ class Upkeep:
                 "scheduler": self._scheduler.run,
                 "tally writer": self._tally_writer.run,
                 "loop lag": self.lag.run,
+                "old indexes": self._old_indexes.run,
             }
             self._tasks = [
                 self._store.supervisor.start(name, partial(run, stopping), ends=stopping.is_set)

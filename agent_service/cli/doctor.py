@@ -29,14 +29,18 @@ _CONNECT_LIMIT = timedelta(seconds=3)
 _SEEN_WITHIN = timedelta(minutes=1)
 
 
-async def examine(settings: Settings, *, fix: bool) -> AsyncIterator[Finding]:
-    """Look at MongoDB, API keys and base services; with `fix`, create the indexes that are missing."""
+async def examine(settings: Settings, *, fix: bool, drop_old_indexes: bool = False) -> AsyncIterator[Finding]:
+    """
+    Look at MongoDB, API keys and base services.
+
+    With `fix`, create the indexes that are missing; with `drop_old_indexes`, drop what older versions need.
+    """
     try:
         uri = find_mongodb(settings)
     except AgentServiceError as error:
         yield Finding(text=str(error), remedy="set MONGODB_URI to the address of a replica set")
     else:
-        async for finding in _examine_mongodb(settings, uri, fix=fix):
+        async for finding in _examine_mongodb(settings, uri, fix=fix, drop=drop_old_indexes):
             yield finding
     addresses = find_addresses(settings.data_folder)
     running = addresses.base_urls if addresses else {}
@@ -49,7 +53,7 @@ async def examine(settings: Settings, *, fix: bool) -> AsyncIterator[Finding]:
     yield _examine_callback_settings(settings)
 
 
-async def _examine_mongodb(settings: Settings, uri: str, *, fix: bool) -> AsyncIterator[Finding]:
+async def _examine_mongodb(settings: Settings, uri: str, *, fix: bool, drop: bool) -> AsyncIterator[Finding]:
     mongodb = settings.mongodb
     shown = mask_uri(uri)
     try:
@@ -71,7 +75,7 @@ async def _examine_mongodb(settings: Settings, uri: str, *, fix: bool) -> AsyncI
             text=f"no majority of the members confirms writes: {error}",
             remedy="see rs.status(): most members must be up, and the user must be allowed to write",
         )
-    async for finding in _examine_indexes(settings, fix=fix):
+    async for finding in _examine_indexes(settings, fix=fix, drop=drop):
         yield finding
     yield await _examine_notifications(settings, fix=fix)
     for finding in await _examine_documents(settings):
@@ -108,17 +112,26 @@ def _judge(facts: ServerFacts) -> list[Finding]:
     ]
 
 
-async def _examine_indexes(settings: Settings, *, fix: bool) -> AsyncIterator[Finding]:
+async def _examine_indexes(settings: Settings, *, fix: bool, drop: bool) -> AsyncIterator[Finding]:
     async with open_store(settings) as store:
         try:
             if fix:
                 await store.prepare()
+            if drop:
+                await store.drop_old_indexes()
             problems = await store.problems()
+            old = await store.old_indexes()
         except StoreError as error:
             yield Finding(
                 text=f"the indexes cannot be seen to: {error}", remedy="see the message; then repeat"
             )
             return
+    for index in old:
+        yield Finding(
+            text=f"the index {index.name} of {index.collection} is only for older versions, and slows down"
+            " every write; it is dropped an hour after the last worker of one has gone, or with"
+            " `agent-service doctor --drop-old-indexes`"
+        )
     if not problems:
         yield Finding(text=f"all indexes of the database {settings.mongodb.database} are there")
     for problem in problems:

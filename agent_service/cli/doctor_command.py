@@ -7,7 +7,7 @@ from agent_service.cli.exit_codes import ExitCode
 from agent_service.settings import load_settings
 
 
-def doctor(*, fix: bool = False) -> int:
+def doctor(*, fix: bool = False, drop_old_indexes: bool = False) -> int:
     """
     Look at everything the service depends on; exit code 1 if something is wrong.
 
@@ -15,13 +15,15 @@ def doctor(*, fix: bool = False) -> int:
     ----------
     fix
         Create the indexes that are missing.
+    drop_old_indexes
+        Drop the indexes that only older versions need: when no process of one is running any more.
     """
-    return asyncio.run(_doctor(fix=fix))
+    return asyncio.run(_doctor(fix=fix, drop_old_indexes=drop_old_indexes))
 
 
-async def _doctor(*, fix: bool) -> int:
+async def _doctor(*, fix: bool, drop_old_indexes: bool) -> int:
     code = ExitCode.DONE
-    async for finding in examine(load_settings(), fix=fix):
+    async for finding in examine(load_settings(), fix=fix, drop_old_indexes=drop_old_indexes):
         if finding.remedy is None:
             print(f"ok       {finding.text}")
         else:

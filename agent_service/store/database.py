@@ -21,7 +21,7 @@ from agent_service.store.driver import (
     primary_of,
     seeds_of,
 )
-from agent_service.store.indexes import create_indexes, missing_indexes
+from agent_service.store.indexes import Index, create_indexes, drop_old_indexes, missing_indexes, old_indexes
 from agent_service.store.lookout import Look, Lookout
 from agent_service.store.notifier import Notifier
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
@@ -240,6 +240,14 @@ class Store(Collections):
             f"index {index.name} of {index.collection} is missing or different; it serves {index.serves}"
             for index in await missing_indexes(self._database)
         ]
+
+    async def old_indexes(self) -> tuple[Index, ...]:
+        """The indexes that only older versions need and that are there. Raises `StoreUnavailable`."""
+        return await old_indexes(self._database)
+
+    async def drop_old_indexes(self) -> None:
+        """Drop what only older versions need. Raises `StoreUnavailable` or `WriteOutcomeUnknown`."""
+        await drop_old_indexes(self._database)
 
     async def drop(self) -> None:
         """Remove the whole database, indexes and all. Raises `StoreUnavailable` or `WriteOutcomeUnknown`."""

@@ -190,6 +190,17 @@ OPEN_REQUESTS = Index(
     serves="counting the open requests of an organization",
 )
 
+#: What older versions need and this one does not; workers of them would claim ever more slowly without it.
+OLD_INDEXES = (
+    Index(
+        collection="contexts",
+        name="claim",
+        keys=("service", "queue", "priority", "rank", "_id"),
+        partial={"status": "pending"},
+        serves="claims of versions that know no lines",
+    ),
+)
+
 
 async def create_index(database: Database, index: Index) -> None:
     """Create one index, if it is not there. Raises what `create_indexes` does."""
@@ -229,3 +240,17 @@ async def missing_indexes(database: Database) -> tuple[Index, ...]:
             if index.collection == collection and not index.matches(present.get(index.name))
         ]
     return tuple(missing)
+
+
+async def old_indexes(database: Database) -> tuple[Index, ...]:
+    """Which of the `OLD_INDEXES` are there still. Raises `StoreUnavailable`."""
+    with reading():
+        present = await database["contexts"].index_information()
+    return tuple(index for index in OLD_INDEXES if index.matches(present.get(index.name)))
+
+
+async def drop_old_indexes(database: Database) -> None:
+    """Drop the `OLD_INDEXES` that are there. Raises `StoreUnavailable` or `WriteOutcomeUnknown`."""
+    for index in await old_indexes(database):
+        with writing():
+            await database[index.collection].drop_index(index.name)

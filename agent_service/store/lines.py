@@ -12,8 +12,6 @@ from agent_service.domain.line import Candidate, Line
 from agent_service.store.driver import Database, Document, aggregate_in, durable
 from agent_service.store.operations import reading
 
-#: The lines whose heads one look reads at most.
-MOST_HEADS = 1_000
 #: Of contexts that no line can have so many are told at once.
 _MOST_ODD = 20
 #: Within a line; the index has this order, so nothing is ever sorted in memory.
@@ -38,11 +36,9 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heads:
-    """The first context of each line of one queue and priority, by organization."""
+    """The first context of each line of one queue and priority, in the order of their organizations."""
 
     first: Mapping[Line, Candidate]
-    #: Where the next look goes on; None where this one came to the end.
-    more_after: str | None
     #: The ids of contexts that have no place in a line, because a field of theirs is odd.
     odd: Sequence[Any]
 
@@ -59,34 +55,27 @@ class LineCollection:
             return list(await self._contexts.distinct("priority", _in_queue(service, queue)))
 
     async def heads(
-        self, service: str, queue: str, priority: Any, *, after: str | None = None, limit: int = MOST_HEADS
+        self,
+        service: str,
+        queue: str,
+        priority: Any,
+        *,
+        after: str | None = None,
+        up_to: str | None = None,
     ) -> Heads:
         """
-        The heads of up to `limit` lines, those of organizations behind `after`; one key each is looked at.
+        The heads of all lines, or of those of organizations behind `after` and not behind `up_to`.
 
-        Raises `StoreUnavailable`.
+        One key of each is looked at. Raises `StoreUnavailable`.
         """
         waiting = {**_in_queue(service, queue), "priority": {"$eq": priority}}
         if not (is_integer(priority) or isinstance(priority, float)):
-            return Heads(first={}, more_after=None, odd=await self._some(waiting))
-        if after is not None:
-            waiting["organization_id"] = {"$gt": after}
+            return Heads(first={}, odd=await self._some(waiting))
+        bounds = {"$gt": after, "$lte": up_to}
+        if part := {operator: bound for operator, bound in bounds.items() if bound is not None}:
+            waiting["organization_id"] = part
         with reading():
-            found = await aggregate_in(
-                self._contexts,
-                [
-                    {"$match": waiting},
-                    {"$sort": {"organization_id": 1, "rank": 1, "_id": 1}},
-                    {
-                        "$group": {
-                            "_id": "$organization_id",
-                            "rank": {"$first": "$rank"},
-                            "head": {"$first": "$_id"},
-                        }
-                    },
-                    {"$limit": limit},
-                ],
-            )
+            found = await aggregate_in(self._contexts, _heads_of(waiting))
         first: dict[Line, Candidate] = {}
         odd: list[Any] = []
         for document in found:
@@ -95,8 +84,7 @@ class LineCollection:
                 first[Line(service, queue, priority, organization_id)] = Candidate(head, rank)
             else:
                 odd.append(head)
-        last = found[-1]["_id"] if len(found) == limit else None
-        return Heads(first=first, more_after=last if isinstance(last, str) else None, odd=odd)
+        return Heads(first=first, odd=odd)
 
     async def waiting(self, stretches: Sequence[Stretch]) -> list[list[Candidate]]:
         """
@@ -141,6 +129,15 @@ def is_integer(value: object) -> bool:
 
 def _in_queue(service: str, queue: str) -> Document:
     return {"status": ContextStatus.PENDING.value, "service": service, "queue": queue}
+
+
+def _heads_of(waiting: Document) -> list[Document]:
+    first = {"rank": {"$first": "$rank"}, "head": {"$first": "$_id"}}
+    return [
+        {"$match": waiting},
+        {"$sort": {"organization_id": 1, "rank": 1, "_id": 1}},
+        {"$group": {"_id": "$organization_id", **first}},
+    ]
 
 
 def _pipeline(stretches: Sequence[Stretch]) -> list[Document]:

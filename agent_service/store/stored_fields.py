@@ -166,6 +166,7 @@ WORKER = Shape(
         "loop_lag": Field(NUMBER | NOTHING),
         "trouble": _WORD_OR_NOTHING,
         "version": _WORD_OR_NOTHING,
+        "claims_by": _WORD_OR_NOTHING,
         "started_at": _WHEN,
         "seen_at": _WHEN,
     }

@@ -14,6 +14,8 @@ from agent_service.store.stored_fields import WORKER
 SILENT_AFTER = timedelta(seconds=45)
 #: A silent worker is forgotten after this long.
 FORGOTTEN_AFTER = timedelta(days=1)
+#: What a worker says that claims line by line.
+BY_LINES = "lines"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,8 @@ class SignOfLife:
     trouble: str = ""
     #: The version of agent_service that it runs; empty where it did not say.
     version: str = ""
+    #: What it needs of the indexes to claim; empty where it did not say, as older versions do.
+    claims_by: str = ""
     started_at: datetime
     seen_at: datetime
 
@@ -65,6 +69,7 @@ class WorkerCollection:
                         "loop_lag": sign.loop_lag.total_seconds(),
                         "trouble": sign.trouble,
                         "version": sign.version,
+                        "claims_by": sign.claims_by,
                         "started_at": sign.started_at,
                         "seen_at": sign.seen_at,
                         "expires_at": sign.seen_at + FORGOTTEN_AFTER,
@@ -113,6 +118,7 @@ def _sign_of(document: Document) -> SignOfLife:
         loop_lag=timedelta(seconds=document.get("loop_lag", 0)),
         trouble=document.get("trouble", ""),
         version=document.get("version", ""),
+        claims_by=document.get("claims_by", ""),
         started_at=document["started_at"],
         seen_at=document["seen_at"],
     )

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from loguru import logger
 
@@ -18,6 +17,7 @@ from agent_service.store.claims import Claim
 from agent_service.store.notifier import Notification, Topic
 from agent_service.telemetry import fail_point
 from agent_service.telemetry.metrics import Counted
+from agent_service.workers.line_looks import LineLooks
 from agent_service.workers.roll import Choice, Roll
 
 #: Where others claim too, a batch begins anywhere in the first few batches: one for each of them, or so many.
@@ -64,8 +64,7 @@ class Claimer:
         self._look_wanted = True
         #: When (monotonic seconds) the next look may be.
         self._next_look = 0.0
-        #: Where the next look goes on, by queue and priority, where there are too many lines for one.
-        self._go_on_after: dict[tuple[str, str], str] = {}
+        self._looks = LineLooks(contexts.store.lines, service=service, queues=queues)
         #: Whether the last claim found something.
         self._found_work = False
         #: Whether it was a batch and found all that it asked for, so that there may be far more.
@@ -168,29 +167,17 @@ class Claimer:
         return (self._look_wanted or self._found_work) and time.monotonic() >= self._next_look
 
     async def _look(self) -> None:
-        """Look at the head of each line, or of as many as one look is for. Raises `StoreUnavailable`."""
+        """Look at the heads of the lines. Raises `StoreUnavailable` or `WriteOutcomeUnknown`."""
         began, told = time.monotonic(), self._roll.told
-        lines = self._contexts.store.lines
-        heads: dict[Line, Candidate] = {}
-        odd: list[Any] = []
-        go_on_after: dict[tuple[str, str], str] = {}
         self._look_wanted = False
-        for queue in self._queues:
-            for priority in await lines.priorities(self._service, queue):
-                after = self._go_on_after.get((queue, repr(priority)))
-                found = await lines.heads(self._service, queue, priority, after=after)
-                heads |= found.first
-                odd += found.odd
-                if found.more_after is not None:
-                    go_on_after[queue, repr(priority)] = found.more_after
-        self._go_on_after = go_on_after
-        self._roll.see(heads, told=told)
+        seen = await self._looks.look()
+        self._roll.see(seen.heads, told=told)
         took = time.monotonic() - began
         self._next_look = time.monotonic() + max(_LOOKS_APART.total_seconds(), took * _PART_OF_LOOKS)
-        if odd:
-            await self._contexts.end_odd(odd)
+        if seen.odd:
+            await self._contexts.end_odd(seen.odd)
         # What is behind what was seen, and behind what had no place, is seen next.
-        self._look_wanted |= bool(odd or self._go_on_after)
+        self._look_wanted |= seen.more or bool(seen.odd)
 
     def _note(self, claimed: Claimed, limit: int) -> None:
         """Count what was claimed, and remember whether there was work."""

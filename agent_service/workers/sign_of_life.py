@@ -12,7 +12,7 @@ from loguru import logger
 
 from agent_service.domain.errors import StoreError
 from agent_service.store import Store
-from agent_service.store.workers import SignOfLife
+from agent_service.store.workers import BY_LINES, SignOfLife
 
 #: The time between two signs; three times this without one, and the worker counts as gone.
 EVERY = timedelta(seconds=15)
@@ -92,6 +92,7 @@ class LifeSigns:
                     loop_lag=self._loop_lag(),
                     trouble=self._trouble(),
                     version=self._version,
+                    claims_by=BY_LINES,
                     started_at=self._started_at,
                     seen_at=self._store.clock.now(),
                 )

@@ -10,6 +10,7 @@ from pymongo.errors import ServerSelectionTimeoutError
 
 from agent_service.domain.context import Context, ContextStatus
 from agent_service.domain.errors import WriteOutcomeUnknown
+from agent_service.domain.line import Candidate
 from agent_service.domain.stop import CANCELLED
 from agent_service.domain.transitions import released
 from agent_service.store import Store
@@ -156,6 +157,19 @@ async def test_a_batch_takes_nothing_that_was_told_to_stop_since_it_was_read(
     meanwhile(monkeypatch, lambda: store.cancellation.flag_contexts(first.request_id, CANCELLED))
     claimed = await claim_many(store, a_claim(), 2)
     assert [context.id for context in claimed] == [second.id]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_what_was_named_by_mistake_is_not_claimed(any_store: Store, count: int) -> None:
+    others = [a_context(queue="slow"), a_context(service="analysis"), a_context(status=ContextStatus.BLOCKED)]
+    await any_store.contexts.insert(others)
+    for other in others:
+        named = [Candidate(other.id, other.rank), Candidate("nobody.draft", 1)][:count]
+        if count == 1:
+            assert await any_store.claims.claim_one(a_claim(), *named) is None
+        else:
+            assert await any_store.claims.claim_many(a_claim(), [each.id for each in named]) == []
+    assert [await the_context(any_store, other) for other in others] == others
 
 
 async def test_contexts_of_different_attempts_are_claimed_in_one_batch(any_store: Store) -> None:

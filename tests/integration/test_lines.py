@@ -9,6 +9,8 @@ from agent_service.domain.line import Candidate, Line
 from agent_service.domain.request import Caller
 from agent_service.store import Store
 from agent_service.store.lines import Heads, Stretch
+from agent_service.workers import line_looks
+from agent_service.workers.line_looks import LineLooks
 from tests.support.contexts import a_context, many_contexts
 from tests.support.explained_commands import Watch
 
@@ -31,23 +33,28 @@ async def test_the_head_of_a_line_is_what_was_submitted_first(any_store: Store) 
     await any_store.contexts.insert([acme, other, *beside])
     assert sorted(await any_store.lines.priorities(GENERATION, "default")) == [0, 2]
     found = await any_store.lines.heads(GENERATION, "default", 0)
-    assert found == Heads(
-        first={acme.line: candidate(acme), other.line: candidate(other)}, more_after=None, odd=[]
-    )
+    assert found == Heads(first={acme.line: candidate(acme), other.line: candidate(other)}, odd=[])
 
 
-async def test_more_lines_than_asked_for_are_looked_through_bit_by_bit(store: Store) -> None:
+async def test_of_very_many_lines_each_look_sees_a_part_until_it_has_seen_all(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_looks, "MOST_AT_ONCE", 2)
     contexts = [of(f"organization-{number}", rank=1) for number in range(5)]
     await store.contexts.insert(contexts)
-    seen: dict[Line, Candidate] = {}
-    after, looks = None, 0
-    while after is not None or not looks:
-        found = await store.lines.heads(GENERATION, "default", 0, after=after, limit=2)
-        assert len(found.first) <= 2
-        seen |= found.first
-        after, looks = found.more_after, looks + 1
-    assert looks == 3
-    assert seen == {context.line: candidate(context) for context in contexts}
+    looks = LineLooks(store.lines, service=GENERATION, queues=["default"])
+    # Nobody knows yet how many there are.
+    first = await looks.look()
+    assert first.heads == {context.line: candidate(context) for context in contexts}
+    assert not first.more
+    new = of("organization-00", rank=1)
+    await store.contexts.insert([new])
+    parts = [await looks.look() for _ in range(3)]
+    assert [len(part.heads) for part in parts] == [3, 2, 1]
+    assert [part.more for part in parts] == [True, True, False]
+    assert {*parts[0].heads, *parts[1].heads, *parts[2].heads} == {new.line, *first.heads}
+    await store._database["contexts"].update_many({}, {"$set": {"status": "running"}})
+    assert not (await looks.look()).heads
 
 
 @pytest.mark.conformance

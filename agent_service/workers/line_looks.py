@@ -1,0 +1,85 @@
+"""LineLooks: looks at the heads of all lines of a worker, and of very many a part at a time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agent_service.domain.line import Candidate, Line
+from agent_service.store.lines import Heads, LineCollection
+
+#: Of more lines of a queue and priority than these one look reads a part.
+MOST_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What one look found."""
+
+    heads: Mapping[Line, Candidate]
+    #: The ids of contexts that have no place in a line.
+    odd: Sequence[Any]
+    #: Whether there are lines that it did not come to.
+    more: bool
+
+
+class LineLooks:
+    """Goes on each time where the last look ended, and begins again after the last line."""
+
+    def __init__(self, lines: LineCollection, *, service: str, queues: Sequence[str]) -> None:
+        self._lines = lines
+        self._service = service
+        self._queues = queues
+        #: By queue and priority.
+        self._rounds: dict[tuple[str, str], _Round] = {}
+
+    async def look(self) -> Seen:
+        """Look at each queue and priority that something waits with. Raises `StoreUnavailable`."""
+        heads: dict[Line, Candidate] = {}
+        odd: list[Any] = []
+        rounds: dict[tuple[str, str], _Round] = {}
+        for queue in self._queues:
+            for priority in await self._lines.priorities(self._service, queue):
+                key = (queue, repr(priority))
+                current = rounds[key] = self._rounds.get(key) or _Round()
+                after, up_to = current.part
+                found = await self._lines.heads(self._service, queue, priority, after=after, up_to=up_to)
+                current.took(found)
+                heads |= found.first
+                odd += found.odd
+        self._rounds = rounds
+        return Seen(heads=heads, odd=odd, more=any(each.unfinished for each in rounds.values()))
+
+
+class _Round:
+    """A round over the lines of one queue and priority, part by part, by the names of organizations."""
+
+    def __init__(self) -> None:
+        #: The last organization of each part but the last, which has no end.
+        self._ends: list[str] = []
+        self._place = 0
+        #: How many lines this round has seen.
+        self._seen = 0
+
+    @property
+    def part(self) -> tuple[str | None, str | None]:
+        """Behind which organization the next part begins, and which is its last one; None: without end."""
+        after = self._ends[self._place - 1] if self._place else None
+        up_to = self._ends[self._place] if self._place < len(self._ends) else None
+        return after, up_to
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether this round has not come to the end."""
+        return self._place > 0
+
+    def took(self, found: Heads) -> None:
+        """The next part is read; the next time it is divided where it is too large."""
+        names = [line.organization_id for line in found.first]
+        self._seen += len(names)
+        divided = names[MOST_AT_ONCE - 1 : -1 : MOST_AT_ONCE]
+        self._ends[self._place : self._place] = divided
+        self._place += len(divided) + 1
+        if self._place > len(self._ends):
+            if self._seen <= MOST_AT_ONCE:
+                self._ends = []
+            self._place = self._seen = 0
