@@ -171,9 +171,9 @@ class ContextManager:
         """
         return await self.store.outcomes.apply(outcomes)
 
-    def check_size(self, context: Context, answer: Mapping[str, JsonValue]) -> None:
-        """Raise `UnstorableValue` if the context would be too large with this answer."""
-        check_answer_size(context, answer)
+    def check_size(self, context: Context, answer: Mapping[str, JsonValue]) -> int:
+        """The bytes of the answer. Raises `UnstorableValue` if the context would be too large with it."""
+        return check_answer_size(context, answer)
 
     async def take_back(self, context: Context, transition: Transition) -> bool:
         """Take a context from a worker whose lease has ended; says whether it still had."""

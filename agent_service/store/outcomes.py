@@ -10,12 +10,14 @@ from agent_service.domain.line import Candidate
 from agent_service.domain.stop import STOPS, stopped
 from agent_service.domain.transitions import Transition, record_of
 from agent_service.store.documents import error_document, record_document
-from agent_service.store.driver import Database, Document, bulk_write, durable
+from agent_service.store.driver import Database, Document, bulk_write, durable, update_once
 from agent_service.store.notifier import Notifier
 from agent_service.store.operations import reading, writing
 
 #: How many past attempts a context remembers.
 HISTORY_LIMIT = 50
+#: Outcomes with so many bytes together go in one command; what is larger is left to the driver to divide.
+MOST_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +26,8 @@ class Outcome:
 
     context: Context
     transition: Transition
+    #: About how many bytes it has, where that may be many.
+    size: int = 0
 
     @property
     def token(self) -> str:
@@ -57,16 +61,21 @@ class OutcomeCollection:
         Raises `StoreUnavailable`, `WriteOutcomeUnknown` or `UnstorableValue`.
         """
         updates = [
-            UpdateOne(update.filter, update.change)
-            for outcome in outcomes
-            for update in leaving_running(outcome.context, outcome.transition)
+            update for outcome in outcomes for update in leaving_running(outcome.context, outcome.transition)
         ]
         with self._notifier.after(lambda: self._say(outcomes)), writing():
-            # Unordered: an outcome must not wait behind one that does not match.
-            matched = await bulk_write(self._contexts, updates, ordered=False)
+            matched = await self._update(updates, size=sum(outcome.size for outcome in outcomes))
         if matched == len(outcomes):
             return frozenset()
         return await self._not_applied(outcomes)
+
+    async def _update(self, updates: Sequence[FencedUpdate], *, size: int) -> int:
+        """How many matched; unordered, because an outcome must not wait behind one that does not match."""
+        if size <= MOST_BYTES:
+            statements = [{"q": update.filter, "u": update.change} for update in updates]
+            return await update_once(self._database, "contexts", statements)
+        bulk = [UpdateOne(update.filter, update.change) for update in updates]
+        return await bulk_write(self._contexts, bulk, ordered=False)
 
     def _say(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:

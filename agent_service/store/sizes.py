@@ -23,17 +23,18 @@ def check_request_size(request: Request) -> int:
     return size
 
 
-def check_answer_size(context: Context, answer: Mapping[str, JsonValue]) -> None:
-    """Raise `UnstorableValue` if the context would be too large with this answer."""
-    size = _size(answer)
-    if size > MAX_BYTES:
-        raise UnstorableValue(f"the answer has {size} bytes; at most {MAX_BYTES} can be stored")
+def check_answer_size(context: Context, answer: Mapping[str, JsonValue]) -> int:
+    """The bytes of the answer. Raises `UnstorableValue` if the context would be too large with it."""
+    own = _size(answer)
+    if own > MAX_BYTES:
+        raise UnstorableValue(f"the answer has {own} bytes; at most {MAX_BYTES} can be stored")
     history = [record_document(record) for record in context.history]
-    size += _size({"input": context.input, "history": history})
+    size = own + _size({"input": context.input, "history": history})
     if size > MAX_BYTES:
         raise UnstorableValue(
             f"input, answer and history have {size} bytes together; at most {MAX_BYTES} can be stored"
         )
+    return own
 
 
 def _size(document: Mapping[str, object]) -> int:

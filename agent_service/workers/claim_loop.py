@@ -17,7 +17,7 @@ from agent_service.workers.admission import Admission
 from agent_service.workers.attempts import Attempts
 from agent_service.workers.claimer import Claimed, Claimer, jittered
 from agent_service.workers.execution import Execution
-from agent_service.workers.prefetch import Claimable, Prefetch
+from agent_service.workers.prefetch import MOST_AHEAD, Claimable, Prefetch
 from agent_service.workers.service_gate import Answer, ServiceGate
 from agent_service.workers.solitude import is_suspect
 from agent_service.workers.turns import Turns
@@ -67,7 +67,10 @@ class ClaimLoop:
         self._turns = Turns(
             contexts.store, self._claimer, service=service, queues=queues, worker_id=worker_id
         )
-        self._prefetch = Prefetch(settings.concurrency, lease=settings.lease)
+        # Whoever wants smaller batches than there are slots wants no larger ones ahead of them.
+        small = settings.batch_size < settings.concurrency
+        most = settings.batch_size if small else max(settings.concurrency, MOST_AHEAD)
+        self._prefetch = Prefetch(settings.concurrency, lease=settings.lease, most=most)
         self._stopping = asyncio.Event()
         self._subscription: Subscription | None = None
         #: Whether the last claim found something.
@@ -187,7 +190,7 @@ class ClaimLoop:
         if not self._found_work or self._found_suspect:
             # A trickle is claimed one by one, in one round trip; where there was one there may be more.
             return min(room + ahead, 1)
-        return min(room, self._settings.batch_size) + min(ahead, self._settings.batch_size)
+        return min(room, self._settings.batch_size) + ahead
 
     def _free(self) -> int:
         """How many slots nobody has or waits for."""

@@ -86,6 +86,7 @@ class Execution:
         self._admission = admission
         #: Whether the request's own deadline left the call less time than calls have.
         self._cut_short = False
+        self._answer_bytes = 0
         self._chunks = ChunkWriter(contexts, context, self.lease)
         self._unfinished: asyncio.Future[BaseServiceAnswer] | None = None
         self._log = logger.bind(**attempt_fields(context))
@@ -108,7 +109,8 @@ class Execution:
             if self._admission is not None:
                 self._admission.over()
             on_worked()
-        written = await self._outcomes.write(Outcome(context=self.context, transition=transition))
+        outcome = Outcome(context=self.context, transition=transition, size=self._answer_bytes)
+        written = await self._outcomes.write(outcome)
         if not written:
             self._log.warning("the lease was lost before the outcome was written")
             return
@@ -220,7 +222,8 @@ class Execution:
         """Find what MongoDB cannot hold before it is written. Raises `UnstorableValue`."""
         for problem in find_unstorable({"output": answer.output, "usage": answer.usage}):
             raise UnstorableValue(f"the answer cannot be stored: {problem.pointer}: {problem.detail}")
-        self._contexts.check_size(self.context, {"output": answer.output, "usage": answer.usage})
+        stored = {"output": answer.output, "usage": answer.usage}
+        self._answer_bytes = self._contexts.check_size(self.context, stored)
 
     async def _stopped(self) -> Transition:
         """How an attempt ends that was stopped from outside. Raises `LeaseLost`."""

@@ -12,7 +12,7 @@ from agent_service.domain.context import Context, ContextError
 from agent_service.domain.errors import AgentServiceError, StoreError, StoreUnavailable, UnstorableValue
 from agent_service.domain.transitions import failed
 from agent_service.settler import WrittenEnd
-from agent_service.store.outcomes import Outcome
+from agent_service.store.outcomes import MOST_BYTES, Outcome
 from agent_service.telemetry import fail_point
 from agent_service.telemetry.log_fields import attempt_fields
 from agent_service.telemetry.metrics import Counted, WorkCounts
@@ -87,7 +87,7 @@ class OutcomeWriter:
         self._begun = True
         rounds = 0
         while await self._take():
-            now, later = _one_for_each_context(self._in_hand)
+            now, later = _together(self._in_hand)
             self._in_hand = [*await self._write(now), *later]
             rounds = rounds + 1 if self._in_hand else 0
             if rounds:
@@ -227,15 +227,21 @@ class OutcomeWriter:
         return [item]
 
 
-def _one_for_each_context(batch: list[_Unwritten]) -> tuple[list[_Unwritten], list[_Unwritten]]:
+def _together(batch: list[_Unwritten]) -> tuple[list[_Unwritten], list[_Unwritten]]:
     """
-    Those that can be written together, and those that come after another one of the same context.
+    Those that can be written together, and those that come later.
 
-    An attempt may end while the end of the one before it is still here.
+    An attempt may end while the end of the one before it is still here; and what is sent at once is in memory
+    twice.
     """
     now: dict[str, _Unwritten] = {}
     later: list[_Unwritten] = []
-    for item in batch:
+    size = 0
+    for place, item in enumerate(batch):
+        size += item.outcome.size
+        if now and size > MOST_BYTES:
+            # Of several of one context the first comes first.
+            return list(now.values()), [*later, *batch[place:]]
         if now.setdefault(item.outcome.context.id, item) is not item:
             later.append(item)
     return list(now.values()), later

@@ -9,6 +9,8 @@ from datetime import timedelta
 from agent_service.domain.context import Context
 from agent_service.workers.solitude import Seat
 
+#: What is claimed ahead, at most, where there are fewer slots: with fewer at a time each costs more to claim.
+MOST_AHEAD = 128
 #: What is claimed ahead shall begin within this.
 _BEGINS_WITHIN = timedelta(milliseconds=100)
 #: What has not begun after so much longer is in the way of an idle peer, and is handed back.
@@ -31,14 +33,20 @@ class Prefetch:
     """
     The line of claimed contexts that wait for a slot, the first claimed first.
 
-    While attempts are short it may grow to one `concurrency`, so that no slot waits for a claim; while they
-    are long it stays empty, because an idle peer could do that work at once.
+    While attempts are short it may grow to `most`, so that no slot waits for a claim; while they are long it
+    stays empty, because an idle peer could do that work at once.
     """
 
     def __init__(
-        self, concurrency: int, *, lease: timedelta, monotonic: Callable[[], float] = time.monotonic
+        self,
+        concurrency: int,
+        *,
+        lease: timedelta,
+        most: int | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._concurrency = concurrency
+        self._most = concurrency if most is None else most
         self._longest_wait = min(_LONGEST_WAIT, lease / 6).total_seconds()
         self._monotonic = monotonic
         self._line: deque[Claimable] = deque()
@@ -53,11 +61,10 @@ class Prefetch:
         """How many may wait: the last of them would begin within a tenth of a second."""
         if self._duration is None:
             return 0
-        if self._duration * self._concurrency <= 0:
-            return self._concurrency
-        return int(
-            min(self._concurrency, self._concurrency * _BEGINS_WITHIN.total_seconds() / self._duration)
-        )
+        if self._duration <= 0:
+            return self._most
+        begin_in_time = self._concurrency * _BEGINS_WITHIN.total_seconds() / self._duration
+        return int(min(self._most, begin_in_time))
 
     @property
     def wanted(self) -> int:

@@ -268,3 +268,13 @@ async def test_ends_of_two_attempts_of_one_context_are_told_apart(store: Store, 
     request = await RequestService(store, max_attempts={}).get(late.request_id)
     assert not request.status.ended
     assert [context.status for context in request.contexts] == [ContextStatus.SCHEDULED]
+
+
+async def test_large_outcomes_are_written_one_after_the_other_and_all_of_them(store: Store) -> None:
+    contexts = Away(store, unanswered=0)
+    claimed = await claim(store, 5)
+    outcomes = [replace(done(store, context), size=3 * 1024 * 1024) for context in claimed]
+    async with writing(contexts) as writer:
+        assert await write_all(writer, outcomes) == [True] * 5
+    assert max(contexts.sizes) <= 2
+    assert sum(contexts.sizes) == 5

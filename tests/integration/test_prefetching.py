@@ -14,6 +14,7 @@ from agent_service.store import Store
 from agent_service.store.outcomes import Outcome
 from agent_service.workers import claim_loop, prefetch
 from agent_service.workers.claimer import Claimed, Claimer
+from agent_service.workers.prefetch import MOST_AHEAD
 from tests.support.service_gates import HOUR, SERVICE, all_ended, second_store
 from tests.support.waiting import until
 from tests.support.worker_tools import HandlerWorker, Raw, echo, read, running, submit, the_run, when
@@ -52,7 +53,7 @@ async def test_of_short_attempts_the_next_is_claimed_while_the_slot_is_busy(stor
         requests = [await submit(store) for _ in range(4)]
 
         async def both() -> bool:
-            return await count_running(raw) == 2
+            return await count_running(raw) >= 2
 
         claimed_ahead: bool = await until(both)
         assert claimed_ahead
@@ -63,9 +64,9 @@ async def test_of_short_attempts_the_next_is_claimed_while_the_slot_is_busy(stor
     assert {context.tries for context in contexts} == {1}
 
 
-@pytest.mark.parametrize("batch_size", [4, 2])
+@pytest.mark.parametrize(("batch_size", "most"), [(4, 4 + MOST_AHEAD), (2, 2 + 2)])
 async def test_one_claim_is_for_the_free_slots_and_for_the_line_behind_them(
-    store: Store, monkeypatch: pytest.MonkeyPatch, batch_size: int
+    store: Store, monkeypatch: pytest.MonkeyPatch, batch_size: int, most: int
 ) -> None:
     limits: list[int] = []
     claim = Claimer.claim
@@ -79,7 +80,7 @@ async def test_one_claim_is_for_the_free_slots_and_for_the_line_behind_them(
     worker = HandlerWorker(store, echo, concurrency=4, batch_size=batch_size, poll_interval=HOUR)
     async with running(worker):
         await all_ended(store, requests)
-    assert batch_size < max(limits) <= 2 * batch_size
+    assert batch_size < max(limits) <= most
 
 
 async def test_of_long_attempts_nothing_is_claimed_ahead_and_an_idle_peer_gets_the_work(
