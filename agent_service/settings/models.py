@@ -86,8 +86,7 @@ class Settings(Section):
         duration(at_least=timedelta(0)),
         Variable(
             name="PRIORITY_AGEING_SECONDS",
-            about="for each time that it has waited so long, work is done as if its priority were smaller by"
-            " one; 0: never",
+            about="seconds after which waiting work counts as if its priority were smaller by one; 0: never",
             must_be="a number of seconds, 0 at least (ten years at most)",
             read_by=WORKER,
         ),

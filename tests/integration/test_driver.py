@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, MongoClient, UpdateMany, UpdateOne
+from pymongo.errors import BulkWriteError
 
 from agent_service.domain.errors import ConfigurationError
 from agent_service.store.driver import (
@@ -19,6 +20,7 @@ from agent_service.store.driver import (
     is_database,
     open_client,
     seeds_of,
+    update_once,
 )
 from tests.support.contexts import NOW
 from tests.support.explained_commands import CommandRecorder, Document
@@ -159,3 +161,29 @@ async def test_a_pipeline_over_the_database_reads_from_the_primary_and_gives_awa
     time, thing = await aggregate(database, pipeline)
     assert time["now"].tzinfo is UTC
     assert thing == {"_id": 1, "at": NOW}
+
+
+async def test_updates_in_one_command_are_sent_once_for_a_majority_and_say_how_many_they_matched(
+    mongodb_uri: str, database_name: str, recorder: CommandRecorder
+) -> None:
+    async with AsyncMongoClient[Document](mongodb_uri, event_listeners=[recorder]) as client:
+        things = durable(client[database_name], "things")
+        await things.insert_many([{"_id": number} for number in range(3)])
+        updates = [{"q": {"_id": number}, "u": {"$set": {"a": 1}}} for number in (0, 2, 99)]
+        assert await update_once(client[database_name], "things", updates) == 2
+    [sent] = recorder.named("update")
+    assert sent["writeConcern"] == {"w": "majority"}
+    # The server would keep a record of it for a driver that may repeat it.
+    assert "txnNumber" not in sent
+
+
+async def test_what_is_wrong_with_one_update_of_a_command_is_told_and_the_others_are_applied(
+    database: Database,
+) -> None:
+    things = durable(database, "things")
+    await things.insert_many([{"_id": 1, "a": "text"}, {"_id": 2, "a": 1}])
+    updates = [{"q": {"_id": number}, "u": {"$inc": {"a": 1}}} for number in (1, 2)]
+    with pytest.raises(BulkWriteError) as refused:
+        await update_once(database, "things", updates)
+    assert [each["index"] for each in refused.value.details["writeErrors"]] == [0]
+    assert await things.find_one({"_id": 2}) == {"_id": 2, "a": 2}

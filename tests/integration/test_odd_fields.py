@@ -163,7 +163,8 @@ class Stage:
     async def _unnamed(self) -> AsyncIterator[Document]:
         for name in ("requests", "contexts"):
             wanted = {"_id": {"$in": self.odd[name]}, "status": {"$in": OPEN}, **_not_named(name)}
-            async for document in self._raw[name].find(wanted):
+            # Some dates are beyond those that Python has.
+            async for document in self._raw[name].find(wanted, {"_id": 1, "status": 1}):
                 yield document
 
     async def _running(self) -> AsyncIterator[Document]:

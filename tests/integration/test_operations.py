@@ -27,6 +27,7 @@ from agent_service.domain.settling import Consequences
 from agent_service.domain.stop import CANCELLED, DEADLINE
 from agent_service.domain.transitions import released
 from agent_service.store import Store
+from agent_service.store.driver import update_once
 from agent_service.store.operations import is_duplicate, reading, writing
 from agent_service.store.outcomes import Outcome
 from agent_service.telemetry.metrics import QueueName
@@ -237,6 +238,8 @@ async def test_what_cannot_be_stored_is_told_whichever_way_it_is_written(
         await things.update_one({"_id": 1}, change)
     with pytest.raises(UnstorableValue), writing():
         await things.bulk_write([pymongo.UpdateOne({"_id": 1}, change)], ordered=False)
+    with pytest.raises(UnstorableValue), writing():
+        await update_once(raw, "things", [{"q": {"_id": 1}, "u": change}])
     with pytest.raises(UnstorableValue), writing():
         await things.find_one_and_update({"_id": 1}, change)
     assert await things.find().to_list() == [{"_id": 1, "before": "as it was"}]

@@ -8,6 +8,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from agent_service.domain.context import Context, ContextError, ContextStatus
 from agent_service.domain.events import Chunk
+from agent_service.domain.line import Line, rank_at
 from agent_service.domain.request import RequestStatus
 from agent_service.domain.settling import Consequences, RequestPlan
 from agent_service.domain.transitions import CANCELLATION
@@ -224,7 +225,10 @@ async def test_the_view_shows_ends_plans_and_the_statuses_of_all_steps(any_store
         ]
         plans, _ = await view.plans(["r", "gone"])
         bare = tuple(replace(step, input=None) for step in steps)
-        assert plans == [RequestPlan(id="r", steps=bare, status=RequestStatus.ACCEPTED)]
+        lines = {step.name: Line(step.service, step.queue, 0, "default") for step in steps}
+        assert plans == [
+            RequestPlan(id="r", steps=bare, status=RequestStatus.ACCEPTED, lines=lines, rank=rank_at(NOW))
+        ]
         # The context of step two was not inserted yet.
         assert await view.statuses(plans) == {"r": {"one": ContextStatus.FAILED}}
 

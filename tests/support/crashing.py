@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from pymongo.asynchronous.collection import AsyncCollection
 
-#: Every method of a collection through which the store writes.
+from agent_service.store import outcomes
+from agent_service.store.driver import update_once
+
+#: Every method of a collection through which the store writes; the ends of attempts are a plain command.
 WRITES = (
     "insert_one",
     "insert_many",
@@ -56,4 +59,5 @@ def crash_at_write(at: int, *, applied: bool) -> Iterator[CrashingWrites]:
     with pytest.MonkeyPatch.context() as patch:
         for name in WRITES:
             patch.setattr(AsyncCollection, name, crashing.around(getattr(AsyncCollection, name)))
+        patch.setattr(outcomes, "update_once", crashing.around(update_once))
         yield crashing
