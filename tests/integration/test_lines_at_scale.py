@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent_service.domain.context import Context
-from agent_service.domain.line import Line
+from agent_service.domain.line import Candidate, Line
 from agent_service.domain.request import Caller
 from agent_service.store import Store
 from agent_service.store.documents import context_document
@@ -85,6 +85,7 @@ async def test_every_query_of_claims_looks_at_what_it_returns(
     assert documents == 0
 
     lines = [Line(service, queue, 0, owner(number)) for number in range(min(organizations, 16))]
+    found: list[list[Candidate]] = []
     for some in (lines[:1], lines):
         before = await looked.counts()
         found = await store.lines.waiting([Stretch(line=line, limit=3, since=1) for line in some])

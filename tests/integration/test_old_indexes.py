@@ -58,9 +58,12 @@ async def sign_of(store: Store, *, claims_by: str) -> None:
 
 async def test_they_are_dropped_once_nobody_needed_them_for_long_enough(store: Store, raw: Raw) -> None:
     async with running(HandlerWorker(store, echo)):
-        await until(lambda: store.workers.seen_since(store.clock.now() - timedelta(minutes=1)))
+        seen: list[SignOfLife] = await until(
+            lambda: store.workers.seen_since(store.clock.now() - timedelta(minutes=1))
+        )
+        assert {worker.claims_by for worker in seen} == {BY_LINES}
         async with looking(store, unseen=5 * OFTEN):
-            await until(lambda: _gone(store))
+            await gone(store)
         assert await store.problems() == []
         assert (await ended(store, await submit(store))).status.ended
 
@@ -73,7 +76,7 @@ async def test_they_stay_while_a_worker_of_an_older_version_is_there(store: Stor
             assert not await looks._unneeded()
         assert await store.old_indexes() == OLD_INDEXES
         await sign_of(store, claims_by=BY_LINES)
-        await until(lambda: _gone(store))
+        await gone(store)
 
 
 async def test_they_stay_until_it_is_long_enough(store: Store) -> None:
@@ -94,5 +97,11 @@ async def test_the_doctor_tells_of_them_and_drops_them_when_asked(
     assert await store.old_indexes() == ()
 
 
-async def _gone(store: Store) -> bool:
-    return not await store.old_indexes()
+async def gone(store: Store) -> None:
+    """Wait until none of them is left."""
+
+    async def none_left() -> bool:
+        return not await store.old_indexes()
+
+    dropped: bool = await until(none_left)
+    assert dropped
