@@ -63,3 +63,11 @@ async def test_one_that_was_written_by_hand_hides_no_other(
     await raw["workers"].insert_one({"_id": uuid.uuid4().hex, "expires_at": NOW + FORGOTTEN_AFTER})
     assert await any_store.workers.seen_since(NOW) == [SIGN]
     assert any("odd" in line for line in warnings)
+
+
+async def test_what_a_worker_need_not_say_may_be_null(any_store: Store, raw: AsyncDatabase[Document]) -> None:
+    await any_store.workers.report(SIGN)
+    left_out = dict.fromkeys(("loop_lag", "trouble", "version", "claims_by"))
+    await raw["workers"].update_one({"_id": SIGN.id}, {"$set": left_out})
+    [found] = await any_store.workers.seen_since(NOW)
+    assert (found.loop_lag, found.trouble, found.version, found.claims_by) == (timedelta(0), "", "", "")
