@@ -8,8 +8,16 @@ from typing import Self
 from agent_service.domain.callback import CALLBACK_LIFE, callback_context, is_callback
 from agent_service.domain.context import ContextStatus
 from agent_service.domain.errors import UndecodableDocument
+from agent_service.domain.line import Candidate, Line
 from agent_service.domain.request import RequestStatus, context_id
-from agent_service.domain.settling import Consequences, RequestPlan, consequences, end_of_request, request_end
+from agent_service.domain.settling import (
+    Consequences,
+    RequestPlan,
+    consequences,
+    end_of_request,
+    freed,
+    request_end,
+)
 from agent_service.domain.stop import Stop
 from agent_service.store import Store
 from agent_service.store.outcomes import Outcome
@@ -109,9 +117,11 @@ class Settler:
     ) -> None:
         """Write the consequences, then the statuses of the requests."""
         at = self._store.clock.now()
-        await self._store.settlement.write_consequences(
-            follows, plans={plan.id: plan for plan in plans}, at=at, session=view.session
-        )
+        waiting: dict[Line, list[Candidate]] = {}
+        for plan in plans:
+            for line, candidates in freed(plan, statuses[plan.id], follows[plan.id]).items():
+                waiting.setdefault(line, []).extend(candidates)
+        await self._store.settlement.write_consequences(follows, freed=waiting, at=at, session=view.session)
         fail_point.reach("settle.consequences")
         if any(what.cancellations for what in follows.values()):
             statuses = await view.statuses(plans)

@@ -14,7 +14,7 @@ class Line:
 
     service: str
     queue: str
-    priority: int
+    priority: float
     organization_id: str
 
 

@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent_service.domain.context import ContextError, ContextStatus
-from agent_service.domain.line import Line
+from agent_service.domain.line import Candidate, Line
 from agent_service.domain.planning import all_dependents, direct_dependents
-from agent_service.domain.request import RequestStatus, Step
+from agent_service.domain.request import RequestStatus, Step, context_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +53,21 @@ def consequences(
             for dependent in sorted(all_dependents(plan.steps, step)):
                 cancellations.setdefault(dependent, _needed(step, statuses[step]))
     return Consequences(releases=tuple(releases), cancellations=cancellations)
+
+
+def freed(
+    plan: RequestPlan, statuses: Mapping[str, ContextStatus], follows: Consequences
+) -> dict[Line, list[Candidate]]:
+    """What waits for nothing any more once these consequences are written, by its line."""
+    after = {step.name: step.after for step in plan.steps}
+    waiting: dict[Line, list[Candidate]] = {}
+    for dependent in {dependent for _, dependent in follows.releases}:
+        needed = (statuses.get(name) for name in after[dependent])
+        line = plan.lines.get(dependent)
+        if line is not None and all(status is ContextStatus.COMPLETED for status in needed):
+            candidate = Candidate(context_id(plan.id, dependent), plan.rank)
+            waiting.setdefault(line, []).append(candidate)
+    return waiting
 
 
 def end_of_request(plan: RequestPlan, statuses: Mapping[str, ContextStatus]) -> RequestStatus | None:

@@ -20,8 +20,6 @@ from agent_service.store.operations import reading, writing
 from agent_service.store.paging import decode_all, decode_apart
 from agent_service.store.undecodable import end_undecodable
 
-#: How many in a row a single claim ends that cannot be decoded.
-_ROUNDS = 4
 #: The server cannot count up what is no number (14), or too large a one (2).
 _CANNOT_COUNT = frozenset({2, 14})
 #: How many are looked at where the first one cannot be claimed.
@@ -59,7 +57,8 @@ class ClaimCollection:
         `WriteOutcomeUnknown`, after which nothing may be executed: `find_claimed` tells later what the lost
         answer was.
         """
-        for _ in range(_ROUNDS):
+        # Each that cannot be decoded is claimed, so that the next one is another.
+        while True:
             try:
                 document = await self._find_and_claim(claim, wanted)
             except _CannotBeCounted:
@@ -71,7 +70,6 @@ class ClaimCollection:
                 return None
             for context in await self._decode(claim, [document]):
                 return context
-        return None
 
     async def claim_many(self, claim: Claim, ids: Sequence[Any]) -> list[Context]:
         """

@@ -1,6 +1,5 @@
 """Lines: what waits, read from the keys of the index `lines` alone; claiming it is for `claims`."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,18 +19,18 @@ IN_LINE = [("rank", ASCENDING), ("_id", ASCENDING)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """The first `limit` contexts of a line from the rank `since` on, or from its beginning, after `skip`."""
+    """The first `limit` contexts of a line from the rank `since` on, after `skip`."""
 
     line: Line
     limit: int
-    since: int | None = None
+    since: int = 0
     skip: int = 0
 
     def filter(self) -> Document:
         """What is pending in it: equality on all keys of the index before `rank`."""
         # Keys that left the index a short while ago are still walked over, unless they come before `since`.
         # What is no number has no rank, and is told apart by `heads`.
-        return {**in_line(self.line), "rank": {"$gte": -math.inf if self.since is None else self.since}}
+        return {**in_line(self.line), "rank": {"$gte": self.since}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,16 +48,27 @@ class LineCollection:
     def __init__(self, database: Database) -> None:
         self._contexts = durable(database, "contexts")
 
-    async def priorities(self, service: str, queue: str) -> list[Any]:
-        """The priorities that something waits with, whatever their types. Raises `StoreUnavailable`."""
+    async def priorities(self, service: str, queue: str) -> tuple[list[Any], list[int]]:
+        """
+        The ids of some contexts that wait with what is no priority, and the priorities that others wait with.
+
+        Raises `StoreUnavailable`.
+        """
+        odd: list[Any] = []
+        priorities: list[int] = []
         with reading():
-            return list(await self._contexts.distinct("priority", _in_queue(service, queue)))
+            for value in await self._contexts.distinct("priority", _in_queue(service, queue)):
+                if is_integer(value) or isinstance(value, float):
+                    priorities.append(value)
+                else:
+                    odd += await self._some({**_in_queue(service, queue), "priority": {"$eq": value}})
+        return odd, priorities
 
     async def heads(
         self,
         service: str,
         queue: str,
-        priority: Any,
+        priority: float,
         *,
         after: str | None = None,
         up_to: str | None = None,
@@ -68,9 +78,7 @@ class LineCollection:
 
         One key of each is looked at. Raises `StoreUnavailable`.
         """
-        waiting = {**_in_queue(service, queue), "priority": {"$eq": priority}}
-        if not (is_integer(priority) or isinstance(priority, float)):
-            return Heads(first={}, odd=await self._some(waiting))
+        waiting = {**_in_queue(service, queue), "priority": priority}
         bounds = {"$gt": after, "$lte": up_to}
         if part := {operator: bound for operator, bound in bounds.items() if bound is not None}:
             waiting["organization_id"] = part
@@ -108,9 +116,8 @@ class LineCollection:
             return [Candidate(document["_id"], document["rank"]) for document in await found.to_list(None)]
 
     async def _some(self, matching: Document) -> list[Any]:
-        with reading():
-            found = self._contexts.find(matching, {"_id": 1}, limit=_MOST_ODD)
-            return [document["_id"] async for document in found]
+        found = self._contexts.find(matching, {"_id": 1}, limit=_MOST_ODD)
+        return [document["_id"] async for document in found]
 
 
 def in_line(line: Line) -> Document:

@@ -3,20 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pymongo import UpdateOne
-
 from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
 from agent_service.domain.line import Candidate
 from agent_service.domain.stop import STOPS, stopped
 from agent_service.domain.transitions import Transition, record_of
 from agent_service.store.documents import error_document, record_document
-from agent_service.store.driver import Database, Document, bulk_write, durable, update_once
+from agent_service.store.driver import Database, Document, durable, update_once
 from agent_service.store.notifier import Notifier
 from agent_service.store.operations import reading, writing
 
 #: How many past attempts a context remembers.
 HISTORY_LIMIT = 50
-#: Outcomes with so many bytes together go in one command; what is larger is left to the driver to divide.
+#: Outcomes that are written together have so many bytes at most; one alone may have more.
 MOST_BYTES = 8 * 1024 * 1024
 
 
@@ -54,7 +52,7 @@ class OutcomeCollection:
 
     async def apply(self, outcomes: Sequence[Outcome]) -> frozenset[str]:
         """
-        Write all outcomes, each of another context, in one bulk; returns the ids of those contexts whose
+        Write all outcomes, each of another context, in one command; returns the ids of those contexts whose
         lease was lost meanwhile.
 
         Repeating it after a lost answer is safe: what was applied is recognised by its token in the history.
@@ -63,19 +61,13 @@ class OutcomeCollection:
         updates = [
             update for outcome in outcomes for update in leaving_running(outcome.context, outcome.transition)
         ]
+        # Unordered: an outcome must not wait behind one that does not match.
+        statements = [{"q": update.filter, "u": update.change} for update in updates]
         with self._notifier.after(lambda: self._say(outcomes)), writing():
-            matched = await self._update(updates, size=sum(outcome.size for outcome in outcomes))
+            matched = await update_once(self._database, "contexts", statements)
         if matched == len(outcomes):
             return frozenset()
         return await self._not_applied(outcomes)
-
-    async def _update(self, updates: Sequence[FencedUpdate], *, size: int) -> int:
-        """How many matched; unordered, because an outcome must not wait behind one that does not match."""
-        if size <= MOST_BYTES:
-            statements = [{"q": update.filter, "u": update.change} for update in updates]
-            return await update_once(self._database, "contexts", statements)
-        bulk = [UpdateOne(update.filter, update.change) for update in updates]
-        return await bulk_write(self._contexts, bulk, ordered=False)
 
     def _say(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:

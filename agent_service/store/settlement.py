@@ -9,7 +9,7 @@ from pymongo import UpdateMany, UpdateOne
 from agent_service.domain.context import ContextStatus
 from agent_service.domain.line import Candidate, Line
 from agent_service.domain.request import RequestStatus, context_id
-from agent_service.domain.settling import Consequences, RequestPlan
+from agent_service.domain.settling import Consequences
 from agent_service.domain.stop import STOPS
 from agent_service.store.contexts import ids_of_request
 from agent_service.store.documents import waiting_end
@@ -71,28 +71,24 @@ class SettlementCollection:
         self,
         consequences: Mapping[str, Consequences],
         *,
-        plans: Mapping[str, RequestPlan],
+        freed: Mapping[Line, Sequence[Candidate]],
         at: datetime,
         session: Session | None = None,
     ) -> None:
         """
         Release and cancel dependents, given by request id; repeating it changes nothing.
 
-        `plans` say, by request id, where what is released waits.
+        `freed` is what waits for nothing any more then.
 
         With the session of a view, what is read in that view afterwards is not older than these writes.
 
         Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
         updates: list[UpdateOne | UpdateMany] = []
-        released: dict[Line, list[Candidate]] = {}
         cancelled: list[str] = []
         for request_id, follows in consequences.items():
             for step, dependent in follows.releases:
-                dependent_id = context_id(request_id, dependent)
-                updates += _releases(dependent_id, step, at)
-                if (plan := plans.get(request_id)) and (line := plan.lines.get(dependent)):
-                    released.setdefault(line, []).append(Candidate(dependent_id, plan.rank))
+                updates += _releases(context_id(request_id, dependent), step, at)
             for step, error in follows.cancellations.items():
                 cancelled.append(context_id(request_id, step))
                 updates.append(
@@ -100,13 +96,13 @@ class SettlementCollection:
                         _blocked(cancelled[-1]), {"$set": waiting_end(ContextStatus.CANCELLED, error, at)}
                     )
                 )
-        with self._notifier.after(lambda: self._say(released, cancelled)), writing():
+        with self._notifier.after(lambda: self._say(freed, cancelled)), writing():
             await bulk_write(self._contexts, updates, session=session)
 
-    def _say(self, released: Mapping[Line, Sequence[Candidate]], cancelled: Sequence[str]) -> None:
+    def _say(self, freed: Mapping[Line, Sequence[Candidate]], cancelled: Sequence[str]) -> None:
         self._notifier.contexts_changed(cancelled)
-        self._notifier.work(released)
-        for candidates in released.values():
+        self._notifier.work(freed)
+        for candidates in freed.values():
             self._notifier.contexts_changed([each.id for each in candidates])
 
     async def write_statuses(

@@ -62,6 +62,7 @@ class ClaimLoop:
             queues=queues,
             worker_id=worker_id,
             lease=settings.lease,
+            look_every=settings.poll_interval,
             ageing=settings.priority_ageing,
         )
         self._turns = Turns(

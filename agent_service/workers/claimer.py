@@ -51,6 +51,7 @@ class Claimer:
         queues: tuple[str, ...],
         worker_id: str,
         lease: timedelta,
+        look_every: timedelta = timedelta(minutes=1),
         ageing: timedelta = timedelta(0),
         skips: Callable[[Line], bool] = lambda _line: False,
     ) -> None:
@@ -62,8 +63,9 @@ class Claimer:
         self._roll = Roll(queues, now=contexts.now, ageing=ageing, skips=skips)
         #: Whether to look at the heads of the lines though claims may find nothing.
         self._look_wanted = True
-        #: When (monotonic seconds) the next look may be.
-        self._next_look = 0.0
+        #: When (monotonic seconds) the next look may be, and when it is due whatever claims find.
+        self._next_look = self._latest_look = 0.0
+        self._look_every = look_every
         self._looks = LineLooks(contexts.store.lines, service=service, queues=queues)
         #: Whether the last claim found something.
         self._found_work = False
@@ -90,7 +92,7 @@ class Claimer:
 
     def again_in(self) -> timedelta | None:
         """After how long another claim may find what this one did not; None: when somebody tells of it."""
-        if self._look_wanted:
+        if self._look_wanted or self._looks.unfinished:
             return timedelta(seconds=max(self._next_look - time.monotonic(), 0))
         return _NOT_YET if self._roll else None
 
@@ -164,20 +166,28 @@ class Claimer:
         return min(self._colleagues(), _MOST_APART) if limit > 1 and self._found_more else 1
 
     def _look_is_due(self) -> bool:
-        return (self._look_wanted or self._found_work) and time.monotonic() >= self._next_look
+        now = time.monotonic()
+        if now >= self._latest_look:
+            # While there is something to do now and then, nobody comes to the slow poll.
+            self._look_wanted = True
+        wanted = self._look_wanted or self._found_work or self._looks.unfinished
+        return wanted and now >= self._next_look
 
     async def _look(self) -> None:
         """Look at the heads of the lines. Raises `StoreUnavailable` or `WriteOutcomeUnknown`."""
         began, told = time.monotonic(), self._roll.told
-        self._look_wanted = False
+        if not self._looks.unfinished:
+            # What is wanted while a round goes on is a round from its beginning.
+            self._look_wanted = False
         seen = await self._looks.look()
-        self._roll.see(seen.heads, told=told)
-        took = time.monotonic() - began
-        self._next_look = time.monotonic() + max(_LOOKS_APART.total_seconds(), took * _PART_OF_LOOKS)
+        self._roll.see(seen, told=told)
+        now = time.monotonic()
+        self._next_look = now + max(_LOOKS_APART.total_seconds(), (now - began) * _PART_OF_LOOKS)
+        self._latest_look = now + jittered(self._look_every).total_seconds()
         if seen.odd:
+            # What stands behind them is seen next.
+            self._look_wanted = True
             await self._contexts.end_odd(seen.odd)
-        # What is behind what was seen, and behind what had no place, is seen next.
-        self._look_wanted |= seen.more or bool(seen.odd)
 
     def _note(self, claimed: Claimed, limit: int) -> None:
         """Count what was claimed, and remember whether there was work."""
@@ -186,6 +196,9 @@ class Claimer:
             # Where work comes one by one, notifications tell of it, and nobody need look.
             next_look = time.monotonic() + _LOOKS_APART.total_seconds()
             self._next_look = max(self._next_look, next_look)
+        if not contexts and (self._roll or self._roll.may_go_on):
+            # What it knows of was claimed by others, or there is more behind it.
+            self._look_wanted = True
         self._found_work = bool(contexts)
         self._found_more = len(contexts) == limit > 1
         tally = self._contexts.store.counters.tally

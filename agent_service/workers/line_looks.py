@@ -10,16 +10,29 @@ from agent_service.store.lines import Heads, LineCollection
 #: Of more lines of a queue and priority than these one look reads a part.
 MOST_AT_ONCE = 1_000
 
+#: Behind which organization a part begins, and which is its last one; None: without end.
+Part = tuple[str | None, str | None]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """What one look found."""
 
     heads: Mapping[Line, Candidate]
+    #: The parts that it read, by queue and priority; of no other priority does anything wait.
+    parts: Mapping[tuple[str, float], Part]
     #: The ids of contexts that have no place in a line.
-    odd: Sequence[Any]
-    #: Whether there are lines that it did not come to.
-    more: bool
+    odd: Sequence[Any] = ()
+
+    def covers(self, line: Line) -> bool:
+        """Whether it would have seen what waits in this line."""
+        part = self.parts.get((line.queue, line.priority))
+        if part is None:
+            return True
+        after, up_to = part
+        organization_id = line.organization_id
+        # MongoDB compares the bytes of UTF-8, whose order is that of the characters' numbers.
+        return (after is None or organization_id > after) and (up_to is None or organization_id <= up_to)
 
 
 class LineLooks:
@@ -30,24 +43,31 @@ class LineLooks:
         self._service = service
         self._queues = queues
         #: By queue and priority.
-        self._rounds: dict[tuple[str, str], _Round] = {}
+        self._rounds: dict[tuple[str, float], _Round] = {}
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there are lines that looks have not come to since they began."""
+        return any(each.unfinished for each in self._rounds.values())
 
     async def look(self) -> Seen:
         """Look at each queue and priority that something waits with. Raises `StoreUnavailable`."""
         heads: dict[Line, Candidate] = {}
         odd: list[Any] = []
-        rounds: dict[tuple[str, str], _Round] = {}
+        parts: dict[tuple[str, float], Part] = {}
+        rounds: dict[tuple[str, float], _Round] = {}
         for queue in self._queues:
-            for priority in await self._lines.priorities(self._service, queue):
-                key = (queue, repr(priority))
-                current = rounds[key] = self._rounds.get(key) or _Round()
-                after, up_to = current.part
+            found_odd, priorities = await self._lines.priorities(self._service, queue)
+            odd += found_odd
+            for priority in priorities:
+                current = rounds[queue, priority] = self._rounds.get((queue, priority)) or _Round()
+                after, up_to = parts[queue, priority] = current.part
                 found = await self._lines.heads(self._service, queue, priority, after=after, up_to=up_to)
                 current.took(found)
                 heads |= found.first
                 odd += found.odd
         self._rounds = rounds
-        return Seen(heads=heads, odd=odd, more=any(each.unfinished for each in rounds.values()))
+        return Seen(heads=heads, parts=parts, odd=odd)
 
 
 class _Round:
@@ -61,8 +81,8 @@ class _Round:
         self._seen = 0
 
     @property
-    def part(self) -> tuple[str | None, str | None]:
-        """Behind which organization the next part begins, and which is its last one; None: without end."""
+    def part(self) -> Part:
+        """The next part."""
         after = self._ends[self._place - 1] if self._place else None
         up_to = self._ends[self._place] if self._place < len(self._ends) else None
         return after, up_to
@@ -74,7 +94,7 @@ class _Round:
 
     def took(self, found: Heads) -> None:
         """The next part is read; the next time it is divided where it is too large."""
-        names = [line.organization_id for line in found.first]
+        names = sorted(line.organization_id for line in found.first)
         self._seen += len(names)
         divided = names[MOST_AT_ONCE - 1 : -1 : MOST_AT_ONCE]
         self._ends[self._place : self._place] = divided

@@ -88,8 +88,9 @@ class OutcomeWriter:
         rounds = 0
         while await self._take():
             now, later = _together(self._in_hand)
-            self._in_hand = [*await self._write(now), *later]
-            rounds = rounds + 1 if self._in_hand else 0
+            failed = await self._write(now)
+            self._in_hand = [*failed, *later]
+            rounds = rounds + 1 if failed else 0
             if rounds:
                 pause = min(0.2 * 2 ** min(rounds, 10), _LONGEST_PAUSE)
                 await asyncio.sleep(random.uniform(0.5, 1) * pause)

@@ -7,16 +7,22 @@ and what it is wrong about is not there when it is claimed.
 
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 
 from agent_service.domain.line import Candidate, Line
 from agent_service.store.lines import Stretch
+from agent_service.workers.line_looks import Seen
 from agent_service.workers.standing import Level, Standing
 
 #: One command reads in so many lines at most: in each of them that costs as much as claiming one context.
 _MOST_READ = 16
+#: Of more lines than these only what stands at their heads is known at first.
+_MOST_DEEP = 256
+#: In so many lines of each level is looked for what somebody else has claimed.
+_MOST_SEARCHED = 64
 #: Lines that nothing waits in are forgotten when there are more.
 _MOST_LINES = 20_000
 #: The highest priority; what has waited for long is served like it, and never before it.
@@ -25,9 +31,12 @@ _HIGHEST = 0
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A stretch to be read in a line, and how much had been told to the roll before."""
+    """
+    A stretch to be read in a line for so many contexts; `told` is how much had been told to the roll before.
+    """
 
     stretch: Stretch
+    wanted: int
     standing: Standing
     told: int
 
@@ -75,10 +84,17 @@ class Roll:
         self._turns: dict[Level, OrderedDict[Standing, None]] = {}
         #: How often somebody told of something.
         self._told = 0
+        #: Whether something was served since the last look of which only that was known.
+        self._behind_heads = False
 
     def __bool__(self) -> bool:
         """Whether there may be something to claim."""
         return bool(self._turns)
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether lines may go on behind what was known of them, so that only a look can tell."""
+        return self._behind_heads
 
     @property
     def told(self) -> int:
@@ -100,23 +116,29 @@ class Roll:
 
     def taken(self, context_id: str) -> None:
         """Somebody else has claimed this one."""
-        for standing in [each for turns in self._turns.values() for each in turns]:
+        known = [each for turns in self._turns.values() for each in islice(turns, _MOST_SEARCHED)]
+        for standing in known:
             if standing.named.pop(context_id, None) is not None:
                 self._admit(standing)
 
-    def see(self, heads: Mapping[Line, Candidate], *, told: int) -> None:
-        """A look that began when so much had been told found these at the heads of their lines."""
-        lines = list(heads)
+    def see(self, seen: Seen, *, told: int) -> None:
+        """What a look found that began when so much had been told."""
+        for standing in [each for turns in self._turns.values() for each in turns]:
+            line = standing.line
+            if line not in seen.heads and standing.told <= told and seen.covers(line):
+                standing.empty()
+                self._admit(standing)
+        lines = [line for line in seen.heads if line.queue in self._places]
         # Each process begins with another one of those that it has not served yet.
         random.shuffle(lines)
-        few = len(lines) <= _MOST_READ
         for line in lines:
             standing = self._standing(line)
             # What was told meanwhile may stand before what was seen.
             if standing.told <= told:
-                standing.see(heads[line], deep=few)
+                standing.see(seen.heads[line], deep=len(lines) <= _MOST_DEEP)
                 self._admit(standing)
         self._age()
+        self._behind_heads = False
         if len(self._lines) > _MOST_LINES:
             self._lines = {line: each for line, each in self._lines.items() if each.servable}
 
@@ -133,8 +155,12 @@ class Roll:
             share = limit // len(served) + (place < limit % len(served))
             taken = standing.take_named(share)
             named += taken
-            if len(taken) < share and standing.deep:
-                readings.append(self._reading(standing, share - len(taken), apart))
+            standing.served = True
+            self._behind_heads |= standing.beyond
+            if len(taken) < share and standing.deep and len(readings) < _MOST_READ:
+                # What is known by its id is read once more.
+                again = sum(each.rank >= standing.since for each in taken)
+                readings.append(self._reading(standing, share - len(taken), again, apart))
             # Whoever was served goes to the end of those who take turns.
             self._turns[standing.level].move_to_end(standing)
             self._admit(standing)
@@ -142,14 +168,16 @@ class Roll:
 
     def found(self, choice: Choice, waiting: Sequence[Sequence[Candidate]]) -> list[Candidate]:
         """What reading found in each stretch; returns all that can be claimed, in order."""
-        candidates = dict.fromkeys(choice.named)
+        candidates = list(choice.named)
+        ids = {each.id for each in candidates}
         for reading, found in zip(choice.readings, waiting, strict=True):
-            # One more than its share was read, to see whether there is more.
-            candidates |= dict.fromkeys(found[: reading.stretch.limit - 1])
+            # One more than wanted was read, to see whether there is more. An odd id may be of any type.
+            new = (each for each in found if not isinstance(each.id, str) or each.id not in ids)
+            candidates += islice(new, reading.wanted)
             if not reading.stretch.skip:
                 more = len(found) == reading.stretch.limit
                 self._read(reading, found[0].rank if found else None, more=more)
-        return list(candidates)
+        return candidates
 
     def found_first(self, choice: Choice, rank: int | None) -> None:
         """A single claim took the first context of the only stretch, of this rank, or found none there."""
@@ -170,9 +198,11 @@ class Roll:
         for level in sorted(self._turns):
             read = 0
             for standing in self._turns[level]:
-                if self._skips(standing.line) or (not standing.named and read == _MOST_READ):
+                if self._skips(standing.line):
                     continue
                 read += not standing.named
+                if read > _MOST_READ:
+                    break
                 served.append(standing)
                 if len(served) == limit:
                     break
@@ -180,23 +210,29 @@ class Roll:
                 break
         return served
 
-    def _reading(self, standing: Standing, share: int, apart: int) -> Reading:
-        skip = random.randrange(share * apart) if apart > 1 else 0
-        stretch = Stretch(line=standing.line, limit=share + 1, since=standing.since, skip=skip)
-        return Reading(stretch, standing, self._told)
+    def _reading(self, standing: Standing, wanted: int, again: int, apart: int) -> Reading:
+        skip = random.randrange(wanted * apart) if apart > 1 else 0
+        limit = wanted + again + 1
+        stretch = Stretch(line=standing.line, limit=limit, since=standing.since, skip=skip)
+        return Reading(stretch, wanted, standing, self._told)
 
     def _standing(self, line: Line) -> Standing:
         standing = self._lines.get(line)
         if standing is None:
-            standing = self._lines[line] = Standing(line, (self._places[line.queue], line.priority))
+            standing = self._lines[line] = Standing(line, self._level(line))
         return standing
+
+    def _level(self, line: Line) -> Level:
+        return self._places[line.queue], line.priority
 
     def _admit(self, standing: Standing) -> None:
         """Have it take turns while something may wait in it."""
         turns = self._turns.get(standing.level)
         if standing.servable:
-            if turns is None:
-                turns = self._turns[standing.level] = OrderedDict()
+            if turns is None or standing not in turns:
+                # What it had aged to is over with what had waited for long.
+                standing.level = self._level(standing.line)
+                turns = self._turns.setdefault(standing.level, OrderedDict())
             turns.setdefault(standing)
         elif turns is not None:
             self._dismiss(standing)
@@ -221,4 +257,4 @@ class Roll:
             if aged != level:
                 self._dismiss(standing)
                 standing.level = (place, aged)
-                self._admit(standing)
+                self._turns.setdefault(standing.level, OrderedDict())[standing] = None

@@ -7,8 +7,8 @@ from agent_service.domain.line import Candidate, Line
 #: What is served together: the place of the queue among those of a worker, and the priority, aged.
 Level = tuple[int, float]
 
-#: Contexts of a line that are known by their ids; of more it is known that there are some.
-_MOST_NAMED = 1_000
+#: Contexts of a line that are known by their ids; of more it is known from which rank on they wait.
+_MOST_NAMED = 32
 
 
 @dataclass(slots=True, eq=False)
@@ -22,17 +22,17 @@ class Standing:
     line: Line
     level: Level
     #: The rank from which on the line is read.
-    since: int | None = None
+    since: int = 0
     #: Whether something may wait from there on.
     deep: bool = False
     #: Contexts to be claimed by their ids, with their ranks: told by a notification, or seen at the head.
     named: dict[str, int] = field(default_factory=dict)
     #: How much had been told to the roll when this line was told of last.
     told: int = 0
-    #: The head that a look found last, since the line was empty.
-    _head: str | None = None
-    #: Whether that look found something before `since` that nobody told of.
-    _late: bool = False
+    #: Whether something of it was claimed since a look last saw it.
+    served: bool = False
+    #: Whether that look told of its head alone, and more may wait where it is not read.
+    beyond: bool = False
 
     @property
     def servable(self) -> bool:
@@ -42,14 +42,12 @@ class Standing:
     @property
     def oldest(self) -> int:
         """The rank of what has waited longest, as far as it is known. Only of what is servable."""
-        ranks = [*self.named.values()]
-        if self.deep and self.since is not None:
-            ranks.append(self.since)
+        ranks = [*self.named.values(), self.since] if self.deep else self.named.values()
         return min(ranks)
 
     def reaches(self, rank: int) -> bool:
         """Whether reading comes to this rank."""
-        return self.deep and self.since is not None and rank >= self.since
+        return self.deep and rank >= self.since
 
     def name(self, candidate: Candidate) -> None:
         """This one waits, wherever the line is read from."""
@@ -61,7 +59,7 @@ class Standing:
     def read_from(self, rank: int) -> None:
         """Some wait from this rank on."""
         # Nothing waits behind `since` while it is not deep, so the keys of what did need not be walked over.
-        self.since = min(self.since, rank) if self.deep and self.since is not None else rank
+        self.since = min(self.since, rank) if self.deep else rank
         self.deep = True
 
     def take_named(self, most: int) -> list[Candidate]:
@@ -72,21 +70,22 @@ class Standing:
         return [Candidate(context_id, rank) for context_id, rank in first]
 
     def see(self, head: Candidate, *, deep: bool) -> None:
-        """A look found this at the head; `deep` if the line is to be read whatever waits there."""
-        before, self._head = self._head, head.id
-        if self.since is None or head.rank >= self.since:
-            self.since, self._late = head.rank, False
-            if deep or before not in (None, head.id):
-                self.deep = True
-            else:
-                self.name(head)
-        elif head.id not in self.named:
-            # Where that happens twice there may be many like it.
-            if self._late:
-                self.read_from(head.rank)
-            self.name(head)
-            self._late = not self._late
+        """A look found this to be the first that waits; `deep` if the line is to be read whatever follows."""
+        # Others have claimed what stood before it.
+        self.named = {each: rank for each, rank in self.named.items() if rank >= head.rank}
+        self.name(head)
+        if head.rank >= self.since:
+            self.since = head.rank
+            # What goes on after some of it was claimed may go on for long.
+            self.deep = self.deep or deep or self.served
+        self.beyond = head.rank < self.since or not self.deep
+        self.served = False
 
     def drained(self) -> None:
         """Nothing waits from `since` on."""
-        self.deep, self._head = False, None
+        self.deep = False
+
+    def empty(self) -> None:
+        """Nothing waits in it."""
+        self.deep = self.beyond = self.served = False
+        self.named.clear()

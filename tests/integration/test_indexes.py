@@ -121,7 +121,7 @@ QUERIES = [
     query("settling", read_what_settling_needs, ("_id_", ALL), ("_id_", ALL), ("_id_", 3 * ALL)),
     query(
         "consequences",
-        lambda s: s.settlement.write_consequences({ENDED: FOLLOWS}, plans={}, at=NOW),
+        lambda s: s.settlement.write_consequences({ENDED: FOLLOWS}, freed={}, at=NOW),
         *[("_id_", 1)] * 5,
     ),
     query(

@@ -71,7 +71,7 @@ async def test_every_query_of_claims_looks_at_what_it_returns(
     looked, service, queue = Looked(raw), model.service, model.queue
 
     before = await looked.counts()
-    assert await store.lines.priorities(service, queue) == [0]
+    assert await store.lines.priorities(service, queue) == ([], [0])
     keys, documents = await looked.since(before)
     assert keys <= 2
     assert documents <= 1

@@ -11,8 +11,9 @@ from pymongo.asynchronous.database import AsyncDatabase
 from agent_service.domain.context import ContextStatus
 from agent_service.domain.errors import WriteOutcomeUnknown
 from agent_service.domain.events import Chunk
+from agent_service.domain.line import Candidate
 from agent_service.domain.request import RequestStatus
-from agent_service.domain.settling import Consequences, RequestPlan
+from agent_service.domain.settling import Consequences
 from agent_service.domain.stop import CANCELLED
 from agent_service.domain.transitions import completed, released, retry_at
 from agent_service.local.child_process import start_child
@@ -64,10 +65,8 @@ async def test_work_is_told_of_whatever_becomes_claimable(any_store: Store, spea
     await speaker.contexts.insert([blocked, scheduled])
     async with subscribed(any_store, (Topic.WORK, "generation")) as [work]:
         follows = Consequences(releases=(("draft", "next"),), cancellations={})
-        plan = RequestPlan(
-            id="r", steps=(), status=RequestStatus.RUNNING, lines={"next": blocked.line}, rank=blocked.rank
-        )
-        await speaker.settlement.write_consequences({"r": follows}, plans={"r": plan}, at=NOW)
+        freed = {blocked.line: [Candidate(blocked.id, blocked.rank)]}
+        await speaker.settlement.write_consequences({"r": follows}, freed=freed, at=NOW)
         assert await work.wait(LIMIT)
         assert await speaker.schedule.promote(NOW) == 1
         assert await work.wait(LIMIT)

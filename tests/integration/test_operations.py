@@ -86,7 +86,7 @@ WRITES: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "leases.take_back": lambda s: s.leases.take_back(RUNNING, RELEASED),
     "outcomes.apply": lambda s: s.outcomes.apply([Outcome(context=RUNNING, transition=RELEASED)]),
     "settlement.write_consequences": lambda s: s.settlement.write_consequences(
-        {"r": FOLLOWS}, plans={}, at=NOW
+        {"r": FOLLOWS}, freed={}, at=NOW
     ),
     "settlement.write_statuses": lambda s: s.settlement.write_statuses(
         {"r": RequestStatus.RUNNING}, at=NOW, expires_at=NOW

@@ -270,11 +270,18 @@ async def test_ends_of_two_attempts_of_one_context_are_told_apart(store: Store, 
     assert [context.status for context in request.contexts] == [ContextStatus.SCHEDULED]
 
 
-async def test_large_outcomes_are_written_one_after_the_other_and_all_of_them(store: Store) -> None:
+async def test_large_outcomes_are_written_one_after_the_other_without_a_pause(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_pause(_: float) -> None:
+        pytest.fail("it rested although nothing had failed")
+
     contexts = Away(store, unanswered=0)
     claimed = await claim(store, 5)
     outcomes = [replace(done(store, context), size=3 * 1024 * 1024) for context in claimed]
     async with writing(contexts) as writer:
+        monkeypatch.setattr(asyncio, "sleep", no_pause)
         assert await write_all(writer, outcomes) == [True] * 5
+        monkeypatch.undo()
     assert max(contexts.sizes) <= 2
     assert sum(contexts.sizes) == 5

@@ -52,13 +52,13 @@ async def test_a_dependent_is_released_by_the_last_step_that_it_waits_for(any_st
     joins = blocked("joins", "one", "two")
     await any_store.contexts.insert([joins])
     for _ in range(2):
-        await any_store.settlement.write_consequences(releases(("one", "joins")), plans={}, at=NOW)
+        await any_store.settlement.write_consequences(releases(("one", "joins")), freed={}, at=NOW)
         assert await the_context(any_store, joins) == replace(joins, waiting_on=("two",))
     at = NOW + SECOND
-    await any_store.settlement.write_consequences(releases(("two", "joins")), plans={}, at=at)
+    await any_store.settlement.write_consequences(releases(("two", "joins")), freed={}, at=at)
     free = replace(joins, waiting_on=(), status=ContextStatus.PENDING, run_at=at, released_at=at)
     assert await the_context(any_store, joins) == free
-    await any_store.settlement.write_consequences(releases(("two", "joins")), plans={}, at=at + SECOND)
+    await any_store.settlement.write_consequences(releases(("two", "joins")), freed={}, at=at + SECOND)
     assert await the_context(any_store, joins) == free
 
 
@@ -74,7 +74,7 @@ async def test_one_write_releases_and_cancels_in_several_requests(any_store: Sto
         "other": Consequences(releases=(("one", "free"),), cancellations={}),
     }
     for _ in range(2):
-        await any_store.settlement.write_consequences(follows, plans={}, at=NOW)
+        await any_store.settlement.write_consequences(follows, freed={}, at=NOW)
         assert (await the_context(any_store, free)).status is ContextStatus.PENDING
         assert (await the_context(any_store, other)).status is ContextStatus.PENDING
         assert await the_context(any_store, never) == cancelled_at(never, NOW, AN_ERROR)
@@ -83,7 +83,7 @@ async def test_one_write_releases_and_cancels_in_several_requests(any_store: Sto
 async def test_a_released_dependent_that_shall_not_run_any_more_is_cancelled(any_store: Store) -> None:
     unwanted = blocked("unwanted", "one", cancel_requested=True)
     await any_store.contexts.insert([unwanted])
-    await any_store.settlement.write_consequences(releases(("one", "unwanted")), plans={}, at=NOW)
+    await any_store.settlement.write_consequences(releases(("one", "unwanted")), freed={}, at=NOW)
     assert await the_context(any_store, unwanted) == cancelled_at(replace(unwanted, waiting_on=()), NOW)
 
 
@@ -94,12 +94,12 @@ async def test_what_is_not_blocked_any_more_is_neither_released_nor_cancelled(
     context = a_context("gone_on", request_id="r", status=status)
     await any_store.contexts.insert([context])
     follows = Consequences(releases=(("one", "gone_on"),), cancellations={"gone_on": AN_ERROR})
-    await any_store.settlement.write_consequences({"r": follows}, plans={}, at=NOW + SECOND)
+    await any_store.settlement.write_consequences({"r": follows}, freed={}, at=NOW + SECOND)
     assert await the_context(any_store, context) == context
 
 
 async def test_no_consequences_are_no_write(any_store: Store) -> None:
-    await any_store.settlement.write_consequences({}, plans={}, at=NOW)
+    await any_store.settlement.write_consequences({}, freed={}, at=NOW)
     await any_store.settlement.write_statuses({}, at=NOW, expires_at=EXPIRES_AT)
 
 

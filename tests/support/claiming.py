@@ -21,7 +21,8 @@ async def candidates(store: Store, claim: Claim, limit: int) -> list[Candidate]:
     """The first contexts that wait for such a claim, by queue, priority and rank."""
     found: list[Candidate] = []
     for queue in claim.queues:
-        for priority in await store.lines.priorities(claim.service, queue):
+        _, priorities = await store.lines.priorities(claim.service, queue)
+        for priority in sorted(priorities):
             heads = await store.lines.heads(claim.service, queue, priority)
             stretches = [Stretch(line=line, limit=limit) for line in heads.first]
             waiting = await store.lines.waiting(stretches) if stretches else []

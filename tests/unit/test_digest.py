@@ -58,11 +58,14 @@ def test_work_is_named_with_its_line_and_rank_while_it_is_little(waiting: dict[s
     line = Line("generation", "slow", 2, "acme")
     digest.wait(line, [Candidate(*each) for each in waiting.items()])
     [document] = digest.take("me")
-    assert len(bson.encode(document)) <= 3_000
+    assert len(bson.encode(document)) <= 2_300
     said = read([document])
     assert {(each.key, each.line) for each in said} == {("generation", line)}
     named = {(each.context_id, each.rank) for each in said}
-    assert named == (set(waiting.items()) if len(waiting) <= 32 else {(None, min(waiting.values()))})
+    if named != {(None, min(waiting.values()))}:
+        assert named == set(waiting.items())
+    else:
+        assert len(waiting) > 32 or sum(map(len, waiting)) > 1_000
 
 
 def test_of_work_in_many_lines_only_the_service_is_said() -> None:
@@ -70,9 +73,9 @@ def test_of_work_in_many_lines_only_the_service_is_said() -> None:
     for number in range(20):
         digest.wait(Line("generation", "default", 0, f"organization-{number}"), [Candidate("r.one", 1)])
     digest.wait(Line("analysis", "default", 0, "acme"), [Candidate("r.two", 2)])
-    assert {(each.key, each.line is None) for each in read(digest.take("me"))} == {
-        ("generation", True),
-        ("analysis", False),
+    assert {(each.key, each.line) for each in read(digest.take("me"))} == {
+        ("generation", None),
+        ("analysis", None),
     }
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_service.domain.line import Candidate, Line, rank_at
+from agent_service.workers.line_looks import Seen
 from agent_service.workers.roll import Choice, Roll
 from tests.support.contexts import NOW, SECOND
 
@@ -38,10 +39,15 @@ class Waiting:
     def heads(self) -> dict[Line, Candidate]:
         return {line: min(waiting, key=_order) for line, waiting in self.lines.items() if waiting}
 
+    def seen(self) -> Seen:
+        """What a look finds, which comes to all lines."""
+        heads = self.heads()
+        return Seen(heads=heads, parts={(line.queue, line.priority): (None, None) for line in heads})
+
     def read(self, choice: Choice) -> list[list[Candidate]]:
         return [
             sorted(
-                (each for each in self.lines.get(stretch.line, ()) if each.rank >= (stretch.since or 0)),
+                (each for each in self.lines.get(stretch.line, ()) if each.rank >= stretch.since),
                 key=_order,
             )[stretch.skip : stretch.skip + stretch.limit]
             for stretch in choice.stretches
@@ -81,7 +87,7 @@ def drain(roll: Roll, waiting: Waiting, limit: int = 4) -> Iterator[list[tuple[L
 
 
 def look(roll: Roll, waiting: Waiting) -> None:
-    roll.see(waiting.heads(), told=roll.told)
+    roll.see(waiting.seen(), told=roll.told)
 
 
 def tell(roll: Roll, line: Line, candidate: Candidate, *, named: bool) -> None:
@@ -105,9 +111,9 @@ def run(actions: Sequence[tuple[object, ...]], roll: Roll, waiting: Waiting) -> 
                 if told:
                     tell(roll, line, candidate, named=told == "named")
             case ("look", list(meanwhile)):
-                heads, told_before = waiting.heads(), roll.told
+                seen, told_before = waiting.seen(), roll.told
                 run(meanwhile, roll, waiting)
-                roll.see(heads, told=told_before)
+                roll.see(seen, told=told_before)
             case ("claim", int(limit), list(meanwhile)):
                 choice = roll.choose(limit)
                 found = waiting.read(choice)
@@ -135,6 +141,54 @@ def test_whatever_waits_is_found_by_looks_sooner_or_later(actions: list[tuple[ob
         for _ in drain(roll, waiting):
             pass
     assert len(waiting) == 0
+
+
+@given(ranks=st.lists(st.tuples(st.sampled_from(LINES[:8]), st.integers(1, 30)), max_size=60))
+def test_a_backlog_is_claimed_by_whoever_looks_again_where_more_may_follow(
+    ranks: list[tuple[Line, int]],
+) -> None:
+    roll, waiting = a_roll(), Waiting()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("agent_service.workers.roll._MOST_DEEP", 3)
+        for line, rank in ranks:
+            waiting.submit(line, rank)
+        look(roll, waiting)
+        while roll or roll.may_go_on:
+            if not roll:
+                look(roll, waiting)
+            claim(roll, waiting, 4)
+    assert len(waiting) == 0
+
+
+def test_a_single_context_that_was_told_of_is_no_reason_to_look() -> None:
+    roll, waiting = a_roll(), Waiting()
+    tell(roll, LINES[0], waiting.submit(LINES[0], 1), named=True)
+    assert len(claim(roll, waiting, 1)) == 1
+    assert not roll
+    assert not roll.may_go_on
+
+
+def test_what_others_have_claimed_is_forgotten_with_the_next_look() -> None:
+    roll, waiting = a_roll(), Waiting()
+    for line in LINES[:2]:
+        for rank in range(1, 21):
+            tell(roll, line, waiting.submit(line, rank), named=True)
+    others = [*waiting.lines[LINES[0]], *(each for each in waiting.lines[LINES[1]] if each.rank <= 19)]
+    waiting.claim(others)
+    look(roll, waiting)
+    assert [each.rank for each in roll.choose(64).named] == [20]
+
+
+def test_what_has_aged_is_over_with_what_had_waited_for_long() -> None:
+    urgent, patient = LINES[0], LINES[12]
+    roll, waiting = a_roll(ageing=10 * SECOND), Waiting()
+    waiting.submit(patient, rank_at(NOW - 60 * SECOND))
+    look(roll, waiting)
+    for _ in drain(roll, waiting):
+        pass
+    for line in (patient, urgent):
+        tell(roll, line, waiting.submit(line, rank_at(NOW)), named=True)
+    assert [line for line, _ in claim(roll, waiting, 1)] == [urgent]
 
 
 def test_lines_of_the_same_priority_take_turns_whatever_waits_in_them() -> None:
@@ -216,14 +270,14 @@ def test_what_comes_late_is_claimed_by_its_id_and_the_line_is_read_from_where_it
 
 def test_where_many_organizations_wait_their_heads_are_claimed_without_reading() -> None:
     roll, waiting = a_roll(), Waiting()
-    many = [Line("generation", "first", 0, f"organization-{number}") for number in range(200)]
+    many = [Line("generation", "first", 0, f"organization-{number}") for number in range(400)]
     for line in many:
         waiting.submit(line, 1)
     look(roll, waiting)
     choice = roll.choose(64)
     assert (len(choice.named), choice.stretches) == (64, [])
     waiting.claim(roll.found(choice, []))
-    assert sum(len(claimed) for claimed in drain(roll, waiting, 64)) == 136
+    assert sum(len(claimed) for claimed in drain(roll, waiting, 64)) == 336
 
 
 def test_what_others_have_claimed_is_not_tried() -> None:

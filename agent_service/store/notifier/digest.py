@@ -26,8 +26,8 @@ SEED = "seed"
 REQUESTS, CONTEXTS, CHUNKS = "requests", "contexts", "chunks"
 
 #: Of the contexts of a line that became claimable together so many are named; of more it is said from which
-#: rank on there are some. Of more lines of a service it is said that there are some.
-_MOST_NAMED, _MOST_LINES = 32, 6
+#: rank on there are some.
+_MOST_NAMED = 32
 #: What a document holds at most, and how many documents are sent at once before one says everything.
 _MOST_BYTES = 1_900
 _MOST_DOCUMENTS = 8
@@ -113,8 +113,8 @@ class Digest:
                 if not named:
                     del ids[kind]
         said: list[Document] = [] if run_at is None else [{"about": about(Topic.SCHEDULE), "run_at": run_at}]
-        said += _about_work(waiting)
         said += chain.from_iterable(_documents(what, named) for what, named in ids.items())
+        said += _about_work(waiting, room=_MOST_DOCUMENTS - len(said))
         if len(said) > _MOST_DOCUMENTS:
             said = [{"about": EVERYTHING}]
         return [{"t": _NOW, "from": sender, **document} for document in said]
@@ -167,27 +167,24 @@ def work_notifications(line: Line, candidates: Iterable[Candidate]) -> Iterator[
     )
 
 
-def _about_work(waiting: Mapping[Line, Mapping[str, int]]) -> Iterator[Document]:
-    """What says what became claimable; a service that has it in many lines is named and nothing else."""
-    lines: dict[str, list[Line]] = {}
-    for line in waiting:
-        lines.setdefault(line.service, []).append(line)
-    for service, its_lines in lines.items():
-        what = about(Topic.WORK, service)
-        if len(its_lines) > _MOST_LINES:
-            yield {"about": what}
-            continue
-        for line in its_lines:
-            ranks = waiting[line]
-            named = ranks if len(ranks) <= _MOST_NAMED else {}
-            yield {
-                "about": what,
-                "queue": line.queue,
-                "priority": line.priority,
-                "organization": line.organization_id,
-                "ids": list(named),
-                "ranks": list(named.values()) or [min(ranks.values())],
-            }
+def _about_work(waiting: Mapping[Line, Mapping[str, int]], *, room: int) -> list[Document]:
+    """What says what became claimable; where there is no room for all lines, only of which services it is."""
+    if len(waiting) > room:
+        return [{"about": about(Topic.WORK, service)} for service in {line.service for line in waiting}]
+    return [_about_line(line, ranks) for line, ranks in waiting.items()]
+
+
+def _about_line(line: Line, ranks: Mapping[str, int]) -> Document:
+    size = sum(len(each) + 2 * _BYTES_OF_ENTRY for each in ranks)
+    named = ranks if len(ranks) <= _MOST_NAMED and size <= _MOST_BYTES else {}
+    return {
+        "about": about(Topic.WORK, line.service),
+        "queue": line.queue,
+        "priority": line.priority,
+        "organization": line.organization_id,
+        "ids": list(named),
+        "ranks": list(named.values()) or [min(ranks.values())],
+    }
 
 
 def _work_in(document: Document, service: str | None, ids: Sequence[str]) -> Iterator[Notification]:
