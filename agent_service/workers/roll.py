@@ -169,10 +169,11 @@ class Roll:
     def found(self, choice: Choice, waiting: Sequence[Sequence[Candidate]]) -> list[Candidate]:
         """What reading found in each stretch; returns all that can be claimed, in order."""
         candidates = list(choice.named)
-        ids = {each.id for each in candidates}
+        # An odd id may be of any type.
+        ids = {repr(each.id) for each in candidates}
         for reading, found in zip(choice.readings, waiting, strict=True):
-            # One more than wanted was read, to see whether there is more. An odd id may be of any type.
-            new = (each for each in found if not isinstance(each.id, str) or each.id not in ids)
+            # One more than wanted was read, to see whether there is more.
+            new = (each for each in found if repr(each.id) not in ids)
             candidates += islice(new, reading.wanted)
             if not reading.stretch.skip:
                 more = len(found) == reading.stretch.limit

@@ -327,4 +327,5 @@ async def test_a_context_whose_id_is_no_text_ends_and_keeps_nothing_else_from_be
     async def ended_too() -> bool:
         return await raw.contexts.find_one({"_id": {"is": "odd"}, "status": "failed"}) is not None
 
-    assert await until(ended_too)
+    ended_as_well: bool = await until(ended_too)
+    assert ended_as_well
