@@ -7,12 +7,13 @@ from datetime import timedelta
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, ProcessCollector
+from starlette.types import ASGIApp
 
 from agent_service.api.action_routes import action_routes
 from agent_service.api.batch_routes import batch_routes
 from agent_service.api.boundary import Boundary
 from agent_service.api.bounded_calls import ANSWER_WITHIN, BoundedCalls
-from agent_service.api.error_handlers import install_error_handlers
+from agent_service.api.dispatcher import Dispatcher
 from agent_service.api.event_routes import event_routes
 from agent_service.api.event_stream import PING_EVERY
 from agent_service.api.fleet_routes import fleet_routes
@@ -77,12 +78,6 @@ def create_app(
     )
     app.state.draining = draining
     app.state.keys = keys or KeyRing(store)
-    if hosts is not None:
-        app.add_middleware(HostGuard, hosts=hosts)
-    app.add_middleware(Boundary)
-    # Around the boundary, which answers what nobody foresaw.
-    app.add_middleware(HttpMetrics(registry).around)
-    install_error_handlers(app)
     app.include_router(request_routes(requests, calls, waiting, max_body_bytes=max_body_bytes))
     app.include_router(list_routes(requests, calls))
     app.include_router(action_routes(requests, calls, waiting, max_body_bytes=max_body_bytes))
@@ -92,4 +87,9 @@ def create_app(
     app.include_router(fleet_routes(insights, calls))
     app.include_router(metrics_routes(insights, calls, registry))
     app.include_router(reference_page_routes())
+    served: ASGIApp = Dispatcher(app.taken_in, others=app.router)
+    if hosts is not None:
+        served = HostGuard(served, hosts=hosts)
+    # In place of FastAPI's own: the boundary answers errors, and what it answers is counted too.
+    app.middleware_stack = HttpMetrics(registry).around(Boundary(served))
     return app

@@ -1,4 +1,4 @@
-"""Boundary: the outermost layer, which names every call and lets no error out as anything but a problem."""
+"""Boundary: names every call, and lets no error out as anything but a problem."""
 
 import re
 import uuid
@@ -7,9 +7,11 @@ from http import HTTPStatus
 from loguru import logger
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent_service.api.caller import CORRELATION_ID
+from agent_service.api.error_handlers import problem_of
 from agent_service.api.problems import SCOPE_KEY, Problem, problem_response
 from agent_service.api.security_headers import add_security_headers
 
@@ -28,6 +30,7 @@ class Boundary:
     """
     Pure ASGI around the application, so that streams pass through it unbuffered.
 
+    Errors become the problems that they have, and everything else a 500 that says nothing.
     Every answer carries X-Request-Id, and so does every line that is logged meanwhile, as `http_request_id`,
     beside the caller's `correlation_id`; and every answer has the security headers.
     """
@@ -57,12 +60,22 @@ class Boundary:
                 await self._app(scope, receive, send_named)
             except ClientDisconnect:
                 logger.debug("the caller of {} {} went away", scope["method"], scope["path"])
-            except Exception:
-                logger.exception("{} {} failed", scope["method"], scope["path"])
+            except Exception as error:
+                problem = None if started else problem_of(error)
+                if problem is None:
+                    logger.exception("{} {} failed", scope["method"], scope["path"])
+                elif problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                    _log_unserved(problem, error, scope)
                 if started:
                     # Only cutting the connection can still say that the answer is not whole.
                     raise
-                await problem_response(_INTERNAL, scope)(scope, receive, send_named)
+                await problem_response(problem or _INTERNAL, scope)(scope, receive, send_named)
+
+
+def _log_unserved(problem: Problem, error: Exception, scope: Scope) -> None:
+    call = HttpRequest(scope)
+    log = logger.bind(code=problem.code, request_id=call.path_params.get("request_id"))
+    log.warning("{} {} was not served: {}", call.method, call.url.path, error)
 
 
 def _acceptable(scope: Scope, name: str) -> str | None:

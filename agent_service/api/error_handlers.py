@@ -1,18 +1,13 @@
 """Which problem each error becomes; what is not named here is a 500, and the boundary's."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import timedelta
 from http import HTTPStatus
 
-from fastapi import Request as HttpRequest
 from fastapi.exceptions import RequestValidationError
-from loguru import logger
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
 
-from agent_service.api.openapi_document import DocumentedApi
-from agent_service.api.problems import HttpProblem, Problem, problem_response
+from agent_service.api.problems import HttpProblem, Problem
 from agent_service.domain.errors import (
     AgentServiceError,
     FieldProblem,
@@ -71,27 +66,6 @@ def problem_of(error: Exception) -> Problem | None:
             )
         case _:
             return None
-
-
-def install_error_handlers(app: DocumentedApi) -> None:
-    """Answer every error that has a problem with it."""
-
-    async def answer(call: HttpRequest, error: Exception) -> Response:
-        problem = problem_of(error)
-        if problem is None:
-            raise error
-        if problem.status is HTTPStatus.METHOD_NOT_ALLOWED:
-            # Starlette names those of the path's first route only (RFC 9110, section 10.2.1).
-            allowed = ", ".join(app.methods_of(call.scope["path"]))
-            problem = replace(problem, headers={**problem.headers, "Allow": allowed})
-        if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            logger.bind(code=problem.code, request_id=call.path_params.get("request_id")).warning(
-                "{} {} was not served: {}", call.method, call.url.path, error
-            )
-        return problem_response(problem, call.scope)
-
-    for kind in (AgentServiceError, HttpProblem, HTTPException, InvalidCursor, RequestValidationError):
-        app.add_exception_handler(kind, answer)
 
 
 def _wrong_submission(error: InvalidSubmission | IdempotencyConflict | UnstorableValue) -> Problem:

@@ -77,19 +77,15 @@ class DocumentedApi(FastAPI):
     """A FastAPI application with the shared schemas in its document, and a scope for each of its routes."""
 
     def __init__(self, **options: Any) -> None:
-        self._taken_in: list[APIRoute] = []
+        #: The routes that were taken in.
+        self.taken_in: list[APIRoute] = []
         super().__init__(**options)
 
     def include_router(self, router: APIRouter, *arguments: Any, **options: Any) -> None:
         """Take in routes. Raises TypeError for one that does not say whom it is for."""
         check_scopes(router.routes)
-        self._taken_in += [route for route in router.routes if isinstance(route, APIRoute)]
+        self.taken_in += [route for route in router.routes if isinstance(route, APIRoute)]
         super().include_router(router, *arguments, **options)
-
-    def methods_of(self, path: str) -> list[str]:
-        """The methods that the routes of a path have together."""
-        met = [route.methods or set() for route in self._taken_in if route.path_regex.match(path)]
-        return sorted(set().union(*met))
 
     def openapi(self) -> Fragment:
         """The document, made once."""
