@@ -5,17 +5,19 @@ import uuid
 from http import HTTPStatus
 
 from loguru import logger
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent_service.api.caller import CORRELATION_ID
 from agent_service.api.error_handlers import problem_of
+from agent_service.api.headers import headers_of
 from agent_service.api.problems import SCOPE_KEY, Problem, problem_response
 from agent_service.api.security_headers import add_security_headers
 
 HEADER = "X-Request-Id"
+_RAW_HEADER = HEADER.lower().encode()
 #: A caller's id is taken over when it can stand in a log line; otherwise it gets one of ours.
 _ACCEPTABLE = re.compile(r"[!-~]{1,128}")
 
@@ -30,9 +32,9 @@ class Boundary:
     """
     Pure ASGI around the application, so that streams pass through it unbuffered.
 
-    Errors become the problems that they have, and everything else a 500 that says nothing.
-    Every answer carries X-Request-Id, and so does every line that is logged meanwhile, as `http_request_id`,
-    beside the caller's `correlation_id`; and every answer has the security headers.
+    An error becomes the problem that it has, and what nobody foresaw a 500 that says nothing. Every answer
+    carries X-Request-Id, and so does every line that is logged meanwhile, as `http_request_id`, beside the
+    caller's `correlation_id`; and every answer has the security headers.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -42,7 +44,8 @@ class Boundary:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        http_request_id = _acceptable(scope, HEADER) or uuid.uuid4().hex
+        headers = headers_of(scope)
+        http_request_id = _acceptable(headers, HEADER) or uuid.uuid4().hex
         scope[SCOPE_KEY] = http_request_id
         started = False
 
@@ -51,10 +54,10 @@ class Boundary:
             if message["type"] == "http.response.start":
                 started = True
                 add_security_headers(message)
-                MutableHeaders(scope=message)[HEADER] = http_request_id
+                message["headers"].append((_RAW_HEADER, http_request_id.encode()))
             await send(message)
 
-        correlation_id = _acceptable(scope, CORRELATION_ID)
+        correlation_id = _acceptable(headers, CORRELATION_ID)
         with logger.contextualize(http_request_id=http_request_id, correlation_id=correlation_id):
             try:
                 await self._app(scope, receive, send_named)
@@ -78,6 +81,6 @@ def _log_unserved(problem: Problem, error: Exception, scope: Scope) -> None:
     log.warning("{} {} was not served: {}", call.method, call.url.path, error)
 
 
-def _acceptable(scope: Scope, name: str) -> str | None:
-    value = Headers(scope=scope).get(name, "")
+def _acceptable(headers: Headers, name: str) -> str | None:
+    value = headers.get(name, "")
     return value if _ACCEPTABLE.fullmatch(value) else None

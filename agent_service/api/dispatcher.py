@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import Request as HttpRequest
 from fastapi.dependencies.utils import request_params_to_args
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -15,6 +14,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agent_service.api.caller import CallerWith
+from agent_service.api.headers import Call
 from agent_service.domain.request import Caller
 
 
@@ -72,7 +72,7 @@ class _Served:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the caller in, and answer. What is logged meanwhile says who it is."""
-        call = HttpRequest(scope, receive, send)
+        call = Call(scope, receive, send)
         if self._let_in is None:
             await self._answer(call, None, send)
             return
@@ -82,7 +82,7 @@ class _Served:
         finally:
             await callers.aclose()
 
-    async def _answer(self, call: HttpRequest, caller: Caller | None, send: Send) -> None:
+    async def _answer(self, call: Call, caller: Caller | None, send: Send) -> None:
         given: dict[str, Any] = self._parameters(call) if self._in_path or self._in_query else {}
         if self._call is not None:
             given[self._call] = call
@@ -91,7 +91,7 @@ class _Served:
         response: Response = await self.route.endpoint(**given)
         await response(call.scope, call.receive, send)
 
-    def _parameters(self, call: HttpRequest) -> dict[str, Any]:
+    def _parameters(self, call: Call) -> dict[str, Any]:
         """Those of the path and of the query. Raises RequestValidationError."""
         in_path, errors = request_params_to_args(self._in_path, call.path_params)
         in_query, more = request_params_to_args(self._in_query, call.query_params)

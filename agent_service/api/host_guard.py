@@ -9,9 +9,9 @@ from collections.abc import Collection
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from agent_service.api.headers import headers_of
 from agent_service.api.problems import Problem, problem_response
 
 _MISDIRECTED = Problem(
@@ -38,7 +38,7 @@ class HostGuard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        headers = headers_of(scope)
         origin = headers.get("origin")
         if _host_of(f"//{headers.get('host', '')}") not in self._hosts:
             await problem_response(_MISDIRECTED, scope)(scope, receive, send)

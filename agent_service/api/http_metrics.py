@@ -3,7 +3,6 @@
 import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent_service.telemetry.metrics import BOUNDS
@@ -14,7 +13,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _OTHER = "other"
 #: The status of a call that got no answer, as its caller went away.
 _NO_ANSWER = "none"
-_STREAM = "text/event-stream"
+_STREAM = b"text/event-stream"
 
 
 class HttpMetrics:
@@ -78,8 +77,9 @@ class _Call:
     def answered(self, start: Message) -> None:
         """Its answer begins with this message."""
         self._count(str(start["status"]))
-        content_type = Headers(raw=start.get("headers", [])).get("content-type", "")
-        if content_type.startswith(_STREAM):
+        if any(
+            name == b"content-type" and value.startswith(_STREAM) for name, value in start.get("headers", ())
+        ):
             self._streams = True
             self._metrics.streams(+1)
 
