@@ -15,6 +15,8 @@ from agent_service.local.lingering import LingeringProtocol
 
 #: How long open answers (streams for instance) may go on after the stop; then they are cancelled.
 STOP_GRACE_SECONDS = 5
+#: How long a connection stays open after its last answer.
+KEEP_ALIVE_SECONDS = 5
 #: The longest that a stop may take in all.
 STOP_LIMIT_SECONDS = 8.0
 _POLL_SECONDS = 0.005
@@ -55,15 +57,20 @@ async def serve(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Asyn
     the address is taken or the application does not start.
     """
     listener = _listen(host, port)
+    # All is said here, so that no environment and nothing that is installed besides chooses another parser.
     config = uvicorn.Config(
         app,
-        log_config=None,
-        access_log=False,
-        lifespan="on",
+        interface="asgi3",
         http=LingeringProtocol,
         ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        # Who says that it is a proxy is believed nothing.
+        proxy_headers=False,
         # Which software answers is nobody's business.
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_GRACE_SECONDS,
     )
     server = _EmbeddedServer(config)
