@@ -9,7 +9,7 @@ from itertools import islice
 from agent_service.domain.errors import FieldProblem, InvalidSubmission, TemplateError
 from agent_service.domain.json_value import JsonObject
 from agent_service.domain.request import MAX_STEPS, Step
-from agent_service.domain.templates import find_strings, placeholders, resolve
+from agent_service.domain.templates import find_strings, is_template, placeholders, resolve
 
 #: Problems that are told about one submission; whoever has more has seen enough.
 MAX_PROBLEMS = 50
@@ -31,6 +31,8 @@ def check_graph(
     """
     if len(steps) > MAX_STEPS:
         return [FieldProblem(pointer="/steps", detail=too_many_steps(len(steps)))]
+    if len(steps) == 1 and not steps[0].after:
+        return []
     where = pointers if pointers is not None else [f"/steps/{i}" for i in range(len(steps))]
     return list(islice(_graph_problems(steps, where), limit))
 
@@ -86,6 +88,8 @@ def check_templates(
     """
     needs = {step.name: step.after for step in steps}
     for pointer, step in zip(pointers, steps, strict=True):
+        if not is_template(step.input):
+            continue
         upstream = _reachable(needs, step.name)
         for where, text in find_strings(step.input, f"{pointer}/input"):
             try:

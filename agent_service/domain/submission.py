@@ -30,6 +30,7 @@ _COMMON_FIELDS = ("variables", "metadata", "priority", "deadline_seconds", "call
 _CALLBACK_FIELDS = ("url",)
 _SHOWN_CHARACTERS = 80
 _LONGEST_NUMBER = 10**15
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=dict)
 
 
 def parse_submission(
@@ -82,8 +83,7 @@ def submission_to_json(submission: Submission) -> JsonObject:
 
 def fingerprint(submission: Submission) -> str:
     """SHA-256 in hex of the full form: equal for equal submissions, however they were written."""
-    text = json.dumps(submission_to_json(submission), sort_keys=True, separators=(",", ":"), default=dict)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(submission_to_json(submission)).encode()).hexdigest()
 
 
 @dataclass(slots=True, kw_only=True)
