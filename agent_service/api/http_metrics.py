@@ -1,5 +1,6 @@
 """HttpMetrics: the calls that this process answers, by the template of their route, not by their path."""
 
+import functools
 import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -20,16 +21,19 @@ class HttpMetrics:
     """Counts calls, the time until their answers began, and the event streams that are open."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._calls = Counter(
+        calls = Counter(
             "agent_service_http_requests", "HTTP calls, by route template.", _LABELS, registry=registry
         )
-        self._seconds = Histogram(
+        seconds = Histogram(
             "agent_service_http_request_duration_seconds",
             "From the call to the beginning of its answer.",
             ("method", "route"),
             buckets=BOUNDS,
             registry=registry,
         )
+        # There are few of them, and finding one takes longer than counting.
+        self._calls = functools.cache(calls.labels)
+        self._seconds = functools.cache(seconds.labels)
         self._streams = Gauge(
             "agent_service_sse_clients", "Event streams that are open in this process.", registry=registry
         )
@@ -57,8 +61,8 @@ class HttpMetrics:
 
     def count(self, method: str, route: str, status: str, seconds: float) -> None:
         """A call was answered, or never was."""
-        self._calls.labels(method, route, status).inc()
-        self._seconds.labels(method, route).observe(seconds)
+        self._calls(method, route, status).inc()
+        self._seconds(method, route).observe(seconds)
 
     def streams(self, change: int) -> None:
         """So many streams more are open."""

@@ -7,6 +7,8 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from agent_service.local.strict_connection import StrictConnection
+
 #: How long, and how much, is read and thrown away of what a client still sends after its answer.
 LINGER_WITHIN = timedelta(seconds=5)
 LINGER_BYTES = 64 * 1024 * 1024
@@ -31,6 +33,7 @@ class LingeringProtocol(H11Protocol):
         #: Bytes that may still come of what is thrown away; None while nothing is.
         self._left: int | None = None
         self._alarm: asyncio.TimerHandle | None = None
+        self.conn = StrictConnection(h11.SERVER)
         super().connection_made(_ClosingInStages(transport, self))
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -107,5 +107,5 @@ async def test_a_method_that_a_path_does_not_have_is_answered_with_those_that_it
 
 async def test_a_path_with_more_behind_it_is_not_found() -> None:
     async with calling(make_app(memory_store())) as api:
-        for path in ("/healthz/", "/v1/requests/x/cancel/y", "/v1/requests%0A", "//healthz"):
+        for path in ("/healthz/", "/v1/requests/x/cancel/y", "/v1/requests/"):
             assert_problem(await api.get(path), 404, "not_found")
