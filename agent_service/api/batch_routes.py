@@ -75,7 +75,7 @@ def batch_routes(requests: RequestService, calls: BoundedCalls, *, max_body_byte
             idempotency_keys=None if key is None else [f"{key}/{index}" for index in chosen],
         )
         late = WriteOutcomeUnknown("storing a batch of requests took longer than its caller can wait")
-        taken = dict(zip(chosen, await calls.run(submitting, late=late), strict=True))
+        taken = dict(zip(chosen, await calls.wait_for(submitting, late=late), strict=True))
         return _answer([(taken | refused)[index] for index in range(len(submissions))], call.scope)
 
     return router

@@ -1,7 +1,7 @@
 """BoundedCalls: an answer in time, and no call to MongoDB is ever cancelled for it (protocol, rule 4)."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from datetime import timedelta
 from typing import TypeVar
 
@@ -32,6 +32,20 @@ class BoundedCalls:
             task.add_done_callback(_say_how_it_ended)
             raise late
         return task.result()
+
+    async def wait_for(self, call: Awaitable[Result], *, late: StoreError) -> Result:
+        """
+        Like `run`, without a further task, of a call that goes on when nobody waits for it any more.
+
+        What `RequestService` submits does.
+        """
+        try:
+            async with asyncio.timeout(self._limit) as limit:
+                return await call
+        except TimeoutError:
+            if limit.expired():
+                raise late from None
+            raise
 
     async def finish(self, limit: timedelta) -> None:
         """Wait for calls that nobody waits for any more, at most this long."""

@@ -57,7 +57,7 @@ def request_routes(
             return await requests.get(request_id, organization_id=caller.organization_id), True
 
         late = WriteOutcomeUnknown("storing a request took longer than its caller can wait")
-        view, replayed = await calls.run(take(), late=late)
+        view, replayed = await calls.wait_for(take(), late=late)
         return taken(await waiting.for_end(call, view, caller), replayed=replayed)
 
     @router.get(
