@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from agent_service.domain.errors import LocalPartUnavailable
@@ -95,3 +95,14 @@ async def test_the_parts_of_an_answer_are_sent_at_once_and_do_not_wait_for_each_
             assert await undelayed.get() != 0
         writer.close()
         await writer.wait_closed()
+
+
+async def test_who_says_that_it_is_a_proxy_is_believed_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def who(request: Request) -> JSONResponse:
+        assert request.client is not None
+        return JSONResponse([request.client.host, request.url.scheme])
+
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    forwarded = {"X-Forwarded-For": "198.51.100.7", "X-Forwarded-Proto": "https"}
+    async with serve(Starlette(routes=[Route("/", who)])) as server, httpx2.AsyncClient() as client:
+        assert (await client.get(server.base_url, headers=forwarded)).json() == ["127.0.0.1", "http"]
