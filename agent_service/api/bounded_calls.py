@@ -39,8 +39,9 @@ class BoundedCalls:
 
         What `RequestService` submits does.
         """
+        limit = asyncio.timeout(self._limit)
         try:
-            async with asyncio.timeout(self._limit) as limit:
+            async with limit:
                 return await call
         except TimeoutError:
             if limit.expired():
