@@ -12,6 +12,8 @@ from agent_service.local.strict_connection import StrictConnection
 #: How long, and how much, is read and thrown away of what a client still sends after its answer.
 LINGER_WITHIN = timedelta(seconds=5)
 LINGER_BYTES = 64 * 1024 * 1024
+#: Bytes that are sent in one piece at most.
+MOST_GATHERED = 64 * 1024
 
 
 class LingeringProtocol(H11Protocol):
@@ -34,7 +36,7 @@ class LingeringProtocol(H11Protocol):
         self._left: int | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self.conn = StrictConnection(h11.SERVER)
-        super().connection_made(_ClosingInStages(transport, self))
+        super().connection_made(_Gathering(transport, self))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing comes any more."""
@@ -82,16 +84,24 @@ class LingeringProtocol(H11Protocol):
             self._alarm = None
 
 
-class _ClosingInStages(asyncio.Transport):
-    """A transport of which the protocol carries out `close`, and the one behind it everything else."""
+class _Gathering(asyncio.Transport):
+    """
+    A transport that sends in one piece what is written together, and leaves `close` to the protocol.
+
+    Head and body of an answer are written one after the other, and each piece costs the system, and whoever
+    reads it, as much as both.
+    """
 
     def __init__(self, transport: asyncio.Transport, protocol: LingeringProtocol) -> None:
         super().__init__()
         self._transport = transport
         self._lingering = protocol
         self._closed = False
+        self._pieces: list[bytes | bytearray | memoryview] = []
+        self._size = 0
 
     def close(self) -> None:
+        self._flush()
         if self._closed:
             self._transport.close()
             return
@@ -105,7 +115,24 @@ class _ClosingInStages(asyncio.Transport):
         self._transport.abort()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._transport.write(data)
+        if not data or self._closed:
+            return
+        if not self._pieces:
+            self._lingering.loop.call_soon(self._flush)
+        self._pieces.append(data)
+        self._size += len(data)
+        # What is large is not copied for this, and whoever writes on and on is told to wait.
+        if self._size > MOST_GATHERED:
+            self._flush()
+
+    def _flush(self) -> None:
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        if not pieces or self._transport.is_closing():
+            return
+        if len(pieces[-1]) > MOST_GATHERED:
+            self._transport.writelines(pieces)
+        else:
+            self._transport.write(b"".join(pieces))
 
     def pause_reading(self) -> None:
         self._transport.pause_reading()
