@@ -1,8 +1,9 @@
 """Reading what a base service sends, never more of it than allowed."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing, suppress
+from typing import TypeVar
 
 from agent_service.base_services.http_client import HttpResponse
 from agent_service.base_services.json_body import invalid_answer
@@ -13,6 +14,7 @@ from agent_service.domain.errors import BaseServiceError, BaseServiceRejected
 DRAIN_SECONDS = 0.1
 
 _DECODABLE = frozenset({"", "identity", "gzip", "deflate"})
+_Read = TypeVar("_Read")
 
 
 async def read_pieces(response: HttpResponse, max_bytes: int) -> AsyncGenerator[bytes]:
@@ -26,12 +28,12 @@ async def read_pieces(response: HttpResponse, max_bytes: int) -> AsyncGenerator[
     if encoding not in _DECODABLE:
         # Each further layer, and each other algorithm, can multiply one small piece by a thousand or more.
         raise invalid_answer("a content encoding that was not asked for")
-    if encoding in ("", "identity") and _declared_length(response) > max_bytes:
+    if (_declared_length(response) or 0) > max_bytes:
         raise too_large(max_bytes)
     pieces = response.aiter_bytes()
     total = 0
     try:
-        while (piece := await _next_piece(pieces)) is not None:
+        while (piece := await _translated(anext(pieces, None))) is not None:
             total += len(piece)
             if total > max_bytes:
                 raise too_large(max_bytes)
@@ -42,7 +44,13 @@ async def read_pieces(response: HttpResponse, max_bytes: int) -> AsyncGenerator[
 
 
 async def read_all(response: HttpResponse, max_bytes: int) -> bytes:
-    """The whole decoded body."""
+    """The whole decoded body; raises what `read_pieces` raises."""
+    declared = _declared_length(response)
+    if declared is not None and declared <= max_bytes and "transfer-encoding" not in response.headers:
+        body = await _translated(response.aread())
+        if len(body) > max_bytes:
+            raise too_large(max_bytes)
+        return body
     async with aclosing(read_pieces(response, max_bytes)) as pieces:
         return b"".join([piece async for piece in pieces])
 
@@ -77,14 +85,17 @@ def too_large(max_bytes: int) -> BaseServiceRejected:
     )
 
 
-def _declared_length(response: HttpResponse) -> int:
+def _declared_length(response: HttpResponse) -> int | None:
+    """The bytes of a body that is not encoded, if its head says how many."""
+    if response.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
+        return None
     text = response.headers.get("content-length", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
-async def _next_piece(pieces: AsyncIterator[bytes]) -> bytes | None:
+async def _translated(reading: Awaitable[_Read]) -> _Read:
     try:
-        return await anext(pieces, None)
+        return await reading
     except Exception as error:
         # aiohttp keeps the error in the stream, to which its traceback refers.
         error.__traceback__ = None

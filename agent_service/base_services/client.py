@@ -53,6 +53,7 @@ class BaseServiceClient:
         self._owned = http_client is None
         # Behind a handshake is a proxy or a provider: they keep their word, and a connection is worth more.
         self._keep_connections = self._protocol.keeps_connections or self._address.is_encrypted
+        self._url = self._address.url(self._protocol.path)
         self._http_client = http_client or open_client(concurrency, keep_connections=self._keep_connections)
         self._left_behind: set[asyncio.Task[None]] = set()
 
@@ -64,7 +65,7 @@ class BaseServiceClient:
         `call.timeout` whatever the service does. When cancelled, it closes the connection.
         """
         request = PreparedRequest(
-            url=self._address.url(self._protocol.path),
+            url=self._url,
             headers=build_headers(call, self._authorization, keep_connection=self._keep_connections),
             content=dump_json(self._protocol.request_body(call)),
             seconds=call.timeout.total_seconds(),
@@ -90,20 +91,28 @@ class BaseServiceClient:
     async def _exchange(self, request: PreparedRequest, on_delta: OnDelta) -> BaseServiceAnswer | Exception:
         """The answer, or what to raise in its place."""
         exchange = Exchange(self._http_client, self._protocol, self._max_answer_bytes)
+        if self._owned:
+            # Our own client closes a connection without waiting for anything, so nothing can be left behind.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(request.seconds):
+                    await exchange.run(request, on_delta)
+        else:
+            await self._run_apart(exchange, request, on_delta)
+        return self._outcome(exchange, request)
+
+    async def _run_apart(self, exchange: Exchange, request: PreparedRequest, on_delta: OnDelta) -> None:
+        """Run in a task of its own what a client of the caller's does, which may take its time to close."""
         task = asyncio.create_task(exchange.run(request, on_delta))
         try:
             waited = {exchange.settled, task}
             await asyncio.wait(waited, timeout=request.seconds, return_when=asyncio.FIRST_COMPLETED)
-            return self._outcome(exchange, task, request)
+            if task.done() and not exchange.settled.done():
+                task.result()  # cancelled from inside, by `on_delta`
         finally:
             await self._release(task, let_finish=exchange.settled.done())
 
-    def _outcome(
-        self, exchange: Exchange, task: asyncio.Task[None], request: PreparedRequest
-    ) -> BaseServiceAnswer | Exception:
+    def _outcome(self, exchange: Exchange, request: PreparedRequest) -> BaseServiceAnswer | Exception:
         if not exchange.settled.done():
-            if task.done():
-                task.result()  # cancelled from inside, by `on_delta`
             return self._timed_out(request, answered=exchange.answered)
         outcome = exchange.take()
         if isinstance(outcome, BaseServiceError):

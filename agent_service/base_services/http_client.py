@@ -8,7 +8,9 @@ of aiohttp alone, and 9 MB of memory more; what httpx adds for people, a worker 
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from functools import lru_cache
+from types import TracebackType
 from typing import Protocol, TypeAlias
 
 import aiohttp
@@ -36,6 +38,8 @@ class HttpResponse(Protocol):
     def headers(self) -> Mapping[str, str]: ...
 
     def aiter_bytes(self) -> AsyncIterator[bytes]: ...
+
+    async def aread(self) -> bytes: ...
 
 
 class HttpClient(Protocol):
@@ -87,6 +91,30 @@ class AiohttpResponse:
             for decoded in decoder.feed(piece):
                 yield decoded
 
+    async def aread(self) -> bytes:
+        """The whole body in one go; asked for where the head says that it is short and in no encoding."""
+        return await self._response.content.read()
+
+
+class _Sent(AbstractAsyncContextManager[AiohttpResponse]):
+    """A request of aiohttp; a class, because what `asynccontextmanager` makes costs several times as much."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> None:
+        self._request = request
+
+    async def __aenter__(self) -> AiohttpResponse:
+        return AiohttpResponse(await self._request.__aenter__())
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._request.__aexit__(kind, error, traceback)
+
 
 class AiohttpClient:
     """
@@ -102,33 +130,32 @@ class AiohttpClient:
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self,
         method: str,
         url: str,
         *,
         content: bytes,
         headers: Mapping[str, str],
-        timeout: Timeouts,  # noqa: ASYNC109 - the name that httpx has for it
+        timeout: Timeouts,
         follow_redirects: bool,
-    ) -> AsyncIterator[AiohttpResponse]:
+    ) -> AbstractAsyncContextManager[AiohttpResponse]:
         """Send a request, and hand over the answer once its head is there. Raises what aiohttp raises."""
-        connect, read, _, pool = timeout
         data: bytes | AsyncIterator[bytes] = content
         if len(content) > PIECE_BYTES:
             # aiohttp writes bytes in one go, and warns of that above 1 MiB: other calls would have to wait.
             data, headers = _pieces(content), {**headers, "Content-Length": str(len(content))}
-        async with self._open_session().request(
-            method,
-            # As it was configured: what looks as if it could be written differently may be meant so.
-            URL(url, encoded=url.isascii()),
-            data=data,
-            headers=headers,
-            allow_redirects=follow_redirects,
-            timeout=aiohttp.ClientTimeout(total=None, connect=pool, sock_connect=connect, sock_read=read),
-        ) as response:
-            yield AiohttpResponse(response)
+        return _Sent(
+            self._open_session().request(
+                method,
+                # As it was configured: what looks as if it could be written differently may be meant so.
+                URL(url, encoded=url.isascii()),
+                data=data,
+                headers=headers,
+                allow_redirects=follow_redirects,
+                timeout=_client_timeout(timeout),
+            )
+        )
 
     async def aclose(self) -> None:
         """Close all connections; every later call fails."""
@@ -187,6 +214,12 @@ class _Decoder:
             return self._decompress(piece)
         self._may_be_raw = False
         return part
+
+
+@lru_cache(maxsize=8)
+def _client_timeout(timeout: Timeouts) -> aiohttp.ClientTimeout:
+    connect, read, _, pool = timeout
+    return aiohttp.ClientTimeout(total=None, connect=pool, sock_connect=connect, sock_read=read)
 
 
 async def _pieces(content: bytes) -> AsyncIterator[bytes]:

@@ -1,16 +1,26 @@
 """The headers of a call: who asks, for which attempt, and how long the answer may take."""
 
+import re
 from urllib.parse import quote
 
 from agent_service.base_services.call import BaseServiceCall
 
 #: Visible ASCII without the percent sign, which begins an encoded byte.
 _SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
+_IS_SAFE = re.compile(f"[{re.escape(_SAFE)}]*").fullmatch
+
+_ALWAYS = {
+    "Accept": "application/json, text/event-stream",
+    # Only what can be decoded in bounded memory is asked for; everything else is refused.
+    "Accept-Encoding": "gzip, deflate",
+    "Content-Type": "application/json",
+    "User-Agent": "agent-service",
+}
 
 
 def encode_header(value: str) -> str:
     """`value` as visible ASCII: all else is percent-encoded UTF-8, which `urllib.parse.unquote` undoes."""
-    return quote(value, safe=_SAFE, errors="replace")
+    return value if _IS_SAFE(value) else quote(value, safe=_SAFE, errors="replace")
 
 
 def build_headers(
@@ -18,11 +28,7 @@ def build_headers(
 ) -> dict[str, str]:
     """All headers but Host and Content-Length, which the HTTP client adds."""
     headers = {
-        "Accept": "application/json, text/event-stream",
-        # Only what can be decoded in bounded memory is asked for; everything else is refused.
-        "Accept-Encoding": "gzip, deflate",
-        "Content-Type": "application/json",
-        "User-Agent": "agent-service",
+        **_ALWAYS,
         "X-Attempt": str(call.attempt),
         "X-Deadline-Seconds": f"{call.timeout.total_seconds():.3f}",
     }

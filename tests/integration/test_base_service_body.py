@@ -3,11 +3,16 @@
 import gzip
 import tracemalloc
 import zlib
+from typing import Any
 
+import httpx
+import httpx2
 import pytest
 
+from agent_service.base_services.client import BaseServiceClient
 from tests.support.base_service_behaviours import answer, events, gzip_bomb, huge, stream
-from tests.support.base_service_clients import each_kind, service
+from tests.support.base_service_clients import Service, each_kind, service
+from tests.support.base_service_stub import BaseServiceStub
 
 STREAM = {"Content-Type": "text/event-stream"}
 MEBIBYTE = 2**20
@@ -40,6 +45,25 @@ async def test_a_declared_length_over_the_limit_is_refused_before_the_body(kind:
     async with service(kind) as it:
         it.stub.behave(answer(body="{}", headers={"Content-Length": str(2**40)}))
         assert (await it.rejected()).code == "answer_too_large"
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+async def test_what_a_client_of_the_caller_hands_over_beyond_the_declared_length_counts_too(
+    library: Any,
+) -> None:
+    body = b'{"output": "' + b"x" * 1000 + b'"}'
+
+    def handle(request: Any) -> Any:
+        return library.Response(200, headers={"Content-Length": "2"}, content=body)
+
+    async with library.AsyncClient(transport=library.MockTransport(handle)) as http_client:
+        for most, expected in ((len(body), None), (len(body) - 1, "answer_too_large")):
+            client = BaseServiceClient(base_url="http://mock", http_client=http_client, max_answer_bytes=most)
+            it = Service(BaseServiceStub(), client)
+            if expected is None:
+                assert (await it.call()).output == "x" * 1000
+            else:
+                assert (await it.rejected()).code == expected
 
 
 @pytest.mark.conformance
