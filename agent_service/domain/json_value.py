@@ -1,6 +1,6 @@
 """JsonValue: what a request may carry, and what of it MongoDB can hold (protocol, rule 15)."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from agent_service.domain.errors import FieldProblem
@@ -15,6 +15,8 @@ MAX_DEPTH = 100
 MAX_KEYS, MAX_ITEMS, MAX_VALUES = 10_000, 100_000, 250_000
 #: The integers that BSON can hold.
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 #: Longer pointers are cut; nobody reads them, and a value may have very many below one very long name.
@@ -84,30 +86,35 @@ def find_unstorable(value: object, pointer: str = "") -> Iterator[FieldProblem]:
 
 
 def _is_storable(value: object) -> bool:
-    stack: list[tuple[object, int]] = [(value, 1)]
-    values = 1
-    while stack:
-        item, depth = stack.pop()
-        if isinstance(item, str):
-            if not _is_unicode(item):
+    # The types first that nearly everything has: whether something is a `Mapping` is slow to ask.
+    level, depth, values = [value], 1, 1
+    while level:
+        below: list[object] = []
+        for item in level:
+            if type(item) in _SCALARS:
+                if _scalar_problem(item) is not None:
+                    return False
+                continue
+            inside = _inside(item, depth)
+            if inside is None or values + len(below) + len(inside) > MAX_VALUES:
                 return False
-        elif isinstance(item, dict | Mapping):
-            values += len(item)
-            if (
-                depth > MAX_DEPTH
-                or len(item) > MAX_KEYS
-                or any(_key_problem(key) is not None for key in item)
-            ):
-                return False
-            stack.extend([(child, depth + 1) for child in item.values()])
-        elif isinstance(item, list | tuple):
-            values += len(item)
-            if depth > MAX_DEPTH or len(item) > MAX_ITEMS or values > MAX_VALUES:
-                return False
-            stack.extend([(child, depth + 1) for child in item])
-        elif _scalar_problem(item) is not None:
-            return False
-    return values <= MAX_VALUES
+            below += inside
+        level, depth, values = below, depth + 1, values + len(below)
+    return True
+
+
+def _inside(item: object, depth: int) -> Collection[object] | None:
+    """The values that this one holds itself; None if it cannot be stored."""
+    if isinstance(item, list | tuple):
+        return None if depth > MAX_DEPTH or len(item) > MAX_ITEMS else item
+    if not isinstance(item, dict | Mapping):
+        return None if _scalar_problem(item) else ()
+    if depth > MAX_DEPTH or len(item) > MAX_KEYS:
+        return None
+    for key in item:
+        if _key_problem(key) is not None:
+            return None
+    return item.values()
 
 
 def _problem(item: object, depth: int) -> str | None:
@@ -131,6 +138,8 @@ def _key_problem(key: object) -> str | None:
 
 
 def _scalar_problem(item: object) -> str | None:
+    if isinstance(item, str):
+        return None if _is_unicode(item) else "text must be valid Unicode, without lone surrogates"
     if item is None or isinstance(item, bool):
         return None
     if isinstance(item, int):
@@ -139,8 +148,6 @@ def _scalar_problem(item: object) -> str | None:
         return "integers must fit into 64 bits; send larger ones as strings"
     if isinstance(item, float):
         return None if item - item == 0 else "numbers must be finite; NaN and Infinity are not JSON"
-    if isinstance(item, str):
-        return None if _is_unicode(item) else "text must be valid Unicode, without lone surrogates"
     return f"{type(item).__name__} is not a JSON value"
 
 

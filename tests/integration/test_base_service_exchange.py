@@ -59,6 +59,17 @@ async def test_a_connection_closed_before_the_answer_was_lost(kind: str) -> None
 
 @pytest.mark.conformance
 @each_kind
+async def test_a_request_is_not_sent_again_when_the_kept_connection_it_went_over_is_cut(kind: str) -> None:
+    async with service(kind) as it:
+        it.stub.behave(answer({"output": 1}), cut(), answer({"output": 2}))
+        await it.call()
+        error = await it.unavailable()
+        assert (error.code, error.answered) == ("connection_lost", False)
+        assert (len(it.stub.calls), it.stub.connections) == (2, 1)
+
+
+@pytest.mark.conformance
+@each_kind
 async def test_bytes_that_are_no_http_are_an_invalid_answer(kind: str) -> None:
     async with service(kind) as it:
         it.stub.behave(cut(b"220 smtp.example.org ESMTP\r\n\r\n"))
