@@ -146,7 +146,7 @@ class AiohttpClient:
             # aiohttp writes bytes in one go, and warns of that above 1 MiB: other calls would have to wait.
             data, headers = _pieces(content), {**headers, "Content-Length": str(len(content))}
         return _Sent(
-            self._open_session().request(
+            self._open_session(url).request(
                 method,
                 # As it was configured: what looks as if it could be written differently may be meant so.
                 URL(url, encoded=url.isascii()),
@@ -163,14 +163,15 @@ class AiohttpClient:
         if self._session is not None:
             await self._session.close()
 
-    def _open_session(self) -> aiohttp.ClientSession:
+    def _open_session(self, url: str) -> aiohttp.ClientSession:
         if self._closed:
             raise aiohttp.ClientConnectionError("the client is closed")
         if self._session is None:
-            # Only inside the event loop, and the authorities of the system take a moment to load.
+            # Only inside the event loop. The authorities of the system take a moment to load, during which
+            # nothing else runs; True stands for those that aiohttp has loaded, should they be needed later.
             connector = aiohttp.TCPConnector(
                 limit=self._concurrency,
-                ssl=ssl.create_default_context(),
+                ssl=ssl.create_default_context() if url.startswith("https:") else True,
                 # aiohttp takes a time only where connections are kept.
                 keepalive_timeout=KEEP_ALIVE_SECONDS if self._keep_connections else None,
                 force_close=not self._keep_connections,

@@ -118,6 +118,29 @@ async def test_a_service_that_stays_connected_after_its_answer_is_not_waited_for
         assert (await it.call()).output == 2
 
 
+@each_kind
+async def test_an_answer_that_is_there_when_the_limit_comes_is_taken(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent_service.base_services.body.DRAIN_SECONDS", 60)
+    async with service(kind) as it:
+        it.stub.behave(events({"output": 1}, then=hang()))
+        assert (await it.call(timeout=timedelta(seconds=1))).output == 1
+        await it.stub.calls[0].wait_closed()
+
+
+@each_kind
+async def test_the_limit_of_a_call_is_told_from_a_timeout_of_the_taker(kind: str) -> None:
+    async def late(delta: str) -> None:
+        raise TimeoutError("of the taker")
+
+    async with service(kind) as it:
+        it.on_delta = late
+        it.stub.behave(events({"delta": "a"}, {"output": 1}))
+        with pytest.raises(TimeoutError, match="of the taker"):
+            await it.call()
+
+
 @pytest.mark.conformance
 @each_kind
 async def test_a_service_that_goes_on_after_its_answer_is_cut_off(kind: str) -> None:
