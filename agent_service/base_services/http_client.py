@@ -2,7 +2,8 @@
 The HTTP client: what of one is needed, and the one that is made when the caller brings none.
 
 That is aiohttp under a thin face. A call of httpx2 over aiohttp takes about twice the processor time of one
-of aiohttp alone, and 9 MB of memory more; what httpx adds for people, a worker does not use.
+of aiohttp alone, and 9 MB of memory more; what httpx adds for people, a worker does not use. What else was
+compared, and by what, is in docs/architecture.md.
 """
 
 import ssl

@@ -1,11 +1,16 @@
 """Our own HTTP client: nothing from the environment, nothing kept from one call for another."""
 
 import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import httpx2
 import pytest
+import trustme
 
 from agent_service.base_services.client import BaseServiceClient
 from agent_service.domain.errors import BaseServiceUnavailable
@@ -105,6 +110,47 @@ async def test_a_connection_is_not_kept_where_servers_are_known_to_break_their_w
         with pytest.raises(BaseServiceUnavailable):
             await client.call(make_call(), ignore)
     assert (requests[0].headers["connection"] == "close") is not kept
+
+
+@asynccontextmanager
+async def encrypted_service(authority: trustme.CA, name: str) -> AsyncIterator[str]:
+    """The base URL of a service with a certificate of that name."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(tls)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        (length,) = (line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        await reader.readexactly(int(length.partition(b":")[2]))
+        writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\n{"output": 1}')
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls) as server:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("name", "trusted", "reached"),
+    [("127.0.0.1", True, True), ("127.0.0.1", False, False), ("example.org", True, False)],
+)
+async def test_a_certificate_must_be_of_the_service_and_of_an_authority_of_the_system(
+    name: str, trusted: bool, reached: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    if trusted:
+        authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    async with encrypted_service(authority, name) as base_url:
+        client = BaseServiceClient(base_url=base_url)
+        try:
+            if reached:
+                assert (await client.call(make_call(), ignore)).output == 1
+            else:
+                with pytest.raises(BaseServiceUnavailable) as caught:
+                    await client.call(make_call(), ignore)
+                assert (caught.value.code, caught.value.answered) == ("connect_failed", False)
+        finally:
+            await client.close()
 
 
 async def ignore(delta: str) -> None:
