@@ -1,6 +1,7 @@
 """ContextManager: the one door to stored contexts, from planning to settling."""
 
 import dataclasses
+import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -14,21 +15,20 @@ from agent_service.domain.line import Candidate, rank_at
 from agent_service.domain.planning import insertion_order
 from agent_service.domain.request import Request, Step, context_id
 from agent_service.domain.retrying import repeat_contexts
-from agent_service.domain.stop import CANCELLED, Stop
+from agent_service.domain.stop import Stop
 from agent_service.domain.templates import Placeholder
 from agent_service.domain.transitions import Transition, released
 from agent_service.settler import Settler, WrittenEnd
 from agent_service.store import Store
 from agent_service.store.cancellation import OpenRequest
 from agent_service.store.claims import Claim
+from agent_service.store.contexts import SENT_WITHIN
 from agent_service.store.driver import Session
 from agent_service.store.leases import LeaseState
 from agent_service.store.lines import Stretch
 from agent_service.store.operations import WRITE_LIMIT, at_most
 from agent_service.store.outcomes import Outcome
 from agent_service.store.paging import Odd
-from agent_service.store.requests import Standing
-from agent_service.store.settlement import OUTLIVES
 from agent_service.store.sizes import check_answer_size
 from agent_service.telemetry import fail_point
 
@@ -53,37 +53,33 @@ class ContextManager:
         """The server's time, as well as this process knows it."""
         return self.store.clock.now()
 
-    async def plan(self, *requests: Request, session: Session | None = None) -> None:
+    async def plan(self, *requests: Request, until: float, session: Session | None = None) -> None:
         """
-        Insert the contexts that are missing, then say that their requests are planned (protocol, rule 7).
+        Insert the contexts of new requests, sent before `until` (protocol, rule 7), which `plan_by` tells.
 
         Dependents go before what they wait for, so that a step that ends finds all that it releases; what a
         retry copies goes before all of them. What follows from a copy that cannot be made, is the rescuer's.
         """
+        fail_point.reach("request.inserted")
         contexts = [context for request in requests for context in await self._contexts_of(request)]
-        await self.store.contexts.insert(contexts, session=session)
-        fail_point.reach("contexts.inserted")
-        standings = await self._mark_planned(requests, session)
-        fail_point.reach("request.planned")
-        for request, standing in standings:
-            if standing is None or standing.status.ended or standing.cancel_requested:
-                # What was inserted after somebody else stopped the others is stopped by nobody else. Where
-                # the request itself is gone, nothing else would ever let its contexts expire.
-                expires_at = self.now() + OUTLIVES if standing is None else None
-                await self.stop(request.id, request.step_names, CANCELLED, expires_at=expires_at)
+        await self.store.contexts.insert(contexts, session=session, until=until)
+        if session is None:
+            self._say_planned(requests)
 
-    async def _mark_planned(
-        self, requests: Sequence[Request], session: Session | None
-    ) -> list[tuple[Request, Standing | None]]:
-        """How each request stands that is planned now; several that all go on need no further look."""
-        ids = [request.id for request in requests]
-        if len(ids) > 1 and await self.store.requests.mark_all_planned(ids):
-            return []
-        return [(each, await self.store.requests.mark_planned(each.id, session=session)) for each in requests]
+    async def plan_missing(self, *requests: Request, until: float) -> None:
+        """Like `plan`, for requests that were read before: one that has ended has all of its contexts."""
+        open_requests = [request for request in requests if not request.status.ended]
+        contexts = [context for request in open_requests for context in await self._contexts_of(request)]
+        await self.store.contexts.insert_missing(contexts, until=until)
+        self._say_planned(requests)
+
+    def _say_planned(self, requests: Sequence[Request]) -> None:
+        fail_point.reach("contexts.inserted")
+        self.store.planned_marks.add(request.id for request in requests)
 
     async def _contexts_of(self, request: Request) -> list[Context]:
         """The contexts that a request begins with, in the order in which they are to be inserted."""
-        contexts = [_new_context(request, step) for step in insertion_order(request.submission.steps)]
+        contexts = [new_context(request, step) for step in insertion_order(request.submission.steps)]
         if request.retry_of is None:
             return contexts
         originals = await self.store.contexts.results(request.retry_of, request.step_names)
@@ -181,11 +177,11 @@ class ContextManager:
         transition = dataclasses.replace(transition, chunks=stored)
         return await self.store.leases.take_back(context, transition)
 
-    async def stop(
-        self, request_id: str, steps: Collection[str], stop: Stop, *, expires_at: datetime | None = None
-    ) -> None:
+    async def stop(self, request_id: str, steps: Collection[str], stop: Stop) -> None:
         """
         End whatever of a request has not ended (protocol, rules 9 and 11); it can be repeated.
+
+        All of its contexts have to be there, because what is inserted afterwards is stopped by nobody.
 
         What no worker holds has ended when this returns, and so has the request if that was all. Attempts
         that run are told, and end when their worker has heard; one that completes meanwhile keeps its output.
@@ -194,7 +190,7 @@ class ContextManager:
         # All flags come before the first end, so that nothing moves on into a state that was passed already.
         await self.store.cancellation.flag_contexts(request_id, stop)
         fail_point.reach("cancel.flagged")
-        await self.store.cancellation.end_waiting(request_id, stop, at=self.now(), expires_at=expires_at)
+        await self.store.cancellation.end_waiting(request_id, stop, at=self.now())
         fail_point.reach("cancel.waiting")
         await self.settle(ids)
 
@@ -213,20 +209,21 @@ class ContextManager:
 
     async def complete(self, request: OpenRequest) -> bool:
         """
-        Insert what is missing of the contexts of a request: it was never planned, or somebody deleted one.
+        Insert what is missing of the contexts of a request: it is not planned yet, or somebody deleted one.
 
         False where that cannot be done because the request cannot be decoded; it is ended as such instead.
         """
         ids = [context_id(request.id, step) for step in request.step_names]
-        if request.planned and await self.store.contexts.count(ids) == len(ids):
+        if len(await self.store.contexts.existing(ids)) == len(ids):
             return True
+        until = plan_by()
         try:
             stored = await self.store.requests.get(request.id)
         except UndecodableDocument as error:
             await self.end_undecodable(Odd(document={"_id": request.id}, error=error))
             return False
         if stored is not None:
-            await self.plan(stored)
+            await self.plan_missing(stored, until=until)
         return True
 
     async def end_undecodable(self, odd: Odd) -> None:
@@ -234,7 +231,13 @@ class ContextManager:
         await self._settler.end_undecodable(odd)
 
 
-def _new_context(request: Request, step: Step) -> Context:
+def plan_by() -> float:
+    """Until when (monotonic) contexts of a request may be sent that is sent, or read, from now on."""
+    return time.monotonic() + SENT_WITHIN.total_seconds()
+
+
+def new_context(request: Request, step: Step) -> Context:
+    """The context that a step begins with, where it does not copy the result of another."""
     waits = bool(step.after)
     return Context(
         id=context_id(request.id, step.name),

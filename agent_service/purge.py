@@ -67,7 +67,11 @@ class Holdings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purged:
-    """What one go has deleted; `left` is how many requests had not ended when it gave up waiting for them."""
+    """
+    What one go has deleted.
+
+    `left` is how many requests had not ended half a minute before it gave up waiting for them.
+    """
 
     deleted: Holdings
     left: int = 0
@@ -95,13 +99,14 @@ class Purge:
             async for page in pages:
                 for batch in _batches(page):
                     belonging = await self._store.purging.count_belonging([request.id for request in batch])
-                    not_over = sum(not request.over for request in batch)
-                    total += _holdings({"requests": len(batch), **belonging}, open_requests=not_over)
+                    still_open = sum(not request.ended for request in batch)
+                    total += _holdings({"requests": len(batch), **belonging}, open_requests=still_open)
         return total
 
     async def run(self, subject: Subject) -> AsyncGenerator[Purged, None]:
         """
-        Cancel what has not ended, delete all that has, and wait for the rest until patience ends.
+        Cancel what has not ended, delete what ended half a minute ago, and wait for the rest until patience
+        ends.
 
         Yields what was deleted, batch by batch; the last one says what is left, for another run. Raises
         `StoreUnavailable` or `WriteOutcomeUnknown`; run it again then.
@@ -112,7 +117,8 @@ class Purge:
             left: list[str] = []
             async with aclosing(self._pages(subject, end, after=after)) as pages:
                 async for page in pages:
-                    left += await self._cancel(subject, [request for request in page if not request.over])
+                    await self._cancel(subject, [request for request in page if not request.ended])
+                    left += [request.id for request in page if not request.over]
                     for batch in _batches([request for request in page if request.over]):
                         ids = [request.id for request in batch]
                         deleted = await self._store.purging.delete(subject.organization_id, ids)
@@ -135,12 +141,13 @@ class Purge:
     ) -> AsyncGenerator[list[OwnedRequest], None]:
         """The requests that are meant, page by page; a page of others' requests is empty."""
         purging = self._store.purging
-        while page := await purging.requests_of(subject.organization_id, end, after=after, limit=_PAGE):
+        organization_id, now = subject.organization_id, self._store.clock.now
+        while page := await purging.requests_of(organization_id, end, now=now(), after=after, limit=_PAGE):
             yield [request for request in page if subject.owns(request)]
             after = page[-1].id
 
-    async def _cancel(self, subject: Subject, requests: Sequence[OwnedRequest]) -> list[str]:
-        """Cancel these, and return their ids: each is looked at again before it is deleted."""
+    async def _cancel(self, subject: Subject, requests: Sequence[OwnedRequest]) -> None:
+        """Cancel these: each is looked at again before it is deleted."""
         for request in requests:
             try:
                 await self._requests.cancel(request.id, organization_id=subject.organization_id)
@@ -150,7 +157,6 @@ class Purge:
                 continue
             except Exception as error:  # noqa: BLE001 - one odd request must not keep the others
                 logger.opt(exception=error).bind(request_id=request.id).error("a request cannot be cancelled")
-        return [request.id for request in requests]
 
 
 def _batches(requests: Sequence[OwnedRequest]) -> Iterator[Sequence[OwnedRequest]]:

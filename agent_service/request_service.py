@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import timedelta
 
-from agent_service.context_manager import DEFAULT_RETENTION, ContextManager
+from agent_service.context_manager import DEFAULT_RETENTION, ContextManager, plan_by
 from agent_service.domain.callback import NO_CALLBACKS, CallbackRules
 from agent_service.domain.context import ContextStatus
 from agent_service.domain.errors import AgentServiceError, RequestAlreadyEnded, RequestNotEnded
@@ -83,7 +83,10 @@ class RequestService:
         session: Session | None = None,
     ) -> Accepted:
         """
-        Take a request; when this returns, it and all its contexts are on a majority of the members.
+        Take a request; when this returns, it is on a majority of the members, with the plan of all its steps.
+
+        Its contexts follow at once, in the background: whoever closes the store waits for them, and where
+        this process dies before, another one inserts them within seconds.
 
         With `session`, a session of PyMongo in a transaction, everything is part of that transaction and
         nothing is claimed before it commits. Raises `InvalidSubmission`, `IdempotencyConflict`,
@@ -203,10 +206,14 @@ class RequestService:
 
     async def _cancel(self, request_id: str, organization_id: str | None) -> RequestView:
         await self._store.prepare_within(CALLER_LIMIT)
+        until = plan_by()
         with at_most(CALLER_LIMIT):
             asked = await self._store.cancellation.ask(request_id, organization_id=organization_id)
             if asked is not None:
                 fail_point.reach("cancel.requested")
+                if not asked.planned:
+                    # Before any is flagged: what its planner still inserts would be stopped by nobody.
+                    await self._contexts.plan_missing(asked, until=until)
                 await self._contexts.stop(asked.id, asked.step_names, CANCELLED)
             view = await self._reader.get(request_id, organization_id)
         # Who repeats a cancellation because its answer was lost is answered as if it had not been.

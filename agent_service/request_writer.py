@@ -1,18 +1,19 @@
 """
-RequestWriter: stores new requests with their contexts, those that arrive together in one group, and answers
-again for those whose idempotency key is taken.
+RequestWriter: stores new requests, those that arrive together in one group, has their contexts follow, and
+answers again for those whose idempotency key is taken.
 """
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from loguru import logger
 
-from agent_service.context_manager import ContextManager
+from agent_service.context_manager import ContextManager, plan_by
 from agent_service.domain.errors import (
     AgentServiceError,
     IdempotencyConflict,
@@ -26,14 +27,13 @@ from agent_service.domain.request import Request
 from agent_service.store import Store
 from agent_service.store.driver import Session
 from agent_service.store.operations import CALLER_LIMIT, at_most
-from agent_service.telemetry import fail_point
 
 #: What one group holds at most, where a single request is not larger: requests, contexts, and bytes of both.
 _MOST_REQUESTS = 500
 _MOST_CONTEXTS = 1_000
 _MOST_BYTES = 8 * 1024 * 1024
-#: Groups that are on their way at the same time.
-_GROUPS_AT_ONCE = 2
+#: Groups that are on their way at the same time, and groups whose contexts are.
+_GROUPS_AT_ONCE, _PLANNED_AT_ONCE = 2, 4
 #: A request that has waited until it has fewer seconds left than this is not sent.
 _LEAST_TIME = 2.0
 #: Seconds from the end of a group's time to the moment at which its first caller stops waiting: by so much
@@ -51,14 +51,18 @@ class Accepted:
 
 @dataclass(slots=True, eq=False)
 class _Unwritten:
-    """A request on its way, answered by `deadline` (monotonic); `written` gets whether its key was free."""
+    """
+    A request on its way, answered by `deadline` (monotonic); `written` gets whether its key was free.
+
+    Once it is sent, its contexts may be until `plan_until` (monotonic).
+    """
 
     request: Request
     #: Of the request and its contexts together, at most.
     size: int
     deadline: float
     written: asyncio.Future[bool]
-    sent: bool = False
+    plan_until: float = math.inf
 
     def end(self, *, written: bool) -> None:
         if not self.written.done():
@@ -83,7 +87,8 @@ class RequestWriter:
     One writer for all who submit.
 
     A lone request is written at once; what arrives while groups are on their way goes into the next one. A
-    group is no transaction: each of its requests is stored, planned and answered as if it were alone.
+    group is no transaction: each of its requests is stored and answered as if it were alone. Its contexts
+    follow in the background, and are the rescuer's where they cannot be stored (protocol, rule 7).
     """
 
     def __init__(self, store: Store, contexts: ContextManager) -> None:
@@ -91,10 +96,13 @@ class RequestWriter:
         self._contexts = contexts
         self._waiting: deque[_Unwritten] = deque()
         self._groups = 0
+        #: Groups that are acknowledged and not planned, and that there is one less of them.
+        self._planning = 0
+        self._planned = asyncio.Event()
 
     async def submit(self, request: Request, *, size: int) -> Accepted:
         """
-        Store a request of `size` bytes, and its contexts, or find the one that its idempotency key made.
+        Store a request of `size` bytes, or find the one that its idempotency key made.
 
         Answers within `CALLER_LIMIT`. Raises `IdempotencyConflict`, `UnstorableValue`, `NotDurableYet`,
         `StoreUnavailable` if nothing of it was sent, or `WriteOutcomeUnknown`.
@@ -105,7 +113,11 @@ class RequestWriter:
             return await self._replay(await self._original(request), request)
 
     async def submit_apart(self, request: Request, *, session: Session | None = None) -> Accepted:
-        """Like `submit`, at once and without others: the only way inside a caller's transaction."""
+        """
+        Like `submit`, at once, without others, and together with its contexts.
+
+        It is the only way inside a caller's transaction, and for a retry: one day what it copies is gone.
+        """
         key = request.idempotency_key
         # Inside a transaction a duplicate would abort all of it, so the key is looked up first.
         if session is not None and key is not None:
@@ -114,13 +126,23 @@ class RequestWriter:
             )
             if original is not None:
                 return await self._replay(original, request)
+        if session is not None:
+            # With the transaction its contexts are there too.
+            request = replace(request, planned=True)
+        until = plan_by()
         if not await self._store.requests.insert(request, session=session):
             return await self._replay(await self._original(request), request)
-        await self._plan(request, session=session)
+        try:
+            await self._contexts.plan(request, until=until, session=session)
+        except StoreError as error:
+            if session is not None or isinstance(error, WriteOutcomeUnknown):
+                raise
+            # The request is there, so nobody may be told that nothing was written.
+            raise WriteOutcomeUnknown(*error.args) from error
         return Accepted(request=request, replayed=False)
 
     async def _store_in_group(self, request: Request, size: int) -> bool:
-        """Whether the key was free, and the request and its contexts are durable."""
+        """Whether the key was free, and the request is durable."""
         limit = CALLER_LIMIT.total_seconds()
         item = _Unwritten(
             request,
@@ -137,7 +159,7 @@ class RequestWriter:
         if item.written.done():
             return item.written.result()
         item.written.cancel()
-        if item.sent:
+        if item.plan_until < math.inf:
             raise WriteOutcomeUnknown("storing the request took longer than its caller can wait")
         raise _not_sent()
 
@@ -149,10 +171,16 @@ class RequestWriter:
     async def _write_groups(self) -> None:
         """Write what waits, group by group, until nothing does."""
         try:
-            while group := self._next_group():
+            while self._waiting:
+                while self._planning >= _PLANNED_AT_ONCE:
+                    # What is acknowledged is kept here until it is planned.
+                    self._planned.clear()
+                    await self._planned.wait()
+                group = self._next_group()
                 if self._waiting:
                     self._start()
-                await self._write_group(group)
+                if group:
+                    await self._write_group(group)
         finally:
             self._groups -= 1
 
@@ -171,7 +199,7 @@ class RequestWriter:
                 full = len(group) == _MOST_REQUESTS or contexts > _MOST_CONTEXTS or size > _MOST_BYTES
                 if group and full:
                     break
-                item.sent = True
+                item.plan_until = plan_by()
                 group.append(item)
             self._waiting.popleft()
         return group
@@ -214,23 +242,26 @@ class RequestWriter:
                 raise
 
     async def _write(self, group: Sequence[_Unwritten]) -> None:
-        """Store requests that are new or were written before, then plan them, then answer each caller."""
+        """Store requests that are new or were written before, answer each caller, and plan what is stored."""
         taken = await self._store.requests.insert_many([item.request for item in group])
-        stored = [item.request for item in group if item.request.id not in taken]
+        stored = [item for item in group if item.request.id not in taken]
         if stored:
-            await self._plan(*stored)
+            self._planning += 1
+            self._store.calls.start(self._plan(stored))
         for item in group:
             item.end(written=item.request.id not in taken)
 
-    async def _plan(self, *requests: Request, session: Session | None = None) -> None:
-        fail_point.reach("request.inserted")
+    async def _plan(self, stored: Sequence[_Unwritten]) -> None:
+        until = min(item.plan_until for item in stored)
         try:
-            await self._contexts.plan(*requests, session=session)
-        except StoreError as error:
-            if session is not None or isinstance(error, WriteOutcomeUnknown):
+            await self._contexts.plan(*(item.request for item in stored), until=until)
+        except BaseException as error:
+            logger.warning("the contexts of {} requests are left to the rescuer: {!r}", len(stored), error)
+            if not isinstance(error, AgentServiceError):
                 raise
-            # The requests are there, so nobody may be told that nothing was written.
-            raise WriteOutcomeUnknown(*error.args) from error
+        finally:
+            self._planning -= 1
+            self._planned.set()
 
     async def _original(self, request: Request) -> Request:
         """The request that took the idempotency key, once it is durable."""
@@ -243,13 +274,13 @@ class RequestWriter:
         return original
 
     async def _replay(self, original: Request, request: Request) -> Accepted:
-        """The answer that the original got, given only once its contexts are durable."""
+        """The answer that the original got."""
         if original.fingerprint != request.fingerprint:
             raise IdempotencyConflict(
                 "this idempotency key was used before with another body; use a new key for a new request"
             )
-        if not original.planned:
-            await self._contexts.plan(original)
+        if original.retry_of is not None and not original.planned:
+            await self._contexts.plan_missing(original, until=plan_by())
         return Accepted(request=original, replayed=original.id != request.id)
 
 

@@ -1,5 +1,5 @@
 """
-Rescuer: repairs what a crash left half done, in every process, for all services (protocol, rules 5, 7, 8, 9).
+Rescuer: repairs what a crash left half done, in every process, for all services (protocol, rules 5, 8, 9).
 
 Each of its duties goes through pages in the order of an index and past what it could not repair, so that
 nothing bad at the front starves what stands behind it.
@@ -8,26 +8,21 @@ nothing bad at the front starves what stands behind it.
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TypeVar
 
 from loguru import logger
 
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context
-from agent_service.domain.errors import (
-    AgentServiceError,
-    StoreError,
-    StoreUnavailable,
-    WriteOutcomeUnknown,
-)
+from agent_service.domain.errors import StoreError
 from agent_service.domain.request import request_ids_before
 from agent_service.domain.retry_policy import RetryPolicy
 from agent_service.domain.stop import CANCELLED, DEADLINE, Stop
 from agent_service.domain.transitions import lease_lost
+from agent_service.repairs import Repairs, pages
 from agent_service.store import Store
 from agent_service.store.cancellation import OpenRequest
 from agent_service.store.leftovers import LEFTOVER_KINDS
@@ -38,27 +33,23 @@ from agent_service.telemetry import fail_point
 from agent_service.telemetry.log_fields import attempt_fields
 from agent_service.telemetry.metrics import Counted
 
-#: How long whoever wrote an end, or inserted a request, has to finish the job before somebody else does.
+#: How long whoever wrote an end has to finish the job before somebody else does.
 GRACE = timedelta(seconds=5)
 _PAGE = 100
 #: One sweep of so many does the duties that are needed only where a process died: what somebody waits for is
 #: done by whoever was asked.
 _SELDOM = 3
-_SELDOM_NEEDED = frozenset({Need.PLANNING, Need.CANCELLING})
+_SELDOM_NEEDED = frozenset({Need.CANCELLING})
 #: What is forgotten disturbs nobody, so it is looked for now and then.
 _FORGET_EVERY = timedelta(hours=1)
 #: Most requests have ended after this long; of older ones that have not, nothing is forgotten either.
 _LONGEST_LIFE = timedelta(days=2)
-#: After so many unanswered writes in a row it is MongoDB, not what was written.
-_MOST_UNANSWERED = 3
-
-T = TypeVar("T")
 
 
 class Rescuer:
     """
-    Takes back contexts whose worker fell silent, finishes planning, cancelling and settling that was
-    interrupted, and ends requests whose deadline has passed.
+    Takes back contexts whose worker fell silent, finishes cancelling and settling that was interrupted, and
+    ends requests whose deadline has passed; planning is the replanner's.
 
     `lease` is the length of the leases here: for so long after it first saw the present primary nothing is
     taken back, because workers may not have had a chance to renew, and the clock of this primary may be ahead
@@ -85,7 +76,6 @@ class Rescuer:
         self._forget_at = datetime.min.replace(tzinfo=UTC)
         self._duties: Mapping[Need, Callable[[], Awaitable[None]]] = {
             Need.LEASES: self._reclaim,
-            Need.PLANNING: self._replan,
             Need.CANCELLING: self._cancel,
             Need.DEADLINES: self._end_overdue,
             Need.SETTLING: self._settle,
@@ -153,8 +143,8 @@ class Rescuer:
         if self._store.primary_is_new(self._lease):
             return
         now = self._store.clock.now()
-        repairs = _Repairs(self._stopping)
-        async for page in _pages(partial(self._store.leases.expired, now, limit=_PAGE), self._stopping):
+        repairs = Repairs(self._stopping)
+        async for page in pages(partial(self._store.leases.expired, now, limit=_PAGE), self._stopping):
             taken: list[str] = []
             for odd in page.odd:
                 await repairs.attempt(partial(self._end_odd, odd, now, taken), str(odd.document["_id"]))
@@ -187,17 +177,6 @@ class Rescuer:
             # One that was to be tried again may have ended instead, as its request was stopped.
             taken.append(context.id)
 
-    async def _replan(self) -> None:
-        """Insert the contexts of requests whose planner was interrupted."""
-        before = self._store.clock.now() - self._grace
-        repairs = _Repairs(self._stopping)
-        async for page in _pages(
-            partial(self._store.requests.unplanned, before, limit=_PAGE), self._stopping
-        ):
-            await self._end_odd_requests(page.odd, repairs)
-            for request in page:
-                await repairs.attempt(partial(self._contexts.plan, request), request.id)
-
     async def _cancel(self) -> None:
         """Cancel what was asked to be cancelled, again and again until it has ended."""
         await self._stop(partial(self._store.cancellation.asked_for, limit=_PAGE), CANCELLED)
@@ -208,13 +187,13 @@ class Rescuer:
         await self._stop(read, DEADLINE)
 
     async def _stop(self, read: Callable[..., Awaitable[Page[OpenRequest]]], stop: Stop) -> None:
-        repairs = _Repairs(self._stopping)
-        async for page in _pages(read, self._stopping):
+        repairs = Repairs(self._stopping)
+        async for page in pages(read, self._stopping):
             await self._end_odd_requests(page.odd, repairs)
             for request in page:
                 await repairs.attempt(partial(self._stop_one, request, stop), request.id)
 
-    async def _end_odd_requests(self, odd: Iterable[Odd], repairs: "_Repairs") -> None:
+    async def _end_odd_requests(self, odd: Iterable[Odd], repairs: Repairs) -> None:
         for each in odd:
             await repairs.attempt(partial(self._contexts.end_undecodable, each), str(each.document["_id"]))
 
@@ -239,8 +218,8 @@ class Rescuer:
     async def _settle(self) -> None:
         """Write what follows from ends whose settler was interrupted."""
         before = self._store.clock.now() - self._grace
-        repairs = _Repairs(self._stopping)
-        async for page in _pages(
+        repairs = Repairs(self._stopping)
+        async for page in pages(
             partial(self._store.settlement.unsettled, before, limit=_PAGE), self._stopping
         ):
             ids = [context_id for _, context_id in page]
@@ -248,44 +227,3 @@ class Rescuer:
                 # One of them may be what cannot be settled; the others must not wait for it.
                 for context_id in ids:
                     await repairs.attempt(partial(self._contexts.settle, [context_id]), context_id)
-
-
-class _Repairs:
-    """
-    Tries one repair after the other; what cannot be repaired now is told and passed over.
-
-    Where it is not one of them but MongoDB that gives no answers, nothing more is tried.
-    """
-
-    def __init__(self, stopping: asyncio.Event) -> None:
-        self._stopping = stopping
-        self._unanswered = 0
-
-    async def attempt(self, repair: Callable[[], Awaitable[None]], what: str) -> bool:
-        """Try one; says whether it went well. Raises `StoreUnavailable` or `WriteOutcomeUnknown`."""
-        if self._stopping.is_set():
-            return True
-        try:
-            await repair()
-        except (StoreUnavailable, WriteOutcomeUnknown) as error:
-            # One that takes too long to read must not keep the others waiting for ever either.
-            self._unanswered += 1
-            if self._unanswered >= _MOST_UNANSWERED:
-                raise
-            logger.bind(id=what).warning("could not be repaired now: no answer: {}", error)
-        except Exception as error:  # noqa: BLE001 - one odd context must not keep the others waiting
-            logger.opt(exception=not isinstance(error, AgentServiceError)).bind(id=what).warning(
-                "could not be repaired now: {}", error
-            )
-        else:
-            self._unanswered = 0
-            return True
-        return False
-
-
-async def _pages(read: Callable[..., Awaitable[Page[T]]], stopping: asyncio.Event) -> AsyncIterator[Page[T]]:
-    """Page after page, each behind the last one, whatever became of what stood there."""
-    page = await read()
-    while page.end is not None and not stopping.is_set():
-        yield page
-        page = await read(after=page.end)

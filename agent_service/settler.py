@@ -91,22 +91,27 @@ class Settler:
                 return
             # Nothing follows from the end of a callback.
             steps = [context for context in ended if not is_callback(context.id)]
-            cancelled = await self._follow(view, steps) if steps else set()
-        await self._store.settlement.mark_settled({context.id for context in ended} | cancelled)
+            cancelled, unended = await self._follow(view, steps) if steps else (set(), set())
+        settled = {context.id for context in ended if context.request_id not in unended}
+        await self._store.settlement.mark_settled(settled | cancelled)
         fail_point.reach("settle.settled")
 
-    async def _follow(self, view: SettlementView, ended: Sequence[EndedContext]) -> set[str]:
-        """Write what follows from the ends of steps; returns the ids of the contexts cancelled by it."""
+    async def _follow(self, view: SettlementView, ended: Sequence[EndedContext]) -> tuple[set[str], set[str]]:
+        """
+        Write what follows from the ends of steps.
+
+        Returns the ids of the contexts cancelled by it, and of requests that are to end and cannot yet.
+        """
         plans, odd = await view.plans({context.request_id for context in ended})
         steps = _steps_by_request(ended)
         odd += [_without_a_step(plan) for plan in plans if not _names(plan) >= {*steps[plan.id]}]
-        for each in odd:
-            await self.end_undecodable(each)
+        unended = {each.document["_id"] for each in odd if not await self.end_undecodable(each)}
         plans = [plan for plan in plans if _names(plan) >= {*steps[plan.id]}]
         statuses = await view.statuses(plans)
         follows = {plan.id: consequences(plan, statuses[plan.id], steps[plan.id]) for plan in plans}
         await self._apply(view, plans, statuses, follows)
-        return {context_id(rid, step) for rid, what in follows.items() for step in what.cancellations}
+        cancelled = {context_id(rid, step) for rid, what in follows.items() for step in what.cancellations}
+        return cancelled, unended
 
     async def _apply(
         self,
@@ -151,21 +156,22 @@ class Settler:
         # A purge that came between has looked for it too early; one that comes later finds it.
         await self._store.callbacks.delete_orphans([e.id for e in ended], session=view.session)
 
-    async def end_undecodable(self, odd: Odd) -> None:
+    async def end_undecodable(self, odd: Odd) -> bool:
         """
-        End a request that cannot be decoded, once nothing of it runs; what runs is told to stop.
+        End a request that cannot be decoded, once nothing of it runs or may still be inserted; what runs is
+        told to stop. Says whether it has ended.
 
         One that a later version wrote is left to that one.
         """
         if is_of_later_version(odd.document):
-            return
+            return False
         request_id, at = odd.document["_id"], self._store.clock.now()
         expires_at = at + self._retention
         await self._stop_waiting(request_id, because_of(odd), at)
-        if await self._store.cancellation.end_undecodable(odd, at=at, expires_at=expires_at):
-            # What a planner inserted meanwhile is stopped by nobody else.
-            await self._stop_waiting(request_id, because_of(odd), at)
-            await self._store.settlement.let_expire([request_id], requests_expire_at=expires_at)
+        if not await self._store.cancellation.end_undecodable(odd, at=at, expires_at=expires_at):
+            return False
+        await self._store.settlement.let_expire([request_id], requests_expire_at=expires_at)
+        return True
 
     async def _stop_waiting(self, request_id: str, stop: Stop, at: datetime) -> None:
         await self._store.cancellation.flag_contexts(request_id, stop)

@@ -12,6 +12,7 @@ from loguru import logger
 from agent_service.concurrency import end_by_cancelling
 from agent_service.context_manager import DEFAULT_RETENTION, ContextManager
 from agent_service.old_indexes import OldIndexes
+from agent_service.replanner import Replanner
 from agent_service.rescuer import Rescuer
 from agent_service.scheduler import Scheduler
 from agent_service.store import Store
@@ -24,8 +25,8 @@ LAST_WRITES = timedelta(seconds=10)
 
 class Upkeep:
     """
-    The rescuer, the scheduler, the tally writer, the look at the event loop and that at old indexes, of one
-    process; the last to stop it ends it.
+    The rescuer, the replanner, the scheduler, the tally writer, the look at the event loop and that at old
+    indexes, of one process; the last to stop it ends it.
 
     `Upkeep.of(store)` is the one instance of a store, so that three workers in a process share it.
     """
@@ -34,7 +35,9 @@ class Upkeep:
 
     def __init__(self, store: Store, *, lease: timedelta, retention: timedelta) -> None:
         self._store = store
-        self._rescuer = Rescuer(store, ContextManager(store, retention=retention), lease=lease)
+        contexts = ContextManager(store, retention=retention)
+        self._rescuer = Rescuer(store, contexts, lease=lease)
+        self._replanner = Replanner(store, contexts)
         self._scheduler = Scheduler(store)
         self._tally_writer = TallyWriter(store)
         self._old_indexes = OldIndexes(store)
@@ -64,6 +67,7 @@ class Upkeep:
             self._stopping = stopping = asyncio.Event()
             loops = {
                 "rescuer": self._rescuer.run,
+                "replanner": self._replanner.run,
                 "scheduler": self._scheduler.run,
                 "tally writer": self._tally_writer.run,
                 "loop lag": self.lag.run,

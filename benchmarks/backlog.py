@@ -55,6 +55,8 @@ async def make_template(store: Store, database: Database, service: str) -> Templ
     """Submit a request and read what that wrote; nothing may work for the service in this database."""
     requests = RequestService(store, max_attempts={service: _MAX_ATTEMPTS})
     request_id = (await requests.submit(submission(service))).request.id
+    await store.calls.finish()
+    await store.planned_marks.flush()
     request = await database["requests"].find_one({"_id": request_id})
     context = await database["contexts"].find_one({"_id": context_id(request_id, STEP)})
     if request is None or context is None:

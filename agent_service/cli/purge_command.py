@@ -17,8 +17,9 @@ def purge(*, organization: str, user: str | None = None, yes: bool = False) -> i
     """
     Delete the requests of an organization, with their steps, outputs and events; without --yes only count.
 
-    What has not ended is cancelled first. Safe while everything runs; it can be stopped at any moment and
-    run again. Exit code 75 if something had not ended after a minute: run it again then.
+    What has not ended is cancelled first, and deleted half a minute after its end. Safe while everything
+    runs; it can be stopped at any moment and run again. Exit code 75 if something had not ended after a
+    minute: run it again then.
 
     Parameters
     ----------
@@ -55,7 +56,7 @@ async def _run(work: Purge, subject: Subject) -> ExitCode:
         # Also where it is stopped in the middle: this much is gone.
         _print(total)
     if left:
-        print(f"{left} requests have not ended yet; run this again", file=sys.stderr)
+        print(f"{left} requests have not ended yet, or just now; run this again", file=sys.stderr)
         return ExitCode.TRY_AGAIN
     return ExitCode.DONE
 

@@ -9,7 +9,7 @@ from pymongo import ReturnDocument
 from agent_service.domain.context import ContextStatus
 from agent_service.domain.request import Request, RequestStatus
 from agent_service.domain.stop import Stop
-from agent_service.store.contexts import ids_of_request
+from agent_service.store.contexts import THERE_WITHIN, ids_of_request
 from agent_service.store.documents import SCHEMA, request_of, waiting_end
 from agent_service.store.driver import Database, Document, durable
 from agent_service.store.notifier import Notifier
@@ -33,15 +33,14 @@ _LOST: Document = {
     "schema": {"$not": {"$gt": SCHEMA}},
 }
 _ENDS = [status.value for status in RequestStatus if status.ended]
-_PROJECTION = {"schema": 1, "planned": 1, "status": 1, "steps.name": 1, "created_at": 1, "deadline_at": 1}
+_PROJECTION = {"schema": 1, "status": 1, "steps.name": 1, "created_at": 1, "deadline_at": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenRequest:
-    """A request that has not ended and is to end; while it is not `planned`, contexts may be missing."""
+    """A request that has not ended and is to end; contexts of it may be missing."""
 
     id: str
-    planned: bool
     step_names: tuple[str, ...]
 
 
@@ -115,18 +114,14 @@ class CancellationCollection:
                 {"$set": {stop.flag: True}},
             )
 
-    async def end_waiting(
-        self, request_id: str, stop: Stop, *, at: datetime, expires_at: datetime | None = None
-    ) -> None:
+    async def end_waiting(self, request_id: str, stop: Stop, *, at: datetime) -> None:
         """
-        End those contexts of a request that no worker holds, and let them expire if a time is given.
+        End those contexts of a request that no worker holds.
 
         One that runs under a lease that no worker can have is such a context, too, and one in a status that
         nobody knows. Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
         fields = {**waiting_end(stop.status, stop.error, at), "lease": None}
-        if expires_at is not None:
-            fields["expires_at"] = expires_at
         with self._notifier.after(lambda: self._notifier.requests_changed([request_id])), writing():
             await self._contexts.update_many(
                 {
@@ -138,14 +133,22 @@ class CancellationCollection:
 
     async def end_undecodable(self, odd: Odd, *, at: datetime, expires_at: datetime) -> bool:
         """
-        End a request that cannot be decoded as failed, unless one of its contexts runs; says whether it has.
+        End a request that cannot be decoded as failed; says whether it has ended.
 
+        It has not where one of its contexts runs, or while its planner, as nobody else can, may insert some.
         Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
         request_id = odd.document["_id"]
         running = {"_id": ids_of_request(request_id), "status": ContextStatus.RUNNING.value}
+        being_planned = {
+            "_id": request_id,
+            "planned": {"$ne": True},
+            "created_at": {"$gt": at - THERE_WITHIN, "$lt": at + THERE_WITHIN},
+        }
         with reading():
             if await self._contexts.find_one(running, {"_id": 1}) is not None:
+                return False
+            if await self._requests.find_one(being_planned, {"_id": 1}) is not None:
                 return False
         end = {"status": RequestStatus.FAILED.value, "finished_at": at, "expires_at": expires_at}
         with self._notifier.after(lambda: self._notifier.requests_changed([request_id])), writing():
@@ -167,6 +170,5 @@ def _open_request(document: Document) -> OpenRequest:
     OPEN_REQUEST.check(document)
     return OpenRequest(
         id=document["_id"],
-        planned=document["planned"],
         step_names=tuple(step["name"] for step in document["steps"]),
     )

@@ -1,14 +1,17 @@
 """Contexts: inserting and reading the stored unit of work."""
 
+import math
+import time
 from collections.abc import Collection as AnyCollection
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from pymongo.errors import BulkWriteError
 
 from agent_service.domain.context import Context, ContextStatus
+from agent_service.domain.errors import StoreUnavailable
 from agent_service.domain.json_value import JsonValue
 from agent_service.domain.line import Candidate, Line
 from agent_service.domain.request import context_id
@@ -16,6 +19,11 @@ from agent_service.store.documents import context_document, context_of, json_of
 from agent_service.store.driver import Database, Document, Session, durable
 from agent_service.store.notifier import Notifier
 from agent_service.store.operations import is_duplicate, reading, writing
+
+#: Contexts are sent within this time of sending, or reading, their request (protocol, rule 7).
+SENT_WITHIN = timedelta(seconds=5)
+#: Then they are there, or never will be: a write ends after 15 s, and clocks differ a little.
+THERE_WITHIN = timedelta(seconds=30)
 
 
 def ids_of_request(request_id: str) -> Document:
@@ -36,11 +44,13 @@ class ContextCollection:
         self._current = durable(database, "contexts")
         self._committed = durable(database, "contexts", read="majority")
 
-    async def insert(self, contexts: Sequence[Context], *, session: Session | None = None) -> None:
+    async def insert(
+        self, contexts: Sequence[Context], *, session: Session | None = None, until: float = math.inf
+    ) -> None:
         """
-        Insert in the given order; those that exist already are left alone.
+        Insert in the given order, sending nothing after `until` (monotonic); those that exist are left alone.
 
-        Raises `StoreUnavailable`, `WriteOutcomeUnknown` or `UnstorableValue`.
+        Raises `StoreUnavailable`, also where it is too late, `WriteOutcomeUnknown` or `UnstorableValue`.
         """
         documents = [context_document(context) for context in contexts]
         if session is not None:
@@ -49,19 +59,29 @@ class ContextCollection:
             self._notifier.after_transaction(partial(self._say, _news_of(contexts), always=True))
             return
         with self._notifier.after(lambda: self._say(_news_of(contexts))):
-            await self._insert(documents)
+            await self._insert(documents, until)
 
-    async def _insert(self, documents: Sequence[Document]) -> None:
+    async def insert_missing(self, contexts: Sequence[Context], *, until: float) -> None:
+        """Like `insert`, where most of them may exist: what does is not sent."""
+        existing = await self.existing([context.id for context in contexts])
+        await self.insert([context for context in contexts if context.id not in existing], until=until)
+
+    async def _insert(self, documents: Sequence[Document], until: float) -> None:
         while documents:
+            if time.monotonic() > until:
+                raise StoreUnavailable("it is too late to send the contexts of a request")
             try:
                 with writing():
                     await self._current.insert_many(documents, ordered=True)
             except BulkWriteError as error:
                 if not is_duplicate(error):
                     raise
-                documents = documents[error.details["writeErrors"][0]["index"] + 1 :]
+                rest = documents[error.details["writeErrors"][0]["index"] + 1 :]
             else:
                 return
+            # Somebody else inserts them too: one look instead of a command for each that exists.
+            existing = await self.existing([document["_id"] for document in rest])
+            documents = [document for document in rest if document["_id"] not in existing]
 
     def _say(self, news: "_News", *, always: bool = False) -> None:
         if news.run_at is not None:
@@ -78,10 +98,13 @@ class ContextCollection:
             found = self._committed.find({"_id": ids_of_request(request_id)}, session=session)
             return [context_of(document) async for document in found]
 
-    async def count(self, ids: AnyCollection[str]) -> int:
-        """How many of these contexts there are, as a majority has them. Raises `StoreUnavailable`."""
+    async def existing(self, ids: AnyCollection[str]) -> frozenset[str]:
+        """The ids of those of these contexts that a majority has. Raises `StoreUnavailable`."""
+        if not ids:
+            return frozenset()
         with reading():
-            return await self._committed.count_documents({"_id": {"$in": list(ids)}})
+            found = self._committed.find({"_id": {"$in": list(ids)}}, {"_id": 1})
+            return frozenset([document["_id"] async for document in found])
 
     async def progress(self, ids: AnyCollection[str]) -> list[Context]:
         """

@@ -25,6 +25,7 @@ from agent_service.store.indexes import Index, create_indexes, drop_old_indexes,
 from agent_service.store.lookout import Look, Lookout
 from agent_service.store.notifier import Notifier
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
+from agent_service.store.planned_marks import PlannedMarks
 from agent_service.store.roster import Roster
 from agent_service.store.unbroken_calls import UnbrokenCalls
 
@@ -56,6 +57,7 @@ class Store(Collections):
             roster=self.roster,
         )
         super().__init__(self._database, self.notifier)
+        self.planned_marks = PlannedMarks(self.requests, self.supervisor)
         self._owns_client = False
         self._preparing: asyncio.Task[None] | None = None
         self._measured = self._measured_wall = 0.0
@@ -182,7 +184,7 @@ class Store(Collections):
         """
         Which repairs there are to do, and who is there; measures the clock on the way.
 
-        Whoever wrote an end or inserted a request has had `grace` to finish. Raises `StoreUnavailable`.
+        Whoever wrote an end has had `grace` to finish. Raises `StoreUnavailable`.
         """
         await self.keep_clock_fresh()
         known, sent = self._known_primary, time.monotonic()
@@ -263,7 +265,9 @@ class Store(Collections):
             _, late = await asyncio.wait(unfinished, timeout=_CLOSE_WITHIN.total_seconds())
             await end_by_cancelling(*late)
             await asyncio.gather(*unfinished, return_exceptions=True)
+        # With it ends the planning of all that was acknowledged here.
         await self.calls.finish()
+        await self.planned_marks.flush()
         await self.notifier.close()
         if self._owns_client:
             await close_client(self._database.client)

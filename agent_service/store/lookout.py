@@ -29,8 +29,6 @@ class Need(Enum):
     SETTLING = "settling"
     #: Contexts that should have been promoted by now.
     PROMOTING = "promoting"
-    #: Requests whose contexts are not all inserted.
-    PLANNING = "planning"
     #: Requests that shall be cancelled and have not ended.
     CANCELLING = "cancelling"
     #: Requests whose deadline has passed.
@@ -60,7 +58,7 @@ class Lookout:
         """
         Which needs there are at `now`, and which workers.
 
-        Whoever wrote an end or inserted a request has had `grace` to finish. Raises `StoreUnavailable`.
+        Whoever wrote an end has had `grace` to finish. Raises `StoreUnavailable`.
         """
         with reading():
             time, *found = await aggregate(self._database, _pipeline(now, grace))
@@ -78,7 +76,6 @@ def _pipeline(now: datetime, grace: timedelta) -> list[Document]:
         _also("contexts", _first(Need.LEASES, {"status": running, "lease.expires_at": {"$lt": now}})),
         _also("contexts", _first(Need.SETTLING, {"settled": False, "finished_at": before})),
         _also("contexts", _first(Need.PROMOTING, {"status": scheduled, "run_at": due})),
-        _also("requests", _first(Need.PLANNING, {"planned": False, "created_at": before})),
         _also(
             "requests",
             _first(

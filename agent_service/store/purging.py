@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from pymongo import ASCENDING
 
 from agent_service.domain.request import RequestStatus
-from agent_service.store.contexts import ids_of_callbacks, ids_of_request
+from agent_service.store.contexts import THERE_WITHIN, ids_of_callbacks, ids_of_request
 from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import reading, writing
 
@@ -19,12 +20,12 @@ class OwnedRequest:
     """
     A request, as far as deleting it needs.
 
-    `over` says that it has ended and that nobody is planning it: no worker holds any of its contexts, and
-    nothing is inserted for it any more.
+    `over` says that it ended so long ago that nothing is inserted for it any more.
     """
 
     id: str
     user_id: str | None
+    ended: bool
     over: bool
 
 
@@ -37,10 +38,12 @@ class PurgingCollection:
         self._belonging = {name: durable(database, name) for name in BELONGING}
 
     async def requests_of(
-        self, organization_id: str, until: str, *, after: str = "", limit: int = 100
+        self, organization_id: str, until: str, *, now: datetime, after: str = "", limit: int = 100
     ) -> list[OwnedRequest]:
         """
         The requests of an organization with ids behind `after` and before `until`, in order, `limit` at most.
+
+        How they stand is told for `now`.
 
         Raises `StoreUnavailable`.
         """
@@ -56,14 +59,7 @@ class PurgingCollection:
                 sort=[("_id", ASCENDING)],
                 limit=limit,
             ).hint("list")
-            return [
-                OwnedRequest(
-                    id=document["_id"],
-                    user_id=document.get("user_id"),
-                    over=document.get("finished_at") is not None and document.get("planned") is True,
-                )
-                async for document in found
-            ]
+            return [_owned_request(document, now - THERE_WITHIN) async for document in found]
 
     async def count_belonging(self, request_ids: Collection[str]) -> Mapping[str, int]:
         """How many contexts and events these requests have. Raises `StoreUnavailable`."""
@@ -95,6 +91,18 @@ class PurgingCollection:
             late = await self._belonging["contexts"].delete_many(_callbacks_of(request_ids))
         counts["contexts"] += late.deleted_count
         return counts
+
+
+def _owned_request(document: Document, long_ago: datetime) -> OwnedRequest:
+    finished_at = document.get("finished_at")
+    long_over = finished_at <= long_ago if isinstance(finished_at, datetime) else finished_at is not None
+    return OwnedRequest(
+        id=document["_id"],
+        user_id=document.get("user_id"),
+        ended=finished_at is not None,
+        # A planner of an older version says so once it has inserted the contexts, and not before.
+        over=long_over and document.get("planned") is True,
+    )
 
 
 def _of_requests(request_ids: Collection[str]) -> Document:

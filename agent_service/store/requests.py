@@ -1,10 +1,9 @@
 """Requests: the collection `requests`."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 
-from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from agent_service.domain.json_value import JsonValue
@@ -12,16 +11,8 @@ from agent_service.domain.request import Request, RequestStatus
 from agent_service.store.documents import json_object_of, request_document, request_of
 from agent_service.store.driver import Database, Document, Session, durable
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
-from agent_service.store.paging import Page, Place, decode_page, read_page
+from agent_service.store.paging import Odd, Page, Place, decode_apart, decode_page, read_page
 from agent_service.store.stored_fields import STANDING
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """How a request stands, as far as its planner has to know."""
-
-    status: RequestStatus
-    cancel_requested: bool
 
 
 class RequestCollection:
@@ -102,46 +93,20 @@ class RequestCollection:
             )
         return None if document is None else request_of(document)
 
-    async def mark_planned(self, request_id: str, *, session: Session | None = None) -> Standing | None:
+    async def mark_planned(self, request_ids: Collection[str]) -> None:
         """
-        All contexts are inserted; returns how the request stands now, None if it is gone.
+        All contexts of these requests are inserted, however the requests stand.
 
         Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
         with writing():
-            document = await self._current.find_one_and_update(
-                {"_id": request_id},
-                {"$set": {"planned": True}},
-                projection={"status": 1, "cancel_requested": 1},
-                return_document=ReturnDocument.AFTER,
-                session=session,
-            )
-        if document is None:
-            return None
-        STANDING.check(document)
-        return Standing(
-            status=RequestStatus(document["status"]), cancel_requested=bool(document.get("cancel_requested"))
-        )
+            await self._current.update_many({"_id": {"$in": list(request_ids)}}, {"$set": {"planned": True}})
 
-    async def mark_all_planned(self, request_ids: Collection[str]) -> bool:
-        """
-        Like `mark_planned`; False where one of them is gone, has ended, or shall be cancelled.
-
-        Of those nothing is said and nothing is marked. Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
-        """
-        going_on = [status.value for status in RequestStatus if not status.ended]
-        with writing():
-            result = await self._current.update_many(
-                {"_id": {"$in": list(request_ids)}, "status": {"$in": going_on}, "cancel_requested": False},
-                {"$set": {"planned": True}},
-            )
-        return result.matched_count == len(request_ids)
-
-    async def unplanned(
+    async def unplanned_ids(
         self, before: datetime, *, after: Place | None = None, limit: int = 100
-    ) -> Page[Request]:
+    ) -> Page[str]:
         """
-        A page of requests from before `before` whose contexts may be missing, oldest first.
+        A page of the ids of requests from before `before` whose contexts may be missing, oldest first.
 
         `after` is the place, (creation, id), of the last one of the page before. Raises `StoreUnavailable`.
         """
@@ -153,8 +118,19 @@ class RequestCollection:
                 before=before,
                 after=after,
                 limit=limit,
+                projection={"created_at": 1},
             )
-        return decode_page(page, request_of, lambda last: (last["created_at"], last["_id"]))
+        return decode_page(page, itemgetter("_id"), itemgetter("created_at", "_id"))
+
+    async def unplanned(self, request_ids: Collection[str]) -> tuple[list[Request], list[Odd]]:
+        """
+        Those of these requests whose contexts may be missing, and what of them cannot be decoded.
+
+        Raises `StoreUnavailable`.
+        """
+        with reading():
+            found = self._committed.find({"_id": {"$in": list(request_ids)}, "planned": False})
+            return decode_apart(await found.to_list(None), request_of)
 
     async def variables(self, request_id: str) -> Mapping[str, JsonValue]:
         """The variables of a request; empty if it is gone. Raises `StoreUnavailable`."""

@@ -147,7 +147,6 @@ PLAN = Shape(
 OPEN_REQUEST = Shape(
     {
         "status": _REQUEST_STATUS,
-        "planned": Field(FLAG),
         "steps": Field(ARRAY, inside=Shape({"name": _WORD}), filled=True),
     }
 )

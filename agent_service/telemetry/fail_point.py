@@ -28,9 +28,9 @@ VARIABLE = "AGENT_SERVICE_FAIL_POINT"
 #: Every fail point, with the module that reaches it.
 FAIL_POINTS: Mapping[str, str] = {
     # A request comes in, or its planning is repeated.
-    "request.inserted": "request_writer",
+    "request.inserted": "context_manager",
     "contexts.inserted": "context_manager",
-    "request.planned": "context_manager",
+    "request.planned": "store/planned_marks",
     # A worker claims.
     "claim.sending": "workers/claimer",
     "claim.answered": "workers/claimer",

@@ -45,6 +45,8 @@ async def run_until_idle(store: Store, *workers: ClientWorker, limit: timedelta 
                     # gets lost in `asyncio.wait_for`, with which the driver waits.
                     if time.monotonic() > end:
                         raise TimeoutError
+                    if left.unplanned:
+                        await store.planned_marks.flush()
                     pause = _BETWEEN_DUE if left.is_due else _BETWEEN_REPAIRS
                     if time.monotonic() - caught_up > pause.total_seconds():
                         await catch_up(store)

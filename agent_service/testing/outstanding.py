@@ -15,9 +15,8 @@ from agent_service.store.lookout import Need
 from agent_service.store.operations import CALLER_LIMIT, reading
 
 #: Of requests; what it says of contexts is read by another look, which sees all of them at one moment.
-_OF_REQUESTS = frozenset({Need.PLANNING, Need.CANCELLING, Need.DEADLINES})
+_OF_REQUESTS = frozenset({Need.CANCELLING, Need.DEADLINES})
 _WORDS = {
-    Need.PLANNING: "requests whose steps are not all stored yet",
     Need.CANCELLING: "requests that are being cancelled",
     Need.DEADLINES: "requests past their deadline",
 }
@@ -29,15 +28,17 @@ class Outstanding:
     How many contexts are to be worked on, by (status, service, queue): `pending`, `running`, and `scheduled`
     of which the time has come.
 
-    `unsettled` have ended, and what follows from that is not all written; `needs` are of requests.
+    `unsettled` have ended, and what follows from that is not all written; `needs` are of requests, and so is
+    `unplanned`: whether there is one whose contexts may be missing.
     """
 
     contexts: Mapping[tuple[str, str, str], int]
     unsettled: int
     needs: frozenset[Need]
+    unplanned: bool
 
     def __bool__(self) -> bool:
-        return bool(self.contexts or self.unsettled or self.needs)
+        return bool(self.contexts or self.unsettled or self.needs or self.unplanned)
 
     @property
     def is_due(self) -> bool:
@@ -50,6 +51,8 @@ class Outstanding:
             for (status, service, queue), number in sorted(self.contexts.items())
         ]
         found += [_WORDS[need] for need in sorted(self.needs, key=lambda need: need.value)]
+        if self.unplanned:
+            found.append("requests whose steps are not all stored yet")
         if self.unsettled:
             found.append(f"{self.unsettled} ended, whose consequences are not written")
         return ", ".join(found) or "nothing"
@@ -62,7 +65,9 @@ async def read_outstanding(store: Store) -> Outstanding:
     Raises `StoreUnavailable`.
     """
     # Requests first: once one is planned, the look at the contexts that follows sees all of its steps.
-    look, states = await asyncio.gather(store.look(grace=timedelta(0)), store.services.all())
+    look, states, unplanned = await asyncio.gather(
+        store.look(grace=timedelta(0)), store.services.all(), _is_one_unplanned(store)
+    )
     now = store.clock.now()
     held = {state.service for state in states if permission(state, now, concurrency=1).limit == 0}
     contexts: dict[tuple[str, str, str], int] = {}
@@ -73,7 +78,16 @@ async def read_outstanding(store: Store) -> Outstanding:
             unsettled += found["number"]
         elif status == "running" or service not in held:
             contexts[status, str(service), str(queue)] = found["number"]
-    return Outstanding(contexts=contexts, unsettled=unsettled, needs=look.needs & _OF_REQUESTS)
+    return Outstanding(
+        contexts=contexts, unsettled=unsettled, needs=look.needs & _OF_REQUESTS, unplanned=unplanned
+    )
+
+
+async def _is_one_unplanned(store: Store) -> bool:
+    """Whether a request that goes on is not planned; one that has ended has all of its contexts."""
+    collection: Any = store._database.get_collection("requests", read_concern=ReadConcern("majority"))
+    with reading(CALLER_LIMIT):
+        return await collection.find_one({"planned": False, "finished_at": None}, {"_id": 1}) is not None
 
 
 async def _standing(store: Store, *, now: Any) -> list[dict[str, Any]]:

@@ -3,7 +3,8 @@
 from datetime import timedelta
 
 from agent_service.context_manager import ContextManager
-from agent_service.rescuer import Rescuer
+from agent_service.replanner import Replanner
+from agent_service.rescuer import GRACE, Rescuer
 from agent_service.settings import load_settings
 from agent_service.store import Store
 from agent_service.store.notifier import Topic
@@ -21,6 +22,7 @@ async def catch_up(store: Store) -> None:
     `WriteOutcomeUnknown`.
     """
     contexts = ContextManager(store, retention=load_settings().retention)
+    await Replanner(store, contexts, young=GRACE, between=timedelta(0)).look()
     await Rescuer(store, contexts, lease=_NO_LEASE).sweep()
     while await store.schedule.promote(store.clock.now(), limit=_PAGE) == _PAGE:
         continue

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent_service.context_manager import ContextManager
+from agent_service.context_manager import ContextManager, plan_by
 from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
 from agent_service.domain.errors import WriteOutcomeUnknown
 from agent_service.domain.events import Chunk
@@ -228,7 +228,7 @@ Write = Callable[[Store, Context, str], Awaitable[Any]]
 async def plan(store: Store, running: Context, request_id: str) -> None:
     request = await store.requests.get(request_id)
     assert request is not None
-    await ContextManager(store).plan(request)
+    await ContextManager(store).plan(request, until=plan_by())
 
 
 def end(store: Store, running: Context, request_id: str) -> Awaitable[Any]:
@@ -271,9 +271,8 @@ async def test_what_the_majority_did_not_confirm_in_time_is_unknown_and_can_be_r
         if again is not None:
             assert repeated == again
         if what == "planning":
-            request = await store.requests.get(request_id)
-            assert request is not None
-            assert request.planned
+            await store.planned_marks.flush()
+            assert not (await store.requests.unplanned([request_id]))[0]
 
 
 async def test_what_is_there_already_and_not_confirmed_is_unknown_too(

@@ -10,7 +10,7 @@ import pytest
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
-from agent_service.context_manager import ContextManager
+from agent_service.context_manager import ContextManager, plan_by
 from agent_service.domain.events import Chunk
 from agent_service.domain.transitions import released
 from agent_service.store import Store
@@ -21,6 +21,7 @@ from tests.faults.support.observer import observe
 from tests.support.contexts import NOW, a_request, a_step
 from tests.support.fail_points import FailPoint
 from tests.support.hand_worker import claim, end, failure, success, work_off
+from tests.support.submissions import planned
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.harness
@@ -34,7 +35,8 @@ async def submit(store: Store, contexts: ContextManager, **options: Any) -> str:
         a_step("draft"), a_step("check", "draft", service="analysis"), created_at=contexts.now(), **options
     )
     await store.requests.insert(request)
-    await contexts.plan(request)
+    await contexts.plan(request, until=plan_by())
+    await planned(store)
     return request.id
 
 

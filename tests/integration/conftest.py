@@ -11,13 +11,14 @@ from pymongo.database import Database
 
 from agent_service.context_manager import ContextManager
 from agent_service.local.free_port import free_port
+from agent_service.replanner import Replanner
 from agent_service.request_service import RequestService
 from agent_service.rescuer import Rescuer
 from agent_service.store import Store, operations
 from tests.support.explained_commands import CommandRecorder, Document, Plan, Watch, explain
 from tests.support.haystack import prepare, restore_needles
 from tests.support.preparing import Prepare
-from tests.support.rescuers import a_rescuer
+from tests.support.rescuers import a_replanner, a_rescuer
 
 
 @pytest.fixture(params=["pymongo", "motor"])
@@ -63,6 +64,12 @@ def contexts(store: Store) -> ContextManager:
 def rescuer(store: Store, contexts: ContextManager) -> Rescuer:
     """One that repairs everything with its next sweep."""
     return a_rescuer(store, contexts)
+
+
+@pytest.fixture
+def replanner(store: Store, contexts: ContextManager) -> Replanner:
+    """One that plans with its first look whatever is not planned."""
+    return a_replanner(store, contexts)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tests.support.crashing import Crash, crash_at_write
 from tests.support.hand_worker import SERVICES, claim, end, success
 from tests.support.preparing import Prepare
 from tests.support.rescuers import SHORT_LEASE, a_rescuer, repair
-from tests.support.submissions import DIAMOND
+from tests.support.submissions import DIAMOND, planned
 from tests.support.worker_tools import Raw
 
 
@@ -104,11 +104,16 @@ async def crash_everywhere(
             await raw[name].delete_many({})
         async with change_history(raw) as history:
             request_id = (await RequestService(store).submit(DIAMOND)).request.id
+            await planned(store)
             await state(ContextManager(store), raw)
             async with Store.connect(uri, database=raw.name) as dying:
                 await prepared(dying)
                 with crash_at_write(len(views), applied=applied) as writes, suppress(Crash):
-                    await act(dying, request_id)
+                    try:
+                        await act(dying, request_id)
+                    finally:
+                        # In the background it dies too.
+                        await planned(dying)
             crashed = writes.crashed
             request = await store.requests.get(request_id)
             assert request is not None

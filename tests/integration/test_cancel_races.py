@@ -21,8 +21,8 @@ from agent_service.request_service import RequestService
 from agent_service.store import Store
 from agent_service.store.outcomes import Outcome
 from tests.support.change_history import change_history
-from tests.support.hand_worker import SERVICES, claim, failure, success
-from tests.support.rescuers import a_rescuer
+from tests.support.hand_worker import SERVICES, claim_now, failure, success
+from tests.support.rescuers import a_replanner, a_rescuer
 from tests.support.submissions import DIAMOND
 from tests.support.waiting import answered
 from tests.support.worker_tools import Raw
@@ -58,7 +58,7 @@ class Scene:
             await self.hesitate()
 
     async def submit(self) -> None:
-        """Take a request; now and then its planner dies before it has said that it is done."""
+        """Take a request, whose planner may be at it still, or die before it has said that it is done."""
         await self.hesitate()
         request_id = (await self.requests.submit(DIAMOND)).request.id
         self.submitted.append(request_id)
@@ -81,7 +81,7 @@ class Scene:
 
     async def work(self) -> None:
         service = self.random.choice(SERVICES)
-        claimed = await claim(self.contexts, service, lease=LEASE, limit=self.random.choice((1, 3)))
+        claimed = await claim_now(self.contexts, service, lease=LEASE, limit=self.random.choice((1, 3)))
         await self.hesitate()
         outcomes = [Outcome(context=one, transition=end) for one in claimed if (end := self.end_of(one))]
         await self.contexts.finish(outcomes)
@@ -103,10 +103,15 @@ class Scene:
     async def play(self) -> None:
         """All of it at once, until every request has ended and all is settled."""
         rescuer = a_rescuer(self.store, self.contexts, lease=LEASE)
+        replanner = a_replanner(self.store, self.contexts)
         promote = self.store.schedule.promote
         others = [
             asyncio.create_task(self.again_and_again(act))
-            for act in (*[self.work] * 4, *[rescuer.sweep] * 2, lambda: promote(self.contexts.now()))
+            for act in (
+                *[self.work] * 4,
+                *[rescuer.sweep, replanner.look] * 2,
+                lambda: promote(self.contexts.now()),
+            )
         ]
         try:
             await asyncio.gather(*(self.submit() for _ in range(REQUESTS)))

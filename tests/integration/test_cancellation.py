@@ -91,13 +91,6 @@ async def test_what_no_worker_holds_ends_and_nothing_else(
     assert await the_context(any_store, other) == other
 
 
-async def test_what_ends_without_a_request_expires(any_store: Store) -> None:
-    context = a_context()
-    await any_store.contexts.insert([context])
-    await any_store.cancellation.end_waiting(context.request_id, CANCELLED, at=NOW, expires_at=EXPIRES_AT)
-    assert (await the_context(any_store, context)).expires_at == EXPIRES_AT
-
-
 async def test_requests_that_shall_be_cancelled_are_paged_in_order(any_store: Store) -> None:
     steps = a_step("one"), a_step("two", "one")
     asked = [
@@ -108,21 +101,21 @@ async def test_requests_that_shall_be_cancelled_are_paged_in_order(any_store: St
     for request in (*asked, ended, a_request(created_at=NOW - SECOND)):
         await any_store.requests.insert(request)
     page = await any_store.cancellation.asked_for(limit=2)
-    assert page == [OpenRequest(id=name, planned=False, step_names=("one", "two")) for name in ("e", "b")]
+    assert page == [OpenRequest(id=name, step_names=("one", "two")) for name in ("e", "b")]
     rest = await any_store.cancellation.asked_for(after=page.end, limit=3)
     assert [request.id for request in rest] == ["c", "d"]
 
 
 async def test_overdue_requests_are_paged_those_longest_overdue_first(any_store: Store) -> None:
     late = [
-        a_request(id=name, deadline_at=at, planned=name == "a")
+        a_request(id=name, deadline_at=at)
         for name, at in [("c", NOW - SECOND), ("b", NOW - SECOND), ("a", NOW - 2 * SECOND)]
     ]
     ended = a_request(finished_at=NOW, deadline_at=NOW - SECOND)
     for request in (*late, ended, a_request(deadline_at=NOW)):
         await any_store.requests.insert(request)
     page = await any_store.cancellation.overdue(NOW, limit=2)
-    assert [(request.id, request.planned) for request in page] == [("a", True), ("b", False)]
+    assert [request.id for request in page] == ["a", "b"]
     rest = await any_store.cancellation.overdue(NOW, after=page.end, limit=2)
     assert [request.id for request in rest] == ["c"]
 

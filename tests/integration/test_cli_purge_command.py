@@ -3,6 +3,7 @@
 import asyncio
 import json
 import subprocess
+from datetime import timedelta
 from pathlib import Path
 
 from agent_service.context_manager import ContextManager
@@ -27,6 +28,8 @@ async def test_without_yes_it_counts_and_with_yes_it_deletes(
     for caller in (ACME, Caller()):
         await submit(store, step("draft"), caller=caller)
     await work_off(ContextManager(store))
+    # What ended just now is left alone.
+    await raw.requests.update_many({}, {"$set": {"finished_at": store.clock.now() - timedelta(minutes=1)}})
     expected = {"requests": 1, "open_requests": 0, "contexts": 1, "events": 0}
     counted = await purge("--organization", "acme", "--user", "ann")
     assert (counted.returncode, json.loads(counted.stdout)) == (0, expected), counted.stderr

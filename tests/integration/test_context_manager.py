@@ -1,14 +1,16 @@
 """ContextManager: planning, handing back, inputs, and settling."""
 
 import asyncio
+import time
 import uuid
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from agent_service.context_manager import ContextManager
+from agent_service.context_manager import ContextManager, plan_by
 from agent_service.domain.context import ContextStatus, Lease
+from agent_service.domain.errors import StoreUnavailable
 from agent_service.domain.request import RequestStatus
 from agent_service.domain.templates import placeholders
 from agent_service.request_service import RequestService
@@ -17,6 +19,7 @@ from agent_service.store.claims import Claim
 from agent_service.store.settlement import OUTLIVES
 from tests.support.claiming import claim_waiting
 from tests.support.hand_worker import claim, end, failure, success, work_off
+from tests.support.submissions import planned
 
 FAN = {
     "steps": [
@@ -40,23 +43,39 @@ async def test_planning_twice_changes_nothing(
     accepted = await requests.submit(FAN)
     await work_off(contexts)
     before = await raw.contexts.find().to_list()
-    await contexts.plan(accepted.request)
+    await contexts.plan(accepted.request, until=plan_by())
+    await contexts.plan_missing(accepted.request, until=plan_by())
     assert await raw.contexts.find().to_list() == before
 
 
-async def test_planning_a_request_that_ended_meanwhile_cancels_what_it_inserted(
+async def test_what_was_read_before_its_end_and_deleted_meanwhile_gets_no_contexts(
+    requests: RequestService, contexts: ContextManager, raw: Any
+) -> None:
+    """The rescuer may be slow: a purge comes between its look at a request that ended and what it does."""
+    accepted = await requests.submit(FAN)
+    ended = (await requests.cancel(accepted.request.id)).request
+    await raw.contexts.delete_many({})
+    await contexts.plan_missing(ended, until=plan_by())
+    assert await raw.contexts.count_documents({}) == 0
+
+
+async def test_nothing_is_sent_after_the_time_for_it(
     requests: RequestService, contexts: ContextManager, raw: Any
 ) -> None:
     accepted = await requests.submit(FAN)
+    await planned(contexts.store)
     await raw.contexts.delete_many({})
-    await raw.requests.update_one({}, {"$set": {"status": "cancelled", "planned": False}})
-    await contexts.plan(accepted.request)
-    assert await raw.contexts.distinct("status") == ["cancelled"]
-    assert await claim(contexts, "generation") == []
+    for plan in (contexts.plan, contexts.plan_missing):
+        with pytest.raises(StoreUnavailable, match="too late"):
+            await plan(accepted.request, until=time.monotonic())
+    assert await raw.contexts.count_documents({}) == 0
 
 
-async def test_dependents_are_there_before_what_they_wait_for(requests: RequestService, raw: Any) -> None:
+async def test_dependents_are_there_before_what_they_wait_for(
+    requests: RequestService, store: Store, raw: Any
+) -> None:
     await requests.submit(FAN)
+    await planned(store)
     inserted = [document["step"] async for document in raw.contexts.find().sort("$natural", 1)]
     assert inserted.index("last") < inserted.index("join") < min(inserted.index("a"), inserted.index("b"))
 
@@ -135,6 +154,7 @@ async def test_settling_what_has_not_ended_does_nothing(
     requests: RequestService, contexts: ContextManager, raw: Any
 ) -> None:
     await requests.submit(FAN)
+    await planned(contexts.store)
     before = await raw.contexts.find().to_list()
     await contexts.settle([document["_id"] for document in before])
     assert await raw.contexts.find().to_list() == before
@@ -144,6 +164,7 @@ async def test_a_claim_whose_answer_was_lost_is_handed_back_and_refunded(
     requests: RequestService, contexts: ContextManager
 ) -> None:
     await requests.submit({"service": "generation", "input": {}})
+    await planned(contexts.store)
     now = contexts.now()
     lease = Lease(token=uuid.uuid4().hex, worker="w", expires_at=now + timedelta(seconds=30))
     await claim_waiting(contexts, Claim(service="generation", queues=("default",), lease=lease, at=now), 1)

@@ -1,6 +1,7 @@
 """Contexts: inserted in order, those that exist left alone, and read as a majority has them."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,8 @@ from agent_service.domain.context import ContextStatus
 from agent_service.domain.errors import UnstorableValue
 from agent_service.store import Store
 from tests.support.claiming import claim_one
-from tests.support.contexts import NOW, a_claim, a_context, ended_context, the_context
+from tests.support.contexts import NOW, a_claim, a_context, ended_context, many_contexts, the_context
+from tests.support.explained_commands import CommandRecorder, explain
 
 
 @pytest.mark.conformance
@@ -88,3 +90,19 @@ async def test_dates_come_back_aware_and_exact(any_store: Store) -> None:
     found = await the_context(any_store, context)
     assert found.created_at == NOW
     assert found.created_at.utcoffset() == NOW.utcoffset()
+
+
+async def test_which_contexts_exist_is_read_from_keys_alone(
+    recorded_store: Store, recorder: CommandRecorder, raw: Any
+) -> None:
+    contexts = many_contexts(20)
+    await recorded_store.contexts.insert(contexts)
+    recorder.sent.clear()
+    ids = [context.id for context in contexts[5:8]]
+    assert await recorded_store.contexts.existing([*ids, "gone"]) == set(ids)
+    ((_, command),) = recorder.sent
+    (plan,) = await explain(raw, command)
+    assert plan.indexes == {"_id_"}
+    assert plan.documents == 0
+    assert await recorded_store.contexts.existing([]) == set()
+    assert len(recorder.sent) == 1

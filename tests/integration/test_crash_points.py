@@ -16,7 +16,7 @@ from tests.support.crashing import Crash, crash_at_write
 from tests.support.hand_worker import work_off
 from tests.support.preparing import Prepare
 from tests.support.rescuers import SHORT_LEASE, repair
-from tests.support.submissions import DIAMOND
+from tests.support.submissions import DIAMOND, planned
 from tests.support.worker_tools import Raw
 
 KEY = "the same key every time"
@@ -24,8 +24,12 @@ KEY = "the same key every time"
 
 async def process(store: Store, failing: tuple[str, ...]) -> None:
     """One life of a process: it takes the request and does all of its steps."""
-    await RequestService(store).submit(DIAMOND, idempotency_key=KEY)
-    await work_off(ContextManager(store), failing=failing, lease=SHORT_LEASE)
+    try:
+        await RequestService(store).submit(DIAMOND, idempotency_key=KEY)
+        await work_off(ContextManager(store), failing=failing, lease=SHORT_LEASE)
+    finally:
+        # In the background it dies too.
+        await planned(store)
 
 
 async def ask_again(store: Store, failing: tuple[str, ...]) -> RequestView:

@@ -86,7 +86,7 @@ async def test_the_status_that_contexts_decide_is_looked_for_in_so_many_requests
 
 async def test_deleting_what_an_organization_has_looks_at_a_page_of_its_requests(watch: Watch) -> None:
     async def run(store: Store) -> None:
-        assert len(await store.purging.requests_of(ORGANIZATION, "~", limit=20)) == 20
+        assert len(await store.purging.requests_of(ORGANIZATION, "~", now=NOW, limit=20)) == 20
 
     (plan,) = await watch(run)
     assert plan.indexes == {"list"}

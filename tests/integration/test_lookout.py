@@ -38,11 +38,11 @@ async def test_where_all_is_well_there_is_nothing_to_do(any_store: Store) -> Non
             # Whoever sleeps until then is about to promote it.
             a_context(status=ContextStatus.SCHEDULED, run_at=NOW),
             a_context(status=ContextStatus.BLOCKED),
-            # Whoever wrote its end, or inserted the request, is about to do the rest.
+            # Whoever wrote its end is about to do the rest.
             ended_context(finished_at=NOW - SECOND),
         ]
     )
-    assert await any_store.requests.insert(a_request(created_at=NOW - SECOND))
+    assert await any_store.requests.insert(a_request())
     assert await claim_one(any_store, a_claim(lease=a_lease(expires_at=LATER)))
     assert await needs(any_store) == set()
 
@@ -66,9 +66,8 @@ async def test_what_nobody_promoted_is_a_need(any_store: Store) -> None:
 @pytest.mark.parametrize(
     ("changes", "need"),
     [
-        ({"created_at": NOW - 2 * GRACE}, Need.PLANNING),
-        ({"planned": True, "cancel_requested": True}, Need.CANCELLING),
-        ({"planned": True, "deadline_at": NOW - SECOND}, Need.DEADLINES),
+        ({"cancel_requested": True}, Need.CANCELLING),
+        ({"deadline_at": NOW - SECOND}, Need.DEADLINES),
     ],
 )
 async def test_a_request_that_nobody_saw_to_is_a_need(
@@ -149,7 +148,6 @@ async def test_it_looks_at_one_key_of_an_index_for_each_need(looked: tuple[set[N
         ("lease", 1),
         ("unsettled", 1),
         ("due", 1),
-        ("unplanned", 1),
         ("cancelling", 1),
         ("deadline", 1),
         ("expiry", 1),

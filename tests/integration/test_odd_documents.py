@@ -8,18 +8,22 @@ from typing import Any
 
 import pytest
 
+from agent_service import replanner as replanner_module
 from agent_service import rescuer as rescuer_module
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import ContextStatus
 from agent_service.domain.request import RequestStatus
+from agent_service.replanner import Replanner
 from agent_service.rescuer import Rescuer
 from agent_service.scheduler import Scheduler
 from agent_service.store import Store
+from agent_service.store.contexts import THERE_WITHIN
 from agent_service.store.notifier import Topic
 from agent_service.store.outcomes import Outcome
 from tests.support import hand_worker
-from tests.support.contexts import SECOND, a_context, a_request
+from tests.support.contexts import NOW, SECOND, a_context, a_request
 from tests.support.rescuers import end_leases
+from tests.support.submissions import planned
 from tests.support.waiting import until
 from tests.support.worker_tools import HandlerWorker, Raw, by_step, echo, ended, running, submit
 
@@ -65,18 +69,21 @@ async def test_an_odd_running_context_does_not_keep_others_from_being_taken_back
 
 @ODD_AND_PAGE
 async def test_an_odd_request_does_not_keep_others_from_being_planned(
-    store: Store, raw: Raw, rescuer: Rescuer, monkeypatch: pytest.MonkeyPatch, odd: int, page: int
+    store: Store, raw: Raw, replanner: Replanner, monkeypatch: pytest.MonkeyPatch, odd: int, page: int
 ) -> None:
-    monkeypatch.setattr(rescuer_module, "_PAGE", page)
+    monkeypatch.setattr(replanner_module, "_PAGE", page)
+    monkeypatch.setattr(replanner_module, "_BATCH", page)
     ids = []
     for _ in range(odd + 2):
-        request = a_request()
+        # So old that its planner would be done.
+        request = a_request(created_at=NOW - 2 * THERE_WITHIN)
         assert await store.requests.insert(request)
         ids.append(request.id)
     await damage(raw.requests, ids[:odd], "fingerprint", date="created_at")
-    await rescuer.sweep()
-    planned = await raw.requests.find({"planned": True, "status": "accepted"}, {"_id": 1}).to_list()
-    assert {document["_id"] for document in planned} == set(ids[odd:])
+    await replanner.look()
+    await planned(store)
+    found = await raw.requests.find({"planned": True, "status": "accepted"}, {"_id": 1}).to_list()
+    assert {document["_id"] for document in found} == set(ids[odd:])
     assert {document["request_id"] async for document in raw.contexts.find()} == set(ids[odd:])
     # Nobody could ever plan them.
     undecodable = await raw.requests.find({"status": "failed"}, {"_id": 1}).to_list()

@@ -8,8 +8,10 @@ import pytest
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context, ContextStatus
 from agent_service.domain.service_state import Breaker, BreakerState, Hold
+from agent_service.replanner import Replanner
 from agent_service.rescuer import Rescuer
 from agent_service.store import Store
+from agent_service.store.contexts import THERE_WITHIN
 from agent_service.store.documents import SCHEMA
 from tests.support import hand_worker
 from tests.support.rescuers import pass_deadlines
@@ -58,6 +60,31 @@ async def test_a_request_that_cannot_be_completed_because_it_is_odd_ends_at_its_
     await pass_deadlines(raw)
     await rescuer.sweep()
     assert await stored(raw, request_id) == ("failed", [("failed", "undecodable_context")])
+
+
+@pytest.mark.parametrize("way", ["settled", "overdue", "unplanned"])
+async def test_an_odd_request_does_not_end_while_its_planner_may_insert_more(
+    store: Store, raw: Raw, rescuer: Rescuer, replanner: Replanner, way: str
+) -> None:
+    contexts, request_id = ContextManager(store), await submit(store, *CHAIN)
+    (draft,) = await hand_worker.claim(contexts, "generation")
+    odd = {"steps.0.after": "odd", "planned": False}
+    await raw.requests.update_one({"_id": request_id}, {"$set": odd})
+    await hand_worker.end(contexts, draft, hand_worker.success(contexts, draft))
+    if way == "overdue":
+        await raw.requests.update_one({"_id": request_id}, {"$set": {"deadline_at": draft.created_at}})
+    for _ in range(2):
+        await rescuer.sweep()
+        await replanner.look()
+        assert (await stored(raw, request_id))[0] == "accepted"
+    # Half a minute later it may not, or it has said that it is done.
+    later = {"planned": True} if way == "settled" else {"created_at": store.clock.now() - 2 * THERE_WITHIN}
+    await raw.requests.update_one({"_id": request_id}, {"$set": later})
+    await (replanner.look() if way == "unplanned" else rescuer.sweep())
+    ends = [("completed", None), ("failed", "undecodable_context")]
+    assert await stored(raw, request_id) == ("failed", ends)
+    await rescuer.sweep()
+    assert await raw.contexts.count_documents({"settled": False}) == 0
 
 
 async def test_a_running_context_of_an_odd_request_is_told_to_stop_and_ends_it(

@@ -15,14 +15,28 @@ from agent_service.domain.request import Caller, RequestStatus
 from agent_service.purge import Holdings, Purge, Purged, Subject
 from agent_service.request_service import RequestService
 from agent_service.store import Store
+from agent_service.store.contexts import THERE_WITHIN
 from tests.support.contexts import a_context
 from tests.support.hand_worker import claim, end, success, work_off
+from tests.support.submissions import planned
 from tests.support.worker_tools import HandlerWorker, Raw, ended, running, step, submit
 
 ACME, OTHER = Caller(organization_id="acme", user_id="ann"), Caller(organization_id="other", user_id="ann")
 BOB = Caller(organization_id="acme", user_id="bob")
 STEPS = (step("draft"), step("check", after=("draft",)))
 SUBJECT = Subject(organization_id="acme")
+
+
+@pytest.fixture(autouse=True)
+def no_planner_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has ended is deleted at once, also where the clock is a little behind."""
+    monkeypatch.setattr("agent_service.store.purging.THERE_WITHIN", timedelta(seconds=-1))
+
+
+async def move_ends(raw: Raw, by: timedelta, which: dict[str, Any] | None = None) -> None:
+    """As if these requests had ended so much earlier."""
+    earlier = {"$subtract": ["$finished_at", round(by.total_seconds() * 1_000)]}
+    await raw.requests.update_many(which or {}, [{"$set": {"finished_at": earlier}}])
 
 
 def purging(store: Store, **options: Any) -> Purge:
@@ -162,16 +176,34 @@ async def test_a_worker_that_ends_after_its_context_was_deleted_brings_nothing_b
     assert await documents(raw) == {"requests": 1, "contexts": 1, "events": 0}
 
 
-async def test_what_a_late_planner_inserts_for_a_deleted_request_ends_and_expires(
+async def test_what_has_ended_just_now_is_not_deleted_yet(
+    store: Store, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A planner may have been slow, and what it sends must meet contexts that are there."""
+    monkeypatch.undo()
+    first = await submit(store, *STEPS, caller=ACME)
+    await submit(store, *STEPS, caller=ACME)
+    await work_off(ContextManager(store))
+    await move_ends(raw, THERE_WITHIN + timedelta(seconds=1), {"_id": first})
+    impatient = purging(store, patience=timedelta(0))
+    assert await impatient.count(SUBJECT) == Holdings(requests=2, contexts=4)
+    assert await run(impatient) == (Holdings(requests=1, contexts=2), 1)
+    assert await run(impatient) == (Holdings(), 1)
+    await move_ends(raw, THERE_WITHIN + timedelta(seconds=1))
+    assert await run(impatient) == (Holdings(requests=1, contexts=2), 0)
+
+
+async def test_what_is_cancelled_before_it_was_planned_is_deleted_with_all_that_was_inserted(
     store: Store, raw: Raw
 ) -> None:
     requests = RequestService(store, max_attempts={"generation": 1})
     accepted = await requests.submit({"steps": list(STEPS)}, caller=ACME)
-    deleted, left = await run(purging(store))
-    assert (deleted.requests, left) == (1, 0)
-    await ContextManager(store).plan(accepted.request)
-    found = [d async for d in raw.contexts.find()]
-    assert [(d["status"], d["expires_at"] is not None) for d in found] == [("cancelled", True)] * 2
+    await planned(store)
+    await raw.contexts.delete_many({})
+    await raw.requests.update_one({}, {"$set": {"planned": False}})
+    assert await run(purging(store)) == (Holdings(requests=1, contexts=2), 0)
+    assert await documents(raw) == {"requests": 0, "contexts": 0, "events": 0}
+    assert accepted.request.id
 
 
 async def test_a_purge_that_is_stopped_in_the_middle_goes_on_where_it_was(store: Store, raw: Raw) -> None:

@@ -29,7 +29,7 @@ async def test_counting_and_deleting_look_at_the_documents_of_their_requests_alo
                 ids.append(request_id)
     recorder.sent.clear()
     assert await store.purging.count_belonging(ids) == {"events": 8, "contexts": 8}
-    await store.purging.requests_of("acme", "g", limit=3)
+    await store.purging.requests_of("acme", "g", now=store.clock.now(), limit=3)
     sent = recorder.named("aggregate", "find", "delete")
     plans = [plan for command in sent for plan in await explain(raw, command)]
     recorder.sent.clear()

@@ -21,6 +21,7 @@ from agent_service.request_service import RequestService
 from agent_service.request_writer import Accepted
 from agent_service.store import Store
 from tests.support.hand_worker import claim
+from tests.support.submissions import planned
 
 ONE_STEP = {"service": "analysis", "input": {"task": "sentiment", "text": "good"}}
 CHAIN = {
@@ -40,6 +41,7 @@ async def test_a_submission_becomes_a_request_and_one_context_for_each_step(
 ) -> None:
     caller = Caller(organization_id="acme", user_id="u1", correlation_id="c1")
     accepted = await requests.submit(CHAIN, caller=caller)
+    await planned(store)
     view = await requests.get(accepted.request.id)
     assert view.status is RequestStatus.ACCEPTED
     assert view.request.planned
@@ -80,15 +82,18 @@ async def test_a_key_belongs_to_one_organization(requests: RequestService) -> No
     assert other.request.id != first.request.id
 
 
-async def test_concurrent_duplicates_make_one_request(requests: RequestService, raw: Any) -> None:
+async def test_concurrent_duplicates_make_one_request(
+    requests: RequestService, store: Store, raw: Any
+) -> None:
     answers = await asyncio.gather(*(requests.submit(ONE_STEP, idempotency_key="k") for _ in range(20)))
     assert len({answer.request.id for answer in answers}) == 1
     assert sum(not answer.replayed for answer in answers) == 1
+    await planned(store)
     assert await raw.requests.count_documents({}) == await raw.contexts.count_documents({}) == 1
 
 
 async def test_many_submissions_are_answered_in_order_and_each_by_itself(
-    requests: RequestService, raw: Any
+    requests: RequestService, store: Store, raw: Any
 ) -> None:
     await requests.submit({**ONE_STEP, "priority": 1}, idempotency_key="k5")
     submissions: list[object] = [{**ONE_STEP, "metadata": {"number": number}} for number in range(80)]
@@ -108,6 +113,7 @@ async def test_many_submissions_are_answered_in_order_and_each_by_itself(
         if isinstance(result, Accepted):
             assert result.request.submission.metadata == {"number": number}
             assert result.request.caller.user_id == "ann"
+    await planned(store)
     assert await raw.requests.count_documents({"planned": True}) == 77
     again = await requests.submit_many(submissions, caller=Caller(user_id="ann"), idempotency_keys=keys)
     assert all(isinstance(one, Accepted) and one.replayed for n, one in enumerate(again) if n not in wrong)
@@ -115,15 +121,20 @@ async def test_many_submissions_are_answered_in_order_and_each_by_itself(
     assert await requests.submit_many([]) == []
 
 
-async def test_a_replay_is_answered_only_once_the_contexts_are_there(
-    requests: RequestService, raw: Any
+async def test_a_replay_is_answered_from_the_request_whether_its_contexts_are_there_or_not(
+    requests: RequestService, store: Store, raw: Any
 ) -> None:
     first = await requests.submit(CHAIN, idempotency_key="k")
+    await planned(store)
     # As a planner leaves it that died after the request and before its contexts.
     await raw.contexts.delete_many({})
     await raw.requests.update_one({"_id": first.request.id}, {"$set": {"planned": False}})
-    await requests.submit(CHAIN, idempotency_key="k")
-    assert await raw.contexts.count_documents({}) == 2
+    again = await requests.submit(CHAIN, idempotency_key="k")
+    assert (again.request.id, again.replayed) == (first.request.id, True)
+    with pytest.raises(IdempotencyConflict):
+        await requests.submit(ONE_STEP, idempotency_key="k")
+    await planned(store)
+    assert await raw.contexts.count_documents({}) == 0
 
 
 async def test_another_organizations_request_is_not_found(requests: RequestService) -> None:
@@ -157,6 +168,10 @@ async def test_inside_a_callers_transaction_nothing_is_there_before_the_commit(
                 await requests.get(accepted.request.id)
             async with await session.start_transaction():
                 accepted = await requests.submit(ONE_STEP, session=session, idempotency_key="k")
+        # No planner comes after it.
+        stored = await requests.get(accepted.request.id)
+        assert stored.request.planned
+        assert len(stored.contexts) == 1
         assert [context.request_id for context in await claim(contexts, "analysis")] == [accepted.request.id]
         async with client.start_session() as session, await session.start_transaction():
             again = await requests.submit(ONE_STEP, session=session, idempotency_key="k")

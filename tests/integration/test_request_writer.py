@@ -8,15 +8,14 @@ import pytest
 
 from agent_service import request_writer
 from agent_service.context_manager import ContextManager
-from agent_service.domain.context import Context, ContextStatus
 from agent_service.domain.errors import IdempotencyConflict, StoreUnavailable, WriteOutcomeUnknown
-from agent_service.domain.request import Caller, Request, RequestStatus
+from agent_service.domain.request import Caller, Request
 from agent_service.request_service import RequestService
 from agent_service.request_writer import Accepted, RequestWriter
 from agent_service.store import Store
 from tests.support.contexts import a_request, a_step
 from tests.support.explained_commands import CommandRecorder
-from tests.support.hand_worker import work_off
+from tests.support.submissions import planned
 from tests.support.waiting import until
 from tests.support.worker_tools import DEADLINE_SECONDS, Raw
 
@@ -43,7 +42,8 @@ def replays(results: Sequence[Accepted | BaseException]) -> list[tuple[str, bool
 
 
 async def assert_planned(store: Store, *requests: Request) -> None:
-    """Each is planned, and its contexts are there."""
+    """Each is planned soon, and its contexts are there then."""
+    await planned(store)
     for request in requests:
         stored = await store.requests.get(request.id)
         assert stored is not None
@@ -52,12 +52,14 @@ async def assert_planned(store: Store, *requests: Request) -> None:
         assert {context.step for context in contexts} == set(request.step_names)
 
 
-async def test_a_lone_request_is_written_at_once_in_three_commands(
+async def test_a_lone_request_is_answered_after_one_command_and_planned_in_two_more(
     recorded_store: Store, recorder: CommandRecorder
 ) -> None:
     writer, request = RequestWriter(recorded_store, ContextManager(recorded_store)), a_request()
     assert replays(await together(writer, request)) == [(request.id, False)]
-    assert [name for name, _ in recorder.sent] == ["insert", "insert", "findAndModify"]
+    assert [command["insert"] for command in recorder.named("insert")][:1] == ["requests"]
+    await planned(recorded_store)
+    assert [name for name, _ in recorder.sent] == ["insert", "insert", "update"]
     await assert_planned(recorded_store, request)
 
 
@@ -67,6 +69,7 @@ async def test_requests_that_arrive_together_are_written_in_three_commands(
     writer = RequestWriter(recorded_store, ContextManager(recorded_store))
     requests = [a_request(a_step("one"), a_step("two", "one")) for _ in range(40)]
     assert replays(await together(writer, *requests)) == [(request.id, False) for request in requests]
+    await planned(recorded_store)
     assert [name for name, _ in recorder.sent] == ["insert", "insert", "update"]
     await assert_planned(recorded_store, *requests)
 
@@ -130,8 +133,8 @@ async def test_however_requests_are_grouped_the_same_is_stored(
         other = next(each for each in requests if each.id == request_id)
         assert other.idempotency_key == request.idempotency_key
     assert set(await raw.requests.distinct("_id")) == made
-    assert await raw.contexts.count_documents({}) == 2 * len(made)
     await assert_planned(store, *(request for request in requests if request.id in made))
+    assert await raw.contexts.count_documents({}) == 2 * len(made)
 
 
 @pytest.mark.parametrize(("name", "limit"), [("_MOST_CONTEXTS", 4), ("_MOST_BYTES", SIZE * 3 * 2)])
@@ -176,41 +179,16 @@ async def test_one_key_in_a_group_makes_one_request_and_another_body_is_a_confli
 
 
 async def test_in_a_group_too_dependents_are_there_before_what_they_wait_for(
-    writer: RequestWriter, raw: Raw
+    writer: RequestWriter, store: Store, raw: Raw
 ) -> None:
     steps = (a_step("one"), a_step("two", "one"), a_step("three", "two"))
     requests = [a_request(*steps) for _ in range(5)]
     await together(writer, *requests)
+    await planned(store)
     inserted = [document async for document in raw.contexts.find().sort("$natural", 1)]
     for request in requests:
         order = [document["step"] for document in inserted if document["request_id"] == request.id]
         assert order == ["three", "two", "one"]
-
-
-@pytest.mark.parametrize("what", ["cancelled", "gone"])
-async def test_one_that_is_stopped_while_its_group_is_planned_does_not_run(
-    writer: RequestWriter, store: Store, raw: Raw, monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
-    stopped, *others = requests = [a_request(a_step("one"), a_step("two", "one")) for _ in range(4)]
-    insert = store.contexts.insert
-
-    async def insert_late(contexts: Sequence[Context], *, session: None = None) -> None:
-        if what == "cancelled":
-            await store.cancellation.ask(stopped.id)
-        else:
-            await raw.requests.delete_one({"_id": stopped.id})
-        await insert(contexts)
-
-    monkeypatch.setattr(store.contexts, "insert", insert_late)
-    await together(writer, *requests)
-    contexts = await store.contexts.of_request(stopped.id)
-    assert [context.status for context in contexts] == [ContextStatus.CANCELLED] * 2
-    request = await store.requests.get(stopped.id)
-    assert (request and (request.status, request.planned)) == (
-        (RequestStatus.CANCELLED, True) if what == "cancelled" else None
-    )
-    await assert_planned(store, *others)
-    assert await work_off(ContextManager(store)) == 2 * len(others)
 
 
 async def test_whoever_is_cancelled_in_a_group_has_submitted_all_the_same(
@@ -232,7 +210,7 @@ async def test_whoever_is_cancelled_in_a_group_has_submitted_all_the_same(
     assert isinstance(cancelled, asyncio.CancelledError)
     go_on.set()
     await asyncio.gather(*submitting[:2], *submitting[3:])
-    await store.calls.finish()
+    await planned(store)
     assert await raw.requests.count_documents({"planned": True}) == 5
 
 

@@ -14,7 +14,6 @@ from agent_service.domain.errors import UnstorableValue, WriteOutcomeUnknown
 from agent_service.domain.request import Caller, RequestStatus, Submission
 from agent_service.store import Store
 from agent_service.store.paging import Place
-from agent_service.store.requests import Standing
 from tests.support.contexts import NOW, SECOND, a_request, a_step
 from tests.support.explained_commands import CommandRecorder, Document, explain
 from tests.support.fail_points import fragile_store
@@ -55,19 +54,17 @@ async def test_a_key_belongs_to_its_organization_and_none_is_no_key(any_store: S
         assert found.caller == caller
 
 
-@pytest.mark.parametrize(
-    ("status", "cancel_requested"), [(RequestStatus.CANCELLED, False), (RequestStatus.ACCEPTED, True)]
-)
-async def test_planning_is_marked_and_tells_how_the_request_stands(
-    any_store: Store, status: RequestStatus, cancel_requested: bool
+@pytest.mark.parametrize("changes", [{"status": RequestStatus.CANCELLED}, {"cancel_requested": True}, {}])
+async def test_planning_is_marked_however_the_request_stands(
+    any_store: Store, changes: dict[str, Any]
 ) -> None:
-    request = a_request(status=status, cancel_requested=cancel_requested)
-    await any_store.requests.insert(request)
+    requests = [a_request(**changes), a_request(), a_request()]
+    await any_store.requests.insert_many(requests)
     for _ in range(2):
-        standing = await any_store.requests.mark_planned(request.id)
-        assert standing == Standing(status=status, cancel_requested=cancel_requested)
-        assert await any_store.requests.get(request.id) == replace(request, planned=True)
-    assert await any_store.requests.mark_planned("gone") is None
+        await any_store.requests.mark_planned([*(request.id for request in requests[:2]), "gone"])
+        assert await any_store.requests.get(requests[0].id) == replace(requests[0], planned=True)
+        assert await any_store.requests.get(requests[1].id) == replace(requests[1], planned=True)
+        assert await any_store.requests.get(requests[2].id) == requests[2]
 
 
 @pytest.mark.conformance
@@ -94,33 +91,12 @@ async def test_a_request_that_is_too_large_is_told_among_others_too(any_store: S
         await any_store.requests.insert_many([a_request(), a_request(submission=large), a_request()])
 
 
-@pytest.mark.parametrize(
-    "stopped",
-    [None, {"status": RequestStatus.FAILED}, {"cancel_requested": True}],
-    ids=["gone", "ended", "cancelled"],
-)
-async def test_planning_of_many_is_marked_unless_one_of_them_was_stopped(
-    any_store: Store, stopped: dict[str, Any] | None
-) -> None:
-    requests = [a_request(), a_request(status=RequestStatus.RUNNING)]
-    await any_store.requests.insert_many(requests)
-    for _ in range(2):
-        assert await any_store.requests.mark_all_planned([request.id for request in requests])
-    for request in requests:
-        assert await any_store.requests.get(request.id) == replace(request, planned=True)
-    other = a_request(**stopped or {})
-    if stopped is not None:
-        await any_store.requests.insert_many([other])
-    assert not await any_store.requests.mark_all_planned([requests[0].id, other.id])
-    assert await any_store.requests.get(other.id) == (None if stopped is None else other)
-
-
 async def test_marking_many_looks_at_no_others(
     recorded_store: Store, recorder: CommandRecorder, raw: AsyncDatabase[Document]
 ) -> None:
     requests = [a_request() for _ in range(50)]
     await recorded_store.requests.insert_many(requests)
-    await recorded_store.requests.mark_all_planned([request.id for request in requests[10:13]])
+    await recorded_store.requests.mark_planned([request.id for request in requests[10:13]])
     (command,) = recorder.named("update")
     (plan,) = await explain(raw, command)
     assert plan.indexes == {"_id_"}
@@ -129,18 +105,30 @@ async def test_marking_many_looks_at_no_others(
     assert plan.keys <= 2 * 3
 
 
-async def test_unplanned_requests_are_paged_in_order_past_what_stays(any_store: Store) -> None:
+async def test_the_ids_of_unplanned_requests_are_paged_in_order_past_what_stays(any_store: Store) -> None:
     times = [NOW - 2 * SECOND, *[NOW - SECOND] * 5, NOW - SECOND / 2]
     unplanned = [a_request(created_at=at, deadline_at=at + timedelta(days=1)) for at in times]
     for request in [*reversed(unplanned), a_request(planned=True), a_request(created_at=NOW)]:
         await any_store.requests.insert(request)
     seen: list[Place] = []
+    by_id = {request.id: request for request in unplanned}
     after: Place | None = None
-    while page := await any_store.requests.unplanned(NOW, after=after, limit=2):
-        seen += [(request.created_at, request.id) for request in page]
-        after = seen[-1]
+    while page := await any_store.requests.unplanned_ids(NOW, after=after, limit=2):
+        seen += [(by_id[request_id].created_at, request_id) for request_id in page]
+        after = page.end
     assert all(one < other for one, other in pairwise(seen))
-    assert {request_id for _, request_id in seen} == {request.id for request in unplanned}
+    assert {request_id for _, request_id in seen} == by_id.keys()
+
+
+async def test_of_named_requests_those_are_read_that_are_not_planned(
+    any_store: Store, raw: AsyncDatabase[Document]
+) -> None:
+    requests = [a_request(id=name, planned=name == "planned") for name in ("planned", "odd", "one", "other")]
+    await any_store.requests.insert_many(requests)
+    await raw.requests.update_one({"_id": "odd"}, {"$set": {"steps": 7}})
+    found, odd = await any_store.requests.unplanned(["planned", "odd", "one", "gone"])
+    assert found == [requests[2]]
+    assert [each.document["_id"] for each in odd] == ["odd"]
 
 
 async def test_variables_are_read_alone(any_store: Store) -> None:

@@ -21,7 +21,7 @@ from agent_service.store.paging import Page
 from tests.support.explained_commands import CommandRecorder
 from tests.support.hand_worker import claim, success, work_off
 from tests.support.rescuers import SHORT_LEASE, a_rescuer, end_leases
-from tests.support.submissions import CHAIN
+from tests.support.submissions import CHAIN, planned
 
 HOUR = timedelta(hours=1)
 LIMIT = timedelta(seconds=20)
@@ -153,27 +153,6 @@ async def test_nothing_is_taken_back_for_one_lease_after_a_primary_was_first_see
     assert await status_after_a_sweep() is ContextStatus.SCHEDULED
 
 
-async def test_a_request_whose_planner_died_is_planned(
-    requests: RequestService, contexts: ContextManager, rescuer: Rescuer, raw: Any
-) -> None:
-    accepted = await requests.submit(CHAIN)
-    await raw.contexts.delete_one({"step": "a"})
-    await raw.requests.update_one({}, {"$set": {"planned": False}})
-    await rescuer.sweep()
-    assert (await requests.get(accepted.request.id)).request.planned
-    assert await work_off(contexts) == 2
-
-
-async def test_a_planner_that_is_still_at_it_is_left_alone(
-    requests: RequestService, contexts: ContextManager, store: Store, raw: Any
-) -> None:
-    await requests.submit(CHAIN)
-    await raw.contexts.delete_many({})
-    await raw.requests.update_one({}, {"$set": {"planned": False}})
-    await Rescuer(store, contexts, lease=SHORT_LEASE).sweep()
-    assert await raw.contexts.count_documents({}) == 0
-
-
 async def test_an_end_whose_settler_died_is_settled(
     requests: RequestService, contexts: ContextManager, rescuer: Rescuer
 ) -> None:
@@ -248,6 +227,7 @@ async def test_it_rings_for_what_should_have_been_promoted(
     store: Store, requests: RequestService, rescuer: Rescuer, raw: Any
 ) -> None:
     await requests.submit(ONE_STEP)
+    await planned(store)
     await raw.contexts.update_one({}, {"$set": {"status": "scheduled", "run_at": store.clock.now() - HOUR}})
     with store.notifier.subscribe(Topic.SCHEDULE) as subscription:
         assert await store.notifier.opened(LIMIT)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent_service.context_manager import ContextManager
+from agent_service.context_manager import ContextManager, plan_by
 from agent_service.domain.context import ContextStatus
 from agent_service.domain.errors import StoreError
 from agent_service.domain.request import RequestStatus
@@ -15,10 +15,9 @@ from agent_service.domain.stop import DEADLINE, Stop, stopped
 from agent_service.request_service import RequestService
 from agent_service.rescuer import Rescuer
 from agent_service.store import Store
-from agent_service.store.settlement import OUTLIVES
 from tests.support.hand_worker import claim, end, success
 from tests.support.rescuers import SHORT_LEASE, a_rescuer, end_leases, pass_deadlines
-from tests.support.submissions import CHAIN
+from tests.support.submissions import CHAIN, planned
 from tests.support.worker_tools import Raw, error_of, submit, when
 
 
@@ -51,9 +50,10 @@ async def test_a_request_that_waits_fails_at_its_deadline(
 
 @pytest.mark.parametrize("deleted", ["the_last", "all"])
 async def test_a_request_of_which_somebody_deleted_contexts_fails_at_its_deadline(
-    requests: RequestService, rescuer: Rescuer, raw: Raw, deleted: str
+    requests: RequestService, rescuer: Rescuer, store: Store, raw: Raw, deleted: str
 ) -> None:
     request_id = (await requests.submit(CHAIN)).request.id
+    await planned(store)
     ids = [context.id for context in (await requests.get(request_id)).contexts]
     await raw.contexts.delete_many({"_id": {"$in": ids[-1:] if deleted == "the_last" else ids}})
     await pass_deadlines(raw)
@@ -115,52 +115,35 @@ async def test_a_request_that_was_never_planned_ends_with_all_of_its_steps(
     requests: RequestService, rescuer: Rescuer, store: Store, raw: Raw, asked: bool
 ) -> None:
     request_id = (await requests.submit(CHAIN)).request.id
+    await planned(store)
     await raw.contexts.delete_many({})
     await raw.requests.update_one({}, {"$set": {"planned": False}})
     if asked:
         await store.cancellation.ask(request_id)
     else:
         await pass_deadlines(raw)
-    # Nobody but the duties of this test plans it.
-    rescuer._grace = timedelta(hours=1)
     await rescuer.sweep()
+    await planned(store)
     view = await requests.get(request_id)
     assert view.status is (RequestStatus.CANCELLED if asked else RequestStatus.FAILED)
     assert [context.attempt for context in view.contexts] == [0, 0]
     assert view.request.planned
 
 
-async def test_a_planner_that_finds_its_request_cancelled_cancels_what_it_inserted(
+async def test_who_cancels_a_request_without_contexts_inserts_them_first(
     requests: RequestService, contexts: ContextManager, store: Store, raw: Raw
 ) -> None:
+    """So that what its planner sends later meets ids that exist, and nothing of it is ever claimable."""
     accepted = await requests.submit(CHAIN)
+    await planned(store)
     await raw.contexts.delete_many({})
-    await store.cancellation.ask(accepted.request.id)
-    await contexts.plan(accepted.request)
-    view = await requests.get(accepted.request.id)
+    await raw.requests.update_one({}, {"$set": {"planned": False}})
+    view = await requests.cancel(accepted.request.id)
     assert view.status is RequestStatus.CANCELLED
     assert [context.status for context in view.contexts] == [ContextStatus.CANCELLED] * 2
-
-
-async def test_contexts_that_are_planned_after_the_end_end_and_expire_too(
-    requests: RequestService, contexts: ContextManager, raw: Raw
-) -> None:
-    accepted = await requests.submit(CHAIN)
-    view = await requests.cancel(accepted.request.id)
-    await raw.contexts.delete_many({})
-    await contexts.plan(accepted.request)
-    late = await requests.get(accepted.request.id)
-    assert late.request == view.request
-    for context in late.contexts:
-        assert context.status is ContextStatus.CANCELLED
-        assert context.settled
-        assert context.expires_at is not None
-    await raw.contexts.delete_many({})
-    await raw.requests.delete_many({})
-    await contexts.plan(accepted.request)
-    documents = await raw.contexts.find().to_list()
-    assert [document["status"] for document in documents] == ["cancelled"] * 2
-    assert all(document["expires_at"] < contexts.now() + 2 * OUTLIVES for document in documents)
+    await contexts.plan(accepted.request, until=plan_by())
+    assert (await requests.get(accepted.request.id)).contexts == view.contexts
+    assert await claim(contexts, "generation") == []
 
 
 async def test_more_than_a_page_that_cannot_be_ended_does_not_starve_what_follows(

@@ -22,7 +22,8 @@ from agent_service.domain.request import Caller, RequestStatus
 from agent_service.request_service import RequestService
 from agent_service.store import Store
 from tests.support.hand_worker import SERVICES, work_off
-from tests.support.rescuers import a_rescuer
+from tests.support.rescuers import a_replanner, a_rescuer
+from tests.support.submissions import planned
 from tests.support.worker_tools import HandlerWorker, Raw, by_step, ended, running
 
 STEPS = (
@@ -57,11 +58,15 @@ async def documents_of(raw: Raw, request_id: str) -> list[dict[str, Any]]:
 
 
 async def test_what_completed_is_copied_and_the_rest_runs_anew(
-    requests: RequestService, contexts: ContextManager, raw: Raw
+    requests: RequestService, contexts: ContextManager, store: Store, raw: Raw
 ) -> None:
     old_id = await failed_request(requests, contexts)
+    await planned(store)
     before = await documents_of(raw, old_id)
     accepted = await requests.retry(old_id, organization_id="acme")
+    # Its contexts are there when it is acknowledged, whether it says so or not.
+    assert await raw.contexts.count_documents({"request_id": accepted.request.id}) == 4
+    await planned(store)
     new = await requests.get(accepted.request.id, organization_id="acme")
     old = await requests.get(old_id)
     assert (new.request.retry_of, new.request.reused) == (old_id, ("draft", "other"))
@@ -183,12 +188,27 @@ async def test_the_same_key_gives_the_same_retry_and_another_body_is_a_conflict(
     assert (await requests.retry(old_id)).request.id != (await requests.retry(old_id)).request.id
 
 
+async def test_a_replay_of_a_retry_is_answered_once_its_contexts_are_there(
+    requests: RequestService, contexts: ContextManager, store: Store, raw: Raw
+) -> None:
+    """One day what it copies is gone, so nobody is told of a retry that may still have to copy it."""
+    old_id = await failed_request(requests, contexts)
+    new_id = (await requests.retry(old_id, idempotency_key="again")).request.id
+    await planned(store)
+    await raw.contexts.delete_many({"request_id": new_id})
+    await raw.requests.update_one({"_id": new_id}, {"$set": {"planned": False}})
+    again = await requests.retry(old_id, idempotency_key="again")
+    assert (again.request.id, again.replayed) == (new_id, True)
+    assert await raw.contexts.count_documents({"request_id": new_id}) == 4
+
+
 @pytest.mark.parametrize("lost", ["everything", "one result", "one key"])
 async def test_where_the_original_expired_before_it_was_copied_the_retry_ends_with_a_clear_error(
     requests: RequestService, contexts: ContextManager, store: Store, raw: Raw, lost: str
 ) -> None:
     old_id = await failed_request(requests, contexts)
     new_id = (await requests.retry(old_id)).request.id
+    await planned(store)
     # As a planner leaves it that died after the request and before its contexts.
     await raw.contexts.delete_many({"request_id": new_id})
     await raw.requests.update_one({"_id": new_id}, {"$set": {"planned": False}})
@@ -198,10 +218,11 @@ async def test_where_the_original_expired_before_it_was_copied_the_retry_ends_wi
     else:
         step = "draft" if lost == "one result" else "check"
         await raw.contexts.delete_one({"_id": f"{old_id}.{step}"})
-    rescuer = a_rescuer(store, contexts)
+    rescuer, replanner = a_rescuer(store, contexts), a_replanner(store, contexts)
     async with asyncio.timeout(30):
         while not (await requests.get(new_id)).status.ended:
             # One sweep may be too early: to the millisecond, the clock moves when it is compared again.
+            await replanner.look()
             await rescuer.sweep()
             assert await work_off(contexts) == 0
     view = await requests.get(new_id)

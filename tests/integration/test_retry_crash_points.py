@@ -16,7 +16,7 @@ from tests.support.crashing import Crash, crash_at_write
 from tests.support.hand_worker import work_off
 from tests.support.preparing import Prepare
 from tests.support.rescuers import SHORT_LEASE, repair
-from tests.support.submissions import DIAMOND
+from tests.support.submissions import DIAMOND, planned
 from tests.support.worker_tools import Raw
 
 KEY = "the same key every time"
@@ -44,7 +44,11 @@ async def test_a_crash_at_any_write_of_a_retry_leaves_one_that_ends(
             old_id = (await requests.submit(DIAMOND)).request.id
             await work_off(ContextManager(store), failing=("left",))
             with crash_at_write(at, applied=applied) as writes, suppress(Crash):
-                await requests.retry(old_id, idempotency_key=KEY)
+                try:
+                    await requests.retry(old_id, idempotency_key=KEY)
+                finally:
+                    # In the background it dies too.
+                    await planned(store)
             crashed = writes.crashed
             retries = raw["requests"]
             left = await retries.distinct("_id", {"retry_of": old_id})

@@ -1,11 +1,11 @@
-"""One rescuer, scheduler and tally writer for each store in a process, however many workers share it."""
+"""One rescuer, scheduler and so on for each store in a process, however many workers share it."""
 
 import asyncio
 
 from agent_service.store import Store
 from agent_service.upkeep import Upkeep
 
-UPKEEP = ["loop lag", "rescuer", "scheduler", "tally writer"]
+UPKEEP = ["loop lag", "replanner", "rescuer", "scheduler", "tally writer"]
 
 
 def running() -> list[str]:

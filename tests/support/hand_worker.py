@@ -18,7 +18,13 @@ SERVICES = ("generation", "analysis", "communication")
 async def claim(
     contexts: ContextManager, service: str, *, lease: timedelta = timedelta(seconds=30), limit: int = 1
 ) -> list[Context]:
-    """Claim for one service."""
+    """Claim for one service, once all is there that was submitted through the same store."""
+    await contexts.store.calls.finish()
+    return await claim_now(contexts, service, lease=lease, limit=limit)
+
+
+async def claim_now(contexts: ContextManager, service: str, *, lease: timedelta, limit: int) -> list[Context]:
+    """Claim for one service what is there."""
     now = contexts.now()
     held = Lease(token=uuid.uuid4().hex, worker="hand", expires_at=now + lease)
     wanted = Claim(service=service, queues=("default",), lease=held, at=now)

@@ -6,10 +6,12 @@ from datetime import timedelta
 
 from agent_service.context_manager import ContextManager
 from agent_service.domain.retry_policy import RetryPolicy
+from agent_service.replanner import Replanner
 from agent_service.request_reader import RequestView
 from agent_service.request_service import RequestService
 from agent_service.rescuer import Rescuer
 from agent_service.store import Store
+from tests.support.submissions import planned
 from tests.support.worker_tools import AT_ONCE, Raw
 
 #: So short that a process has seen its primary for longer whenever it looks, and that the lease of whoever
@@ -36,6 +38,11 @@ def a_rescuer(
     )
 
 
+def a_replanner(store: Store, contexts: ContextManager | None = None) -> Replanner:
+    """One that plans with its first look whatever is not planned."""
+    return Replanner(store, contexts or ContextManager(store), young=NO_GRACE, between=timedelta(0))
+
+
 async def end_leases(raw: Raw) -> None:
     """As if the workers had fallen silent long ago."""
     await raw.contexts.update_many(
@@ -52,14 +59,16 @@ async def pass_deadlines(raw: Raw) -> None:
 async def repair(
     store: Store, request_id: str, *, work: Callable[[ContextManager], Awaitable[object]]
 ) -> RequestView:
-    """What other processes do: sweep, and `work` as workers, until it has ended and all is settled."""
+    """What other processes do: look, sweep, and `work` as workers, until it has ended and all is settled."""
     contexts, requests = ContextManager(store), RequestService(store)
-    rescuer = a_rescuer(store, contexts)
+    rescuer, replanner = a_rescuer(store, contexts), a_replanner(store, contexts)
     async with asyncio.timeout(30):
         while True:
+            await replanner.look()
             await rescuer.sweep()
             await store.schedule.promote(contexts.now())
             await work(contexts)
+            await planned(store)
             view = await requests.get(request_id)
             if view.status.ended and all(context.settled for context in view.contexts):
                 return view

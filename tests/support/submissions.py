@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from agent_service.store import Store
+
 #: `b` waits for `a`.
 CHAIN: Mapping[str, Any] = {
     "steps": [
@@ -19,3 +21,9 @@ DIAMOND: Mapping[str, Any] = {
         {"name": "bottom", "service": "communication", "input": {}, "after": ["left", "right"]},
     ]
 }
+
+
+async def planned(store: Store) -> None:
+    """Wait until what was submitted through this store has its contexts, and says so."""
+    await store.calls.finish()
+    await store.planned_marks.flush()

@@ -26,6 +26,7 @@ from tests.support.base_service_behaviours import Behaviour, RecordedCall, Reply
 from tests.support.claiming import claim_many
 from tests.support.explained_commands import is_about_notifications
 from tests.support.stored_chunks import all_chunks
+from tests.support.submissions import planned
 
 #: How long a test waits for what must happen.
 DEADLINE_SECONDS = 60.0
@@ -80,10 +81,11 @@ def step(
 async def submit(
     store: Store, *steps: dict[str, Any], tries: int = 3, caller: Caller | None = None, **more: Any
 ) -> str:
-    """Submit these steps, or a single one; returns the id of the request."""
+    """Submit these steps, or a single one, and wait for their contexts; returns the id of the request."""
     names = {item["service"] for item in steps} | {"generation"}
     requests = RequestService(store, max_attempts=dict.fromkeys(names, tries))
     accepted = await requests.submit({"steps": list(steps or [step()]), **more}, caller=caller)
+    await planned(store)
     return accepted.request.id
 
 

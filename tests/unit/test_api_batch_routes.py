@@ -12,6 +12,7 @@ from agent_service.domain.request import Request
 from agent_service.request_writer import Accepted, RequestWriter
 from agent_service.store import Store
 from tests.support.api import MAX_BODY_BYTES, SUBMISSION, assert_problem, calling, make_app
+from tests.support.submissions import planned
 
 ONE = {"service": "analysis", "input": 1}
 BATCH = "/v1/requests:batch"
@@ -35,6 +36,7 @@ async def send(
 async def test_each_submission_is_taken_and_named_in_order(api: httpx2.AsyncClient, store: Store) -> None:
     submissions = [{**ONE, "metadata": {"number": number}} for number in range(30)]
     results = await send(api, *submissions, headers={"X-User-Id": "ann"})
+    await planned(store)
     for number, result in enumerate(results):
         assert tuple(result) == ("id",)
         request = await store.requests.get(result["id"])
@@ -213,7 +215,7 @@ async def test_mongodb_that_is_silent_is_a_503_in_time(store: Store, monkeypatch
         refused = await api.post(BATCH, json={"requests": [ONE]}, headers={"Idempotency-Key": "k"})
     assert_problem(refused, 503, "outcome_unknown")
     go_on.set()
-    await store.calls.finish()
+    await planned(store)
     stored = await store.requests.by_idempotency_key("default", "k/0")
     assert stored is not None
     assert stored.planned

@@ -143,15 +143,15 @@ async def test_mongodb_that_is_silent_is_a_503_in_time_and_the_write_goes_on(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on, stored = asyncio.Event(), asyncio.Event()
-    mark_planned = store.requests.mark_planned
+    insert_many = store.requests.insert_many
 
     async def slow(*arguments: Any, **options: Any) -> object:
         await go_on.wait()
-        result = await mark_planned(*arguments, **options)
+        result = await insert_many(*arguments, **options)
         stored.set()
         return result
 
-    monkeypatch.setattr(store.requests, "mark_planned", slow)
+    monkeypatch.setattr(store.requests, "insert_many", slow)
     async with calling(make_app(store, answer_within=timedelta(milliseconds=100))) as api:
         began = monotonic()
         assert_problem(await api.post("/v1/requests", json=SUBMISSION), 503, "outcome_unknown")

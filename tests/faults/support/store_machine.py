@@ -91,6 +91,8 @@ class StoreMachine(AttemptsMachine):
 
     def sweep(self) -> None:
         """One round of the rescuer."""
+        self.world.run(self.world.replanner.look())
+        self.world.run(self.world.store.planned_marks.flush())
         self.world.run(self.world.rescuer.sweep())
         self.model.sweep()
 

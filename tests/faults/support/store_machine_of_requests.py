@@ -1,7 +1,7 @@
 """The part of the store machine that brings requests in and stops them, and compares."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import timedelta
 from itertools import product
 from typing import Any, ClassVar, TypeVar
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from pymongo.asynchronous.collection import AsyncCollection
 
+from agent_service.context_manager import plan_by
 from agent_service.domain.context import Context
 from agent_service.domain.request import Request, Step
 from agent_service.domain.stop import CANCELLED, STOPS, Stop
@@ -110,19 +111,25 @@ class RequestsMachine(RuleBasedStateMachine):
         """Returns how many of the writes were applied."""
         at, applied = (1, False) if torn else crash or (3, False)
         with _torn_insert(torn) if torn else crash_at_write(at, applied=applied):
-            try:
+            with suppress(Crash):
                 await self.store.requests.insert(request)
-                await self.contexts.plan(request)
-            except Crash:
-                return at + applied
-        return 3
+                await self.contexts.plan(request, until=plan_by())
+            # Dead processes say nothing any more, and what one says in the background raises nothing here.
+            await self.store.planned_marks.flush()
+        return at + applied if torn or crash else 3
 
     @precondition(lambda self: self.model.unplanned())
     @rule(which=anyone)
     def plan(self, which: int) -> None:
         """Somebody finds a request whose planner died, and does it again."""
         request = pick(self.model.unplanned(), which)
-        self.world.run(self.contexts.plan(self.submitted[request.id]))
+        self._plan(request)
+
+    def _plan(self, request: ModelRequest) -> None:
+        stored = self.world.run(self.store.requests.get(request.id))
+        assert stored is not None
+        self.world.run(self.contexts.plan_missing(stored, until=plan_by()))
+        self.world.run(self.store.planned_marks.flush())
         self.model.plan(request)
 
     @precondition(lambda self: self.model.requests)
@@ -144,6 +151,8 @@ class RequestsMachine(RuleBasedStateMachine):
             request.cancel_requested |= not request.ended
         if request.ended:
             return
+        if not request.planned:
+            self._plan(request)
         if dies:
             self.world.run(self.store.cancellation.flag_contexts(request.id, stop))
             self.model.flag(request, stop.flag)

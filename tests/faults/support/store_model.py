@@ -97,8 +97,6 @@ class StoreModel:
         """Rule 7."""
         self.insert_contexts(request)
         request.planned = True
-        if request.ended or request.cancel_requested:
-            self.stop(request, "cancel_requested")
 
     def with_status(self, *statuses: str) -> list[ModelContext]:
         """The contexts that stand so."""
@@ -256,12 +254,12 @@ class StoreModel:
 
     def sweep(self) -> None:
         """One round of the rescuer, which waits for nothing and backs off by nothing."""
+        for request in self.unplanned():
+            self.plan(request)
         lost = [c.id for c in self.contexts.values() if c.status == "running" and c.lease_over]
         for context_id in lost:
             self._leave(self.contexts[context_id], "lease_lost", later=False, refund=False)
         self.settle(lost)
-        for request in self.unplanned():
-            self.plan(request)
         self._stop_all([r for r in self.requests.values() if r.cancel_requested], "cancel_requested")
         self._stop_all([r for r in self.requests.values() if r.overdue], "deadline_passed")
         self.settle([context.id for context in self.contexts.values()])

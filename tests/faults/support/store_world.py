@@ -12,6 +12,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from agent_service.context_manager import ContextManager
 from agent_service.domain.retry_policy import RetryPolicy
+from agent_service.replanner import Replanner
 from agent_service.rescuer import Rescuer
 from agent_service.store import Store
 from tests.faults.support.store_model import STOPS, ModelContext, StoreModel
@@ -28,6 +29,7 @@ class StoreWorld:
     store: Store
     contexts: ContextManager
     rescuer: Rescuer
+    replanner: Replanner
     raw: AsyncDatabase[dict[str, Any]]
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -74,9 +76,16 @@ async def _open_world(uri: str, database: str, runner: asyncio.Runner) -> StoreW
         grace=timedelta(seconds=-5),
         backoff=RetryPolicy(base=timedelta(0)),
     )
+    replanner = Replanner(store, contexts, young=timedelta(seconds=-5), between=timedelta(0))
     client = AsyncMongoClient[dict[str, Any]](uri, tz_aware=True)
     return StoreWorld(
-        uri=uri, runner=runner, store=store, contexts=contexts, rescuer=rescuer, raw=client[database]
+        uri=uri,
+        runner=runner,
+        store=store,
+        contexts=contexts,
+        rescuer=rescuer,
+        replanner=replanner,
+        raw=client[database],
     )
 
 

@@ -1,0 +1,108 @@
+"""Replanner: inserts the contexts of requests whose planner was interrupted (protocol, rule 7)."""
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+
+from loguru import logger
+
+from agent_service.context_manager import ContextManager, plan_by
+from agent_service.domain.errors import StoreError
+from agent_service.repairs import Repairs, pages
+from agent_service.store import Store
+
+#: About the time between two looks of anybody in the fleet.
+_LOOK_EVERY = timedelta(seconds=1)
+#: Most requests are planned, and said to be, before they are as old as this.
+_YOUNG = timedelta(seconds=1)
+#: The least time between two looks that see a request unplanned, for its planner to be interrupted.
+_BETWEEN_LOOKS = timedelta(seconds=2)
+#: Ids that are read in one go, and requests that are planned in one.
+_PAGE, _BATCH = 500, 20
+
+
+class Replanner:
+    """
+    The part of the rescuer that looks for requests without contexts, often, because somebody waits for them.
+
+    It begins each time at a random place, so that those of several processes share what there is, and plans
+    what two looks saw unplanned that are `between` apart; requests younger than `young` it passes over.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        contexts: ContextManager,
+        *,
+        young: timedelta = _YOUNG,
+        between: timedelta = _BETWEEN_LOOKS,
+    ) -> None:
+        self._store = store
+        self._contexts = contexts
+        self._young = young
+        self._between = between
+        self._stopping = asyncio.Event()
+        #: Request id → when (monotonic seconds) it was first seen unplanned.
+        self._seen: dict[str, float] = {}
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Look, jittered, until `stopping` is set; outlives every trouble of MongoDB."""
+        self._stopping = stopping
+        while not stopping.is_set():
+            try:
+                await self.look()
+            except StoreError as error:
+                logger.warning("the replanner goes on later: {}", error)
+            except Exception:
+                logger.exception("the replanner met something unforeseen and goes on")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._pause().total_seconds()):
+                    await stopping.wait()
+
+    def _pause(self) -> timedelta:
+        pause = _LOOK_EVERY * max(1, self._store.roster.processes)
+        if self._seen:
+            # Somebody waits for it, however many processes there are.
+            pause = min(pause, self._between)
+        return pause * random.uniform(0.7, 1.3)
+
+    async def look(self) -> None:
+        """
+        Look once at all requests that are not planned, and plan those that were seen before.
+
+        Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
+        """
+        await self._store.keep_clock_fresh()
+        before = self._store.clock.now() - self._young
+        read, seen = self._store.requests.unplanned_ids, dict[str, float]()
+        oldest = (await read(before, limit=1)).end
+        if oldest is not None:
+            begin = oldest[0] + (before - oldest[0]) * random.random()
+            repairs = Repairs(self._stopping)
+            async for page in pages(partial(read, before, limit=_PAGE), self._stopping, after=(begin, "")):
+                await self._look_at(page, seen, repairs)
+            async for page in pages(partial(read, begin, limit=_PAGE), self._stopping):
+                await self._look_at(page, seen, repairs)
+        self._seen = seen
+
+    async def _look_at(self, page: Sequence[str], seen: dict[str, float], repairs: Repairs) -> None:
+        now = time.monotonic()
+        seen |= {request_id: self._seen.get(request_id, now) for request_id in page}
+        due = [each for each in page if now - seen[each] >= self._between.total_seconds()]
+        for start in range(0, len(due), _BATCH):
+            ids = due[start : start + _BATCH]
+            if not await repairs.attempt(partial(self._plan, ids), "requests that are not planned"):
+                # One of them may be what cannot be planned; the others must not wait for it.
+                for request_id in ids:
+                    await repairs.attempt(partial(self._plan, [request_id]), request_id)
+
+    async def _plan(self, request_ids: Sequence[str]) -> None:
+        until = plan_by()
+        requests, odd = await self._store.requests.unplanned(request_ids)
+        await self._contexts.plan_missing(*requests, until=until)
+        for each in odd:
+            await self._contexts.end_undecodable(each)

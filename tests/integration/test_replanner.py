@@ -1,0 +1,266 @@
+"""What a planner did not finish is planned by others, once two looks have seen it."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from agent_service import replanner as replanner_module
+from agent_service.context_manager import ContextManager
+from agent_service.domain.errors import StoreError
+from agent_service.domain.request import Request, RequestStatus
+from agent_service.replanner import Replanner
+from agent_service.request_service import RequestService
+from agent_service.store import Store
+from agent_service.store.roster import Colleague
+from tests.support.contexts import NOW, SECOND, a_request, a_step
+from tests.support.explained_commands import CommandRecorder
+from tests.support.hand_worker import work_off
+from tests.support.rescuers import a_replanner
+from tests.support.submissions import CHAIN, planned
+from tests.support.worker_tools import DEADLINE_SECONDS, Raw
+
+AN_HOUR = timedelta(hours=1)
+
+
+async def unplanned(store: Store, raw: Raw, submission: Any = CHAIN) -> str:
+    """A request of which the planner died when some of its contexts were inserted."""
+    request_id = (await RequestService(store).submit(submission)).request.id
+    await planned(store)
+    await raw.contexts.delete_many({"request_id": request_id, "status": "pending"})
+    await raw.requests.update_one({"_id": request_id}, {"$set": {"planned": False}})
+    return request_id
+
+
+async def insert_unplanned(store: Store, count: int) -> list[Request]:
+    """So many requests without contexts, each older than the next."""
+    requests = [
+        a_request(a_step("one"), a_step("two", "one"), created_at=NOW - (count - n) * SECOND)
+        for n in range(count)
+    ]
+    await store.requests.insert_many(requests)
+    return requests
+
+
+async def test_a_request_whose_planner_died_is_planned_and_done(
+    store: Store, contexts: ContextManager, replanner: Replanner, raw: Raw
+) -> None:
+    request_id = await unplanned(store, raw)
+    await replanner.look()
+    await planned(store)
+    assert (await RequestService(store).get(request_id)).request.planned
+    assert await work_off(contexts) == 2
+    assert (await RequestService(store).get(request_id)).status is RequestStatus.COMPLETED
+
+
+async def test_what_two_looks_saw_unplanned_is_planned(
+    store: Store, contexts: ContextManager, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await unplanned(store, raw)
+    seconds = 1_000.0
+    clock = SimpleNamespace(monotonic=lambda: seconds)
+    monkeypatch.setattr(replanner_module, "time", clock)
+    replanner = Replanner(store, contexts, young=timedelta(seconds=-1))
+    await replanner.look()
+    seconds = 1_001.9
+    await replanner.look()
+    assert await raw.contexts.count_documents({}) == 1
+    # Another process has seen it once only.
+    await Replanner(store, contexts, young=timedelta(seconds=-1)).look()
+    assert await raw.contexts.count_documents({}) == 1
+    seconds = 1_002.0
+    await replanner.look()
+    assert await raw.contexts.count_documents({}) == 2
+
+
+async def test_what_was_planned_between_two_looks_is_forgotten(
+    store: Store, contexts: ContextManager, raw: Raw
+) -> None:
+    request_id = await unplanned(store, raw)
+    replanner = Replanner(store, contexts, young=timedelta(seconds=-1), between=AN_HOUR)
+    await replanner.look()
+    assert set(replanner._seen) == {request_id}
+    await store.requests.mark_planned([request_id])
+    await replanner.look()
+    assert not replanner._seen
+
+
+async def test_a_planner_that_is_still_at_it_is_left_alone(
+    store: Store, contexts: ContextManager, raw: Raw
+) -> None:
+    await unplanned(store, raw)
+    await Replanner(store, contexts, young=timedelta(minutes=1), between=timedelta(0)).look()
+    assert await raw.contexts.count_documents({}) == 1
+
+
+async def test_of_three_hundred_contexts_those_are_inserted_that_are_missing_in_a_few_commands(
+    recorded_store: Store, recorder: CommandRecorder, raw: Raw
+) -> None:
+    steps = [a_step(f"step_{number:03}") for number in range(100)]
+    requests = [a_request(*steps) for _ in range(3)]
+    await recorded_store.requests.insert_many(requests)
+    replanner = a_replanner(recorded_store)
+    await replanner.look()
+    await planned(recorded_store)
+    assert await raw.contexts.count_documents({}) == 300
+    missing = {"_id": {"$in": [f"{requests[1].id}.step_{number:03}" for number in (0, 50, 99)]}}
+    await raw.contexts.delete_many(missing)
+    before = await raw.contexts.find({}, sort=[("_id", 1)]).to_list()
+    await raw.requests.update_many({}, {"$set": {"planned": False}})
+    recorder.sent.clear()
+    await replanner.look()
+    assert [len(command["documents"]) for command in recorder.named("insert")] == [3]
+    assert len(recorder.named("find")) <= 10
+    assert await raw.contexts.count_documents(missing) == 3
+    await raw.contexts.delete_many(missing)
+    assert await raw.contexts.find({}, sort=[("_id", 1)]).to_list() == before
+
+
+async def test_a_planner_that_meets_what_others_inserted_looks_once_instead_of_trying_each(
+    recorded_store: Store, recorder: CommandRecorder, raw: Raw
+) -> None:
+    steps = [a_step(f"step_{number:03}") for number in range(100)]
+    request = a_request(*steps)
+    contexts = ContextManager(recorded_store)
+    await contexts.plan_missing(request, until=float("inf"))
+    await raw.contexts.delete_many({"step": {"$in": ["step_000", "step_050", "step_099"]}})
+    recorder.sent.clear()
+    await contexts.plan(request, until=float("inf"))
+    # The first command gets as far as the first that exists.
+    assert [len(command["documents"]) for command in recorder.named("insert")] == [100, 2]
+    assert await raw.contexts.count_documents({}) == 100
+
+
+async def test_dependents_that_are_missing_are_there_before_what_they_wait_for(
+    store: Store, replanner: Replanner, raw: Raw
+) -> None:
+    await store.requests.insert_many([a_request(a_step("a"), a_step("b", "a"), a_step("c", "b"), id="r")])
+    await raw.contexts.delete_many({})
+    await replanner.look()
+    inserted = [document["step"] async for document in raw.contexts.find().sort("$natural", 1)]
+    assert inserted == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize("begin", [0.0, 0.5, 0.999999])
+async def test_wherever_it_begins_it_looks_at_all_of_them(
+    store: Store, replanner: Replanner, raw: Raw, monkeypatch: pytest.MonkeyPatch, begin: float
+) -> None:
+    monkeypatch.setattr(replanner_module, "_PAGE", 2)
+    monkeypatch.setattr(replanner_module, "random", SimpleNamespace(random=lambda: begin))
+    requests = await insert_unplanned(store, 7)
+    await replanner.look()
+    await planned(store)
+    assert set(await raw.contexts.distinct("request_id")) == {request.id for request in requests}
+    assert await raw.requests.distinct("planned") == [True]
+
+
+async def test_several_processes_begin_elsewhere(
+    store: Store, contexts: ContextManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replanner_module, "_PAGE", 1)
+    await insert_unplanned(store, 20)
+    firsts = set()
+    for _ in range(30):
+        replanner = Replanner(store, contexts, between=AN_HOUR)
+        await replanner.look()
+        firsts.add(next(iter(replanner._seen)))
+    assert len(firsts) > 3
+
+
+async def test_one_that_cannot_be_planned_does_not_keep_its_page_waiting(
+    store: Store, raw: Raw, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
+) -> None:
+    contexts = ContextManager(store)
+    requests = await insert_unplanned(store, 5)
+    plan_missing = contexts.plan_missing
+
+    async def fails_for_one(*planning: Request, until: float) -> None:
+        if any(request.id == requests[2].id for request in planning):
+            raise StoreError("this one cannot be planned")
+        await plan_missing(*planning, until=until)
+
+    monkeypatch.setattr(contexts, "plan_missing", fails_for_one)
+    await a_replanner(store, contexts).look()
+    assert set(await raw.contexts.distinct("request_id")) == {
+        request.id for request in requests if request is not requests[2]
+    }
+    assert any(requests[2].id in line or "cannot be planned" in line for line in warnings)
+
+
+async def test_what_has_ended_is_said_to_be_planned_and_gets_nothing(
+    store: Store, replanner: Replanner, raw: Raw
+) -> None:
+    request_id = await unplanned(store, raw)
+    await raw.requests.update_one({"_id": request_id}, {"$set": {"status": "cancelled"}})
+    await replanner.look()
+    await planned(store)
+    assert await raw.contexts.count_documents({}) == 1
+    assert await raw.requests.distinct("planned") == [True]
+
+
+async def test_while_all_are_planned_it_asks_one_question(
+    recorded_store: Store, recorder: CommandRecorder
+) -> None:
+    await a_replanner(recorded_store).look()
+    assert [name for name, _ in recorder.sent] == ["find"]
+
+
+async def test_the_fleet_looks_once_a_second_however_many_processes_it_has(
+    store: Store, contexts: ContextManager
+) -> None:
+    replanner = Replanner(store, contexts)
+    for processes, seconds in ((0, 1), (1, 1), (8, 8)):
+        colleagues = [
+            Colleague(id=str(n), service="s", queues=frozenset(), process=str(n)) for n in range(processes)
+        ]
+        store.roster.learn(colleagues)
+        pauses = [replanner._pause().total_seconds() for _ in range(200)]
+        assert 0.5 * seconds < min(pauses) < 0.9 * seconds
+        assert 1.1 * seconds < max(pauses) < 1.5 * seconds
+    # What it saw it looks at again soon.
+    replanner._seen = {"a request": 1.0}
+    assert max(replanner._pause().total_seconds() for _ in range(200)) < 3
+
+
+async def test_it_outlives_trouble_and_stops_when_asked(
+    store: Store, contexts: ContextManager, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
+) -> None:
+    monkeypatch.setattr(replanner_module, "_LOOK_EVERY", timedelta(milliseconds=1))
+    replanner, stopping, calm = Replanner(store, contexts), asyncio.Event(), asyncio.Event()
+    troubles: list[Exception] = [StoreError("for a moment"), RuntimeError("unforeseen")]
+
+    async def look() -> None:
+        if troubles:
+            raise troubles.pop(0)
+        calm.set()
+
+    monkeypatch.setattr(replanner, "look", look)
+    running = asyncio.create_task(replanner.run(stopping))
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await calm.wait()
+        stopping.set()
+        await running
+    assert [word for word in ("for a moment", "unforeseen") if any(word in line for line in warnings)] == [
+        "for a moment",
+        "unforeseen",
+    ]
+
+
+async def test_what_is_planned_is_marked_of_many_at_once_within_a_second(
+    recorded_store: Store, recorder: CommandRecorder, raw: Raw
+) -> None:
+    requests = RequestService(recorded_store)
+    body: Sequence[object] = [CHAIN] * 30
+    for _ in range(3):
+        await requests.submit_many(body)
+    await recorded_store.calls.finish()
+    marks = recorded_store.planned_marks
+    assert marks._writing is not None
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await asyncio.wait({marks._writing})
+    updates = [command for command in recorder.named("update") if command["update"] == "requests"]
+    assert 1 <= len(updates) <= 2
+    assert await raw.requests.count_documents({"planned": True}) == 90
