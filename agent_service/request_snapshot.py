@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from agent_service.context_manager import new_context
 from agent_service.domain.context import Context
 from agent_service.domain.errors import RequestNotFound
 from agent_service.domain.events import Chunk, ChunkPage, Cursor, promised_chunks
@@ -58,7 +59,7 @@ class StepView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Read in this order: the request, contexts, chunks; steps without a context yet have no view."""
+    """Read in this order: the request, contexts, chunks; steps without a context are as planned."""
 
     request: Request
     views: Mapping[str, StepView] = field(default_factory=dict)
@@ -83,7 +84,11 @@ class SnapshotReader:
         request = await self._request()
         names = [name for name in request.step_names if not cursor.is_at_end_of(name)]
         contexts = await self._contexts({context_id(request.id, name) for name in names})
-        views = {context.step: StepView(context=context, changed_in=1) for context in contexts}
+        views = {
+            context.step: StepView(context=context, changed_in=1)
+            for context in (*_as_planned(request), *contexts)
+            if context.step in names
+        }
         return Snapshot(request=request, views=views, number=1)
 
     async def read_next(self, before: Snapshot | None, progress: Progress) -> Snapshot:
@@ -113,7 +118,10 @@ class SnapshotReader:
 
     async def _renewed(self, before: Snapshot | None) -> Snapshot:
         request = await self._request()
-        return Snapshot(request=request) if before is None else replace(before, request=request)
+        if before is not None:
+            return replace(before, request=request)
+        views = {context.step: StepView(context=context, changed_in=1) for context in _as_planned(request)}
+        return Snapshot(request=request, views=views)
 
     async def _with_latest(self, view: StepView, number: int) -> StepView:
         """The view with all chunks that are stored by now of the attempt that it has."""
@@ -143,3 +151,10 @@ class SnapshotReader:
 
     async def _contexts(self, ids: Collection[str]) -> Sequence[Context]:
         return await self._store.contexts.progress(ids) if ids else ()
+
+
+def _as_planned(request: Request) -> Sequence[Context]:
+    """How the steps of a request begin, for those whose contexts are not inserted yet."""
+    if request.retry_of is None and not request.status.ended:
+        return [new_context(request, step) for step in request.submission.steps]
+    return ()

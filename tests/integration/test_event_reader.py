@@ -1,14 +1,19 @@
 """What a reader of events sees of a request, live and afterwards, from the beginning and any event on."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from agent_service.context_manager import ContextManager
+from agent_service.domain.context import Context
 from agent_service.domain.errors import RequestNotFound
 from agent_service.domain.events import Chunk, Cursor, Event, EventType
+from agent_service.domain.request import RequestStatus
 from agent_service.request_service import RequestService
+from agent_service.store import Store
 from tests.support.hand_worker import claim, end, failure, success, work_off
 
 CHAIN = {
@@ -107,3 +112,47 @@ async def test_the_stream_of_a_retry_tells_of_each_copied_step_once_and_may_go_o
         assert [str(later.cursor) for later in rest] == [str(later.cursor) for later in seen[place + 1 :]]
     # What was told of the original is told of it for ever.
     assert await read_all(requests.events(accepted.request.id)) == original
+
+
+async def test_steps_are_told_of_before_their_contexts_are_there(
+    requests: RequestService, contexts: ContextManager, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a client reads right after the acknowledgement, it sees what it would see a moment later."""
+    insert, go_on = store.contexts.insert, asyncio.Event()
+
+    async def insert_late(contexts: Sequence[Context], **options: Any) -> None:
+        await go_on.wait()
+        await insert(contexts, **options)
+
+    monkeypatch.setattr(store.contexts, "insert", insert_late)
+    request_id = (await requests.submit(CHAIN)).request.id
+    try:
+        live = requests.events(request_id)
+        async with asyncio.timeout(20):
+            begun = [await anext(live), await anext(live)]
+        shown = [("request.accepted", None), ("step.pending", "draft")]
+        assert [(event.type.value, event.step) for event in begun] == shown
+        page = await requests.event_reader.page(request_id, limit=10)
+        assert list(page.events) == begun
+        assert page.complete
+        view = await requests.get(request_id)
+        assert (view.status, view.contexts) == (RequestStatus.ACCEPTED, ())
+        listed = await requests.list()
+        assert [(one.request.id, one.status) for one in listed.requests] == [(request_id, "accepted")]
+        assert not await requests.wait(request_id, limit=timedelta(0))
+    finally:
+        go_on.set()
+    waiting = asyncio.create_task(requests.wait(request_id))
+    await work_off(contexts)
+    assert await waiting
+    late = await read_all(requests.events(request_id))
+    assert begun + await read_all(live) == late
+    assert late[:2] == begun
+    assert [event.type.value for event in late[2:]] == [
+        "step.running",
+        "step.completed",
+        "step.pending",
+        "step.running",
+        "step.completed",
+        "request.completed",
+    ]
