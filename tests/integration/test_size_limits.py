@@ -7,8 +7,12 @@ import pytest
 from agent_service.base_services.call import BaseServiceAnswer, BaseServiceCall, OnDelta
 from agent_service.domain.context import ContextStatus
 from agent_service.domain.errors import UnstorableValue
+from agent_service.domain.json_value import JsonValue
+from agent_service.domain.request import Step, Submission
+from agent_service.request_service import RequestService
 from agent_service.store import Store
 from agent_service.store.sizes import MAX_BYTES
+from tests.support.submissions import planned
 from tests.support.worker_tools import (
     HandlerWorker,
     Raw,
@@ -57,3 +61,33 @@ async def test_a_submission_over_the_limit_is_refused_and_leaves_nothing(
         await submit(store, step(value="x" * size))
     assert await raw.requests.count_documents({}) == 0
     assert await raw.contexts.count_documents({}) == 0
+
+
+async def test_what_is_acknowledged_at_the_limit_gets_its_contexts(store: Store, raw: Raw) -> None:
+    room = MAX_BYTES - 2_000
+    request_id = await submit(store, step(value="x" * (room // 2)), metadata={"y": "y" * (room // 2)})
+    stored = await raw.contexts.find_one({"request_id": request_id}, {"status": 1})
+    assert stored is not None
+    assert stored["status"] == "pending"
+
+
+@pytest.mark.parametrize("where", ["input", "metadata"])
+async def test_however_deep_it_is_what_is_acknowledged_gets_its_contexts(
+    store: Store, raw: Raw, where: str
+) -> None:
+    """A program may hand over a submission that nobody has checked."""
+    requests, taken, refused = RequestService(store), set(), set()
+    for depth in (90, *range(165, 185)):
+        value: dict[str, JsonValue] = {}
+        for _ in range(depth):
+            value = {"a": value}
+        only = Step(name="draft", service="generation", input=value if where == "input" else None)
+        submission = Submission(steps=(only,), metadata=value if where == "metadata" else {})
+        try:
+            taken.add((await requests.submit(submission)).request.id)
+        except UnstorableValue:
+            refused.add(depth)
+    await planned(store)
+    assert taken
+    assert refused
+    assert set(await raw.contexts.distinct("request_id")) == taken

@@ -9,6 +9,7 @@ from bson.codec_options import CodecOptions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent_service.context_manager import new_context
 from agent_service.domain.context import (
     AttemptOutcome,
     AttemptRecord,
@@ -151,9 +152,20 @@ def test_a_request_comes_back_as_it_was(request: Request) -> None:
     assert request_of(through_bson(request_document(request))) == request
 
 
+@given(requests())
+@settings(deadline=None)
+def test_a_context_is_hardly_larger_than_its_request(request: Request) -> None:
+    """So a request that can be stored, and is acknowledged, can have its contexts stored."""
+    size = len(bson.encode(request_document(request)))
+    for step in request.submission.steps:
+        context = new_context(request, step)
+        # Its own fields, and three times the id.
+        assert len(bson.encode(context_document(context))) < size + 1_000 + 3 * len(context.id.encode())
+
+
 @given(contexts)
 @settings(deadline=None)
-def test_a_new_context_comes_back_as_it_was(context: Context) -> None:
+def test_anew_context_comes_back_as_it_was(context: Context) -> None:
     assert context_of(through_bson(context_document(context))) == context
 
 
