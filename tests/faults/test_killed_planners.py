@@ -1,9 +1,12 @@
 """kill -9 of a process while it takes, plans or cancels a request: whoever comes next finishes it, once."""
 
+import asyncio
+import time
 from pathlib import Path
 
 import pytest
 
+from agent_service.store.contexts import SENT_WITHIN
 from tests.faults.support.doomed import CANCELLING, PLANNING, assert_killed, doomed
 from tests.faults.support.fleet import api_role, worker_role
 from tests.faults.support.recording_service import RecordingService
@@ -11,21 +14,23 @@ from tests.faults.support.replica_set import ReplicaSet
 from tests.faults.support.scenario import scenario
 from tests.faults.support.submissions import diamond
 from tests.support.base_service_behaviours import hang
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.exhaustive]
 
 
-async def test_an_api_that_is_killed_while_it_takes_a_request_has_taken_it_once_or_not_at_all(
+async def test_what_an_api_that_is_killed_has_acknowledged_is_planned_and_done_by_others(
     replica_set: ReplicaSet, fault_database: str, service: RecordingService, tmp_path: Path
 ) -> None:
     async with scenario(replica_set, fault_database, service, tmp_path) as run:
         armed = await run.fleet.start(*(api_role(fail_point=f"{point}=kill") for point in PLANNING))
         for point, api in zip(PLANNING, armed, strict=True):
-            assert await run.fleet.try_to_submit(diamond(), key=f"{point}-again", api=api) is None
+            await run.fleet.try_to_submit(diamond(), key=f"{point}-again", api=api)
             await assert_killed(run, {point: api})
-        # Nobody asks again for what was planned completely; its work is done all the same.
+        # Nobody asks again: where the answer was lost, its work is done all the same.
         await run.fleet.start(api_role(), worker_role())
-        for point in PLANNING[:-1]:
+        await run.fleet.wait_until_drained()
+        for point in PLANNING:
             await run.fleet.submit(diamond(), key=f"{point}-again")
         assert set((await run.fleet.wait_until_ended()).values()) == {"completed"}
         await run.fleet.wait_until_drained()
@@ -39,13 +44,36 @@ async def test_a_process_that_is_killed_while_it_plans_again_leaves_it_to_the_ne
 ) -> None:
     async with scenario(replica_set, fault_database, service, tmp_path) as run:
         (api,) = await run.fleet.start(api_role(fail_point="request.inserted=kill"))
-        assert await run.fleet.try_to_submit(diamond(), key="once") is None
+        await run.fleet.try_to_submit(diamond(), key="once")
         await assert_killed(run, {"request.inserted": api})
         for point in ("contexts.inserted", "request.planned"):
             (planning,) = await run.fleet.start(doomed(point, queue="idle"), ready=False)
             await assert_killed(run, {point: planning})
         await run.fleet.start(worker_role())
         await run.fleet.wait_until_drained()
+        history = await run.history()
+    assert [request["status"] for request in history.final_requests.values()] == ["completed"]
+
+
+async def test_a_planner_that_wakes_up_late_leaves_it_to_others_and_what_they_planned_stays(
+    replica_set: ReplicaSet, fault_database: str, service: RecordingService, tmp_path: Path
+) -> None:
+    async with scenario(replica_set, fault_database, service, tmp_path) as run:
+        late, api, _ = await run.fleet.start(
+            api_role(fail_point="request.inserted=stop"), api_role(), worker_role()
+        )
+        submitting = asyncio.create_task(run.fleet.try_to_submit(diamond(), key="late", api=late))
+        await late.until_stopped()
+        until_late = time.monotonic() + SENT_WITHIN.total_seconds()
+        # It sleeps behind its request: others plan that and do it.
+        await run.fleet.wait_until_drained()
+        assert len((await run.history()).final_requests) == 1
+        await until(lambda: time.monotonic() > until_late)
+        late.resume()
+        await late.until_says("left to the rescuer")
+        await submitting
+        assert await run.fleet.try_to_submit(diamond(), key="late", api=api) is not None
+        assert set((await run.fleet.wait_until_ended()).values()) == {"completed"}
         history = await run.history()
     assert [request["status"] for request in history.final_requests.values()] == ["completed"]
 
