@@ -1,4 +1,5 @@
 """What is acknowledged gets its contexts, in the background, whatever comes between."""
+
 import asyncio
 from collections.abc import Sequence
 from typing import Any
