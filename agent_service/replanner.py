@@ -15,8 +15,8 @@ from agent_service.domain.errors import StoreError
 from agent_service.repairs import Repairs, pages
 from agent_service.store import Store
 
-#: About the time between two looks of anybody in the fleet.
-_LOOK_EVERY = timedelta(seconds=1)
+#: About the time between two looks of anybody in the fleet, and of one process at least: a small one is idle.
+_LOOK_EVERY, _LEAST_APART = timedelta(seconds=1), timedelta(seconds=4)
 #: Most requests are planned, and said to be, before they are as old as this.
 _YOUNG = timedelta(seconds=1)
 #: The least time between two looks that see a request unplanned, for its planner to be interrupted.
@@ -64,7 +64,7 @@ class Replanner:
                     await stopping.wait()
 
     def _pause(self) -> timedelta:
-        pause = _LOOK_EVERY * max(1, self._store.roster.processes)
+        pause = max(_LOOK_EVERY * self._store.roster.processes, _LEAST_APART)
         if self._seen:
             # Somebody waits for it, however many processes there are.
             pause = min(pause, self._between)
