@@ -255,6 +255,8 @@ def new_context(request: Request, step: Step) -> Context:
         metadata=request.submission.metadata,
         idempotency_key=context_id(request.id, step.name),
         max_attempts=step.max_attempts,
+        # Work that is inserted only to be cancelled is not begun.
+        cancel_requested=request.cancel_requested,
         sole=len(request.submission.steps) == 1 and request.submission.callback is None,
         created_at=request.created_at,
         deadline_at=request.deadline_at,

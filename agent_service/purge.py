@@ -22,7 +22,7 @@ from agent_service.store.operations import CALLER_LIMIT
 from agent_service.store.purging import OwnedRequest
 
 #: How long a purge waits for requests that were cancelled, from the last one that ended.
-DEFAULT_PATIENCE = timedelta(seconds=60)
+DEFAULT_PATIENCE = timedelta(seconds=90)
 #: Ids bear the time of the machine that made them, whose clock may be ahead of the server's.
 _CLOCKS_DIFFER = timedelta(minutes=1)
 #: Requests that are read in one go, and of those how many are counted or deleted in one: a request may have

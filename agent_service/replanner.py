@@ -1,6 +1,7 @@
 """Replanner: inserts the contexts of requests whose planner was interrupted (protocol, rule 7)."""
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ _LOOK_EVERY, _LEAST_APART = timedelta(seconds=1), timedelta(seconds=4)
 _YOUNG = timedelta(seconds=1)
 #: The least time between two looks that see a request unplanned, for its planner to be interrupted.
 _BETWEEN_LOOKS = timedelta(seconds=2)
+#: How long after one try to plan a request comes the next.
+_TRIED_AGAIN_AFTER = timedelta(seconds=15)
 #: Ids that are read in one go, and requests that are planned in one.
 _PAGE, _BATCH = 500, 20
 
@@ -46,8 +49,8 @@ class Replanner:
         self._young = young
         self._between = between
         self._stopping = asyncio.Event()
-        #: Request id → when (monotonic seconds) it was first seen unplanned.
-        self._seen: dict[str, float] = {}
+        #: Request id → when (monotonic seconds) it is planned if it is seen unplanned still.
+        self._due: dict[str, float] = {}
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Look, jittered, until `stopping` is set; outlives every trouble of MongoDB."""
@@ -65,7 +68,7 @@ class Replanner:
 
     def _pause(self) -> timedelta:
         pause = max(_LOOK_EVERY * self._store.roster.processes, _LEAST_APART)
-        if self._seen:
+        if min(self._due.values(), default=math.inf) <= time.monotonic() + self._between.total_seconds():
             # Somebody waits for it, however many processes there are.
             pause = min(pause, self._between)
         return pause * random.uniform(0.7, 1.3)
@@ -78,23 +81,32 @@ class Replanner:
         """
         await self._store.keep_clock_fresh()
         before = self._store.clock.now() - self._young
-        read, seen = self._store.requests.unplanned_ids, dict[str, float]()
+        read, due = self._store.requests.unplanned_ids, dict[str, float]()
         oldest = (await read(before, limit=1)).end
         if oldest is not None:
             begin = oldest[0] + (before - oldest[0]) * random.random()
             repairs = Repairs(self._stopping)
-            async for page in pages(partial(read, before, limit=_PAGE), self._stopping, after=(begin, "")):
-                await self._look_at(page, seen, repairs)
-            async for page in pages(partial(read, begin, limit=_PAGE), self._stopping):
-                await self._look_at(page, seen, repairs)
-        self._seen = seen
+            try:
+                read_later = partial(read, before, limit=_PAGE)
+                async for page in pages(read_later, self._stopping, after=(begin, "")):
+                    await self._look_at(page, due, repairs)
+                async for page in pages(partial(read, begin, limit=_PAGE), self._stopping):
+                    await self._look_at(page, due, repairs)
+            except StoreError:
+                # What was not come to was seen all the same.
+                self._due |= due
+                raise
+        self._due = due
 
-    async def _look_at(self, page: Sequence[str], seen: dict[str, float], repairs: Repairs) -> None:
+    async def _look_at(self, page: Sequence[str], due: dict[str, float], repairs: Repairs) -> None:
         now = time.monotonic()
-        seen |= {request_id: self._seen.get(request_id, now) for request_id in page}
-        due = [each for each in page if now - seen[each] >= self._between.total_seconds()]
-        for start in range(0, len(due), _BATCH):
-            ids = due[start : start + _BATCH]
+        soon = now + self._between.total_seconds()
+        due |= {request_id: self._due.get(request_id, soon) for request_id in page}
+        planned = [each for each in page if due[each] <= now]
+        # What cannot be planned now is not tried with every look.
+        due |= dict.fromkeys(planned, now + _TRIED_AGAIN_AFTER.total_seconds())
+        for start in range(0, len(planned), _BATCH):
+            ids = planned[start : start + _BATCH]
             if not await repairs.attempt(partial(self._plan, ids), "requests that are not planned"):
                 # One of them may be what cannot be planned; the others must not wait for it.
                 for request_id in ids:

@@ -8,7 +8,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 from loguru import logger
@@ -126,14 +126,14 @@ class RequestWriter:
             )
             if original is not None:
                 return await self._replay(original, request)
-        if session is not None:
-            # With the transaction its contexts are there too.
-            request = replace(request, planned=True)
         until = plan_by()
         if not await self._store.requests.insert(request, session=session):
             return await self._replay(await self._original(request), request)
         try:
             await self._contexts.plan(request, until=until, session=session)
+            if session is not None:
+                # Whoever commits although this failed leaves a request that the rescuer plans.
+                await self._store.requests.mark_planned([request.id], session=session)
         except StoreError as error:
             if session is not None or isinstance(error, WriteOutcomeUnknown):
                 raise
@@ -159,6 +159,9 @@ class RequestWriter:
         if item.written.done():
             return item.written.result()
         item.written.cancel()
+        while self._waiting and self._waiting[0].written.done():
+            # While others are planned nobody comes for what nobody waits for any more.
+            self._waiting.popleft()
         if item.plan_until < math.inf:
             raise WriteOutcomeUnknown("storing the request took longer than its caller can wait")
         raise _not_sent()

@@ -13,8 +13,9 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from agent_service.api.caller import CallerWith
+from agent_service.api.caller import CallerWith, open_to_all
 from agent_service.api.headers import Call
+from agent_service.api.route_scopes import scope_of
 from agent_service.domain.request import Caller
 
 
@@ -63,8 +64,12 @@ class _Served:
         self._let_in: CallerWith | None = None
         self._caller: str | None = None
         for each in asked.dependencies:
-            if isinstance(each.call, CallerWith):
+            if isinstance(each.call, CallerWith) and self._let_in is None:
                 self._let_in, self._caller = each.call, each.name
+            elif each.call is not open_to_all or each.dependencies:
+                raise TypeError(f"{route.path}: nobody would run what it depends on: {each.call}")
+        if (self._let_in is None) != (scope_of(route) is None):
+            raise TypeError(f"{route.path}: whom it is for is said where nobody looks")
         given = {self._call, self._caller, *(field.name for field in (*self._in_path, *self._in_query))}
         unknown = inspect.signature(route.endpoint).parameters.keys() - given
         if unknown:

@@ -82,10 +82,13 @@ class DocumentedApi(FastAPI):
         super().__init__(**options)
 
     def include_router(self, router: APIRouter, *arguments: Any, **options: Any) -> None:
-        """Take in routes. Raises TypeError for one that does not say whom it is for."""
+        """Take in routes as they are. Raises TypeError for one that does not say whom it is for."""
+        if arguments or options:
+            # Whoever serves the routes would know nothing of it.
+            raise TypeError("routes are taken in as they are: give their router what they have in common")
         check_scopes(router.routes)
         self.taken_in += [route for route in router.routes if isinstance(route, APIRoute)]
-        super().include_router(router, *arguments, **options)
+        super().include_router(router)
 
     def openapi(self) -> Fragment:
         """The document, made once."""

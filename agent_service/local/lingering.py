@@ -62,6 +62,13 @@ class LingeringProtocol(H11Protocol):
         if not self.transport.is_closing() and self.conn.their_state is h11.SEND_BODY:
             self._start_counting()
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request, without a body: the answer to a HEAD can have none."""
+        headers = [(b"content-length", b"0"), (b"connection", b"close")]
+        self.transport.write(self.conn.send(h11.Response(status_code=400, headers=headers)) or b"")
+        self.transport.write(self.conn.send(h11.EndOfMessage()) or b"")
+        self.transport.close()
+
     def close_in_stages(self) -> None:
         """Close, at once where nothing more is coming, or where this was said before."""
         unread = self.conn.their_state in (h11.SEND_BODY, h11.ERROR)

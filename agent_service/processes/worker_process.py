@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from typing import Self
 
 from agent_service.processes.output_relay import OutputRelay
 
@@ -26,6 +25,7 @@ class WorkerProcess:
     the parent ends: so it stops in the same way whatever becomes of the parent, and a supervisor that sends
     its signals to every process, as systemd does, asks for nothing twice.
 
+    It is `agent-service` with `arguments`; to make one raises OSError where there can be no further process.
     It is started by `subprocess` and not by the event loop: uvloop runs Python code in the fork, and pymongo
     has some that looks for its event loop there.
     """
@@ -38,22 +38,15 @@ class WorkerProcess:
         self._relays: list[OutputRelay] = []
         self._transports: list[asyncio.BaseTransport] = []
 
-    @classmethod
-    async def start(cls, arguments: Sequence[str], *, mark: Callable[[bytes], bytes]) -> Self:
-        """
-        Start `agent-service` with these arguments; what it writes is written here, each line marked.
-
-        Raises OSError where there can be no further process.
-        """
-        process = cls(arguments)
+    async def relay_output(self, mark: Callable[[bytes], bytes]) -> None:
+        """Write here what it writes, each line marked. Raises OSError where that cannot be; it is ended."""
         try:
-            await process._relay_output(mark)
+            await self._relay_output(mark)
         except BaseException:
-            process.kill()
+            self.kill()
             # Closes the pipes, and waits until it is gone.
-            with process._process:
+            with self._process:
                 raise
-        return process
 
     @property
     def pid(self) -> int:
@@ -94,4 +87,6 @@ class WorkerProcess:
 def _command(arguments: Sequence[str]) -> list[str]:
     """This program with other arguments; the working directory is searched for modules only if it is here."""
     searched = sys.path[:1] in ([""], [os.getcwd()])
-    return [sys.executable, *([] if searched else ["-P"]), "-m", "agent_service", *arguments]
+    # The options of this interpreter, such as -I, as multiprocessing hands them on.
+    options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # of the standard library
+    return [sys.executable, *options, *([] if searched else ["-P"]), "-m", "agent_service", *arguments]

@@ -93,18 +93,18 @@ class WorkerProcesses:
         """Run it once; returns what it ended with."""
         arguments = [*self._arguments, "--process", str(number)]
         try:
-            process = await WorkerProcess.start(arguments, mark=marker(number, self._log_format))
+            # From the moment in which it is there, whoever ends all of them ends this one too.
+            process = self._running[number] = WorkerProcess(arguments)
+            await process.relay_output(marker(number, self._log_format))
+            logger.info("{} runs as pid {}", self._name(number), process.pid)
+            if self._stopping.is_set():
+                process.stop()
+            return await process.wait()
         except OSError as error:
             logger.error("{} cannot be started: {}", self._name(number), error.strerror)
             return 1
-        self._running[number] = process
-        logger.info("{} runs as pid {}", self._name(number), process.pid)
-        if self._stopping.is_set():
-            process.stop()
-        try:
-            return await process.wait()
         finally:
-            del self._running[number]
+            self._running.pop(number, None)
 
     async def _pause(self, what: str, code: int, pause: timedelta) -> None:
         level = "ERROR" if code else "WARNING"

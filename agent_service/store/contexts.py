@@ -11,7 +11,7 @@ from functools import partial
 from pymongo.errors import BulkWriteError
 
 from agent_service.domain.context import Context, ContextStatus
-from agent_service.domain.errors import StoreUnavailable
+from agent_service.domain.errors import StoreUnavailable, WriteOutcomeUnknown
 from agent_service.domain.json_value import JsonValue
 from agent_service.domain.line import Candidate, Line
 from agent_service.domain.request import context_id
@@ -65,11 +65,16 @@ class ContextCollection:
         """Like `insert`, where most of them may exist: what does is not sent."""
         existing = await self.existing([context.id for context in contexts])
         await self.insert([context for context in contexts if context.id not in existing], until=until)
+        # Whoever inserted these may not have come to say so.
+        self._say(_news_of([context for context in contexts if context.id in existing]))
 
     async def _insert(self, documents: Sequence[Document], until: float) -> None:
+        sent = False
         while documents:
             if time.monotonic() > until:
-                raise StoreUnavailable("it is too late to send the contexts of a request")
+                error = WriteOutcomeUnknown if sent else StoreUnavailable
+                raise error("it is too late to send the contexts of a request")
+            sent = True
             try:
                 with writing():
                     await self._current.insert_many(documents, ordered=True)
@@ -80,7 +85,10 @@ class ContextCollection:
             else:
                 return
             # Somebody else inserts them too: one look instead of a command for each that exists.
-            existing = await self.existing([document["_id"] for document in rest])
+            try:
+                existing = await self.existing([document["_id"] for document in rest])
+            except StoreUnavailable as error:
+                raise WriteOutcomeUnknown(*error.args) from error
             documents = [document for document in rest if document["_id"] not in existing]
 
     def _say(self, news: "_News", *, always: bool = False) -> None:

@@ -199,6 +199,8 @@ async def update_once(database: Database, name: str, updates: Sequence[Mapping[s
     changes nothing when it comes again. Together they are one document, so they have at most 16 MiB. Returns
     how many documents they matched. Raises `BulkWriteError`, as `bulk_write` does.
     """
+    if not updates:
+        return 0
     command = {"update": name, "updates": updates, "ordered": False, "writeConcern": {"w": "majority"}}
     answer = await run_command(database, command)
     refused, unconfirmed = answer.get("writeErrors"), answer.get("writeConcernError")

@@ -93,14 +93,16 @@ class RequestCollection:
             )
         return None if document is None else request_of(document)
 
-    async def mark_planned(self, request_ids: Collection[str]) -> None:
+    async def mark_planned(self, request_ids: Collection[str], *, session: Session | None = None) -> None:
         """
         All contexts of these requests are inserted, however the requests stand.
 
         Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
         with writing():
-            await self._current.update_many({"_id": {"$in": list(request_ids)}}, {"$set": {"planned": True}})
+            await self._current.update_many(
+                {"_id": {"$in": list(request_ids)}}, {"$set": {"planned": True}}, session=session
+            )
 
     async def unplanned_ids(
         self, before: datetime, *, after: Place | None = None, limit: int = 100

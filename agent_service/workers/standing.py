@@ -64,7 +64,7 @@ class Standing:
 
     def take_named(self, most: int) -> list[Candidate]:
         """Up to so many of those that are known by their ids, the first ones; they are not known any more."""
-        first = sorted(self.named.items(), key=lambda item: item[1])[:most]
+        first = sorted(self.named.items(), key=lambda item: (item[1], item[0]))[:most]
         for context_id, _ in first:
             del self.named[context_id]
         return [Candidate(context_id, rank) for context_id, rank in first]

@@ -171,6 +171,7 @@ async def test_updates_in_one_command_are_sent_once_for_a_majority_and_say_how_m
         await things.insert_many([{"_id": number} for number in range(3)])
         updates = [{"q": {"_id": number}, "u": {"$set": {"a": 1}}} for number in (0, 2, 99)]
         assert await update_once(client[database_name], "things", updates) == 2
+        assert await update_once(client[database_name], "things", []) == 0
     [sent] = recorder.named("update")
     assert sent["writeConcern"] == {"w": "majority"}
     # The server would keep a record of it for a driver that may repeat it.

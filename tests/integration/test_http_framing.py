@@ -154,3 +154,17 @@ async def test_a_head_without_an_end_is_refused(server: Server, begin: bytes, mo
     async with asyncio.timeout(LIMIT):
         assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
     writer.close()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HEAD / HTTP/1.1\r\nHost: api\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HEAD / HTTP/2.0\r\nHost: api\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: api\r\nHost: other\r\n\r\n",
+    ],
+)
+async def test_a_head_request_that_is_refused_gets_its_answer_too(server: Server, head: bytes) -> None:
+    answers = await answers_to(server, head)
+    assert answers.startswith(b"HTTP/1.1 400 ")
+    assert answers.endswith(b"\r\n\r\n")

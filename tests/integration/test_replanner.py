@@ -56,6 +56,39 @@ async def test_a_request_whose_planner_died_is_planned_and_done(
     assert (await RequestService(store).get(request_id)).status is RequestStatus.COMPLETED
 
 
+async def test_what_shall_be_cancelled_is_planned_and_never_called(
+    store: Store, contexts: ContextManager, replanner: Replanner, raw: Raw
+) -> None:
+    request_id = await unplanned(store, raw)
+    # Whoever cancelled it died before anything else.
+    await raw.requests.update_one({"_id": request_id}, {"$set": {"cancel_requested": True}})
+    await raw.contexts.delete_many({})
+    await replanner.look()
+    documents = await raw.contexts.find({}).to_list()
+    assert len(documents) == 2
+    assert all(document["cancel_requested"] for document in documents)
+    assert await work_off(contexts) == 0
+
+
+async def test_what_cannot_be_planned_is_not_tried_with_every_look(
+    store: Store, contexts: ContextManager, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [request] = await insert_unplanned(store, 1)
+    tried: list[str] = []
+
+    async def fail(*requests: Request, until: float) -> None:
+        tried.extend(each.id for each in requests)
+        raise StoreError("it cannot be planned")
+
+    monkeypatch.setattr(contexts, "plan_missing", fail)
+    replanner = Replanner(store, contexts, young=timedelta(seconds=-1), between=timedelta(0))
+    for _ in range(3):
+        await replanner.look()
+    # Once with others, and once by itself.
+    assert tried == [request.id] * 2
+    assert replanner._pause() > timedelta(seconds=2)
+
+
 async def test_what_two_looks_saw_unplanned_is_planned(
     store: Store, contexts: ContextManager, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,10 +115,10 @@ async def test_what_was_planned_between_two_looks_is_forgotten(
     request_id = await unplanned(store, raw)
     replanner = Replanner(store, contexts, young=timedelta(seconds=-1), between=AN_HOUR)
     await replanner.look()
-    assert set(replanner._seen) == {request_id}
+    assert set(replanner._due) == {request_id}
     await store.requests.mark_planned([request_id])
     await replanner.look()
-    assert not replanner._seen
+    assert not replanner._due
 
 
 async def test_a_planner_that_is_still_at_it_is_left_alone(
@@ -111,7 +144,7 @@ async def test_of_three_hundred_contexts_those_are_inserted_that_are_missing_in_
     before = await raw.contexts.find({}, sort=[("_id", 1)]).to_list()
     await raw.requests.update_many({}, {"$set": {"planned": False}})
     recorder.sent.clear()
-    await replanner.look()
+    await a_replanner(recorded_store).look()
     assert [len(command["documents"]) for command in recorder.named("insert")] == [3]
     assert len(recorder.named("find")) <= 10
     assert await raw.contexts.count_documents(missing) == 3
@@ -166,7 +199,7 @@ async def test_several_processes_begin_elsewhere(
     for _ in range(30):
         replanner = Replanner(store, contexts, between=AN_HOUR)
         await replanner.look()
-        firsts.add(next(iter(replanner._seen)))
+        firsts.add(next(iter(replanner._due)))
     assert len(firsts) > 3
 
 
@@ -212,7 +245,7 @@ async def test_the_fleet_looks_once_a_second_however_many_processes_it_has(
     store: Store, contexts: ContextManager
 ) -> None:
     replanner = Replanner(store, contexts)
-    for processes, seconds in ((0, 1), (1, 1), (8, 8)):
+    for processes, seconds in ((0, 4), (1, 4), (8, 8)):
         colleagues = [
             Colleague(id=str(n), service="s", queues=frozenset(), process=str(n)) for n in range(processes)
         ]
@@ -221,7 +254,7 @@ async def test_the_fleet_looks_once_a_second_however_many_processes_it_has(
         assert 0.5 * seconds < min(pauses) < 0.9 * seconds
         assert 1.1 * seconds < max(pauses) < 1.5 * seconds
     # What it saw it looks at again soon.
-    replanner._seen = {"a request": 1.0}
+    replanner._due = {"a request": 1.0}
     assert max(replanner._pause().total_seconds() for _ in range(200)) < 3
 
 

@@ -20,7 +20,9 @@ from agent_service.domain.request import Caller, RequestStatus
 from agent_service.request_service import RequestService
 from agent_service.request_writer import Accepted
 from agent_service.store import Store
+from agent_service.store.contexts import ContextCollection
 from tests.support.hand_worker import claim
+from tests.support.rescuers import a_replanner
 from tests.support.submissions import planned
 
 ONE_STEP = {"service": "analysis", "input": {"task": "sentiment", "text": "good"}}
@@ -177,6 +179,26 @@ async def test_inside_a_callers_transaction_nothing_is_there_before_the_commit(
             again = await requests.submit(ONE_STEP, session=session, idempotency_key="k")
         assert again.replayed
         await store.close()
+
+
+async def test_what_a_caller_commits_although_its_contexts_failed_is_planned_by_others(
+    mongodb_uri: str, database_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unreachable(*_: object, **__: object) -> None:
+        raise StoreUnavailable("no answer in time")
+
+    async with AsyncMongoClient[dict[str, Any]](mongodb_uri) as client, Store(client[database_name]) as store:
+        await store.prepare()
+        requests = RequestService(store)
+        async with client.start_session() as session, await session.start_transaction():
+            with monkeypatch.context() as patch:
+                patch.setattr(ContextCollection, "insert", unreachable)
+                with pytest.raises(StoreUnavailable):
+                    await requests.submit(ONE_STEP, session=session, idempotency_key="k")
+        again = await requests.submit(ONE_STEP, idempotency_key="k")
+        assert again.replayed
+        await a_replanner(store).look()
+        assert len((await requests.get(again.request.id)).contexts) == 1
 
 
 async def test_without_a_server_a_submission_says_so_within_five_seconds() -> None:

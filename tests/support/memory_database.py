@@ -61,9 +61,13 @@ class MemoryDatabase(AsyncDatabase[Document]):
         return self
 
     async def command(self, command: Any, *_: Any, **__: Any) -> Any:
-        """Answers `hello`, and refuses the commands that notifications need."""
+        """Answers `hello` and `update`, and refuses the commands that notifications need."""
         if command == "hello":
             return {"me": "memory", "localTime": datetime.now(UTC)}
+        if "update" in command:
+            collection = self[command["update"]]
+            done = [await collection.update_one(each["q"], each["u"]) for each in command["updates"]]
+            return {"ok": 1, "n": sum(each.matched_count for each in done)}
         raise OperationFailure(f"no such command: {next(iter(command))}", code=59)
 
     async def aggregate(self, *_: Any, **__: Any) -> Any:

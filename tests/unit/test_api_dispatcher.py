@@ -4,7 +4,7 @@ import asyncio
 from typing import Annotated, Any
 
 import pytest
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Depends, Header, Query
 from fastapi import Request as HttpRequest
 from loguru import logger
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -109,3 +109,20 @@ async def test_a_path_with_more_behind_it_is_not_found() -> None:
     async with calling(make_app(memory_store())) as api:
         for path in ("/healthz/", "/v1/requests/x/cancel/y", "/v1/requests/"):
             assert_problem(await api.get(path), 404, "not_found")
+
+
+def test_what_a_route_depends_on_besides_its_caller_is_told_at_the_start() -> None:
+    async def show(name: str) -> Response:
+        return Response(name)
+
+    async def limited(caller: Reader) -> None:
+        """Lets in who may read, one level down."""
+
+    async def counted() -> None:
+        """Would be run by nobody."""
+
+    for depends_on in ([Depends(limited)], [OPEN_TO_ALL, Depends(counted)]):
+        with pytest.raises(TypeError, match="nobody would run"):
+            app_with(show, dependencies=depends_on)
+    with pytest.raises(TypeError, match="as they are"):
+        DocumentedApi().include_router(APIRouter(), prefix="/elsewhere")
