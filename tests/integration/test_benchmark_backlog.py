@@ -61,8 +61,8 @@ async def test_the_counters_of_the_server_tell_the_keys_that_claims_examine(stor
     tally = await claim(store, "batch", 32, seconds=30, at_most=64)
     after = await read_status(raw.client)
     assert tally.claims == 64
-    # One key to find each, and one to write it.
-    assert 2 * 64 <= after.keys_examined - before.keys_examined <= 3 * 64
+    # One key to find each, one to write it and one to read it, and a few to look at the lines.
+    assert 3 * 64 <= after.keys_examined - before.keys_examined <= 4 * 64
     commands = after.commands_since(before)
     assert commands["update"] == 2
     assert commands["find"] == 2

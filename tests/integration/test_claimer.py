@@ -13,19 +13,16 @@ from agent_service.context_manager import ContextManager
 from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
 from agent_service.domain.errors import StoreError, WriteOutcomeUnknown
 from agent_service.domain.line import Candidate
-from agent_service.domain.request import Caller
 from agent_service.store import Store
 from agent_service.store.claims import Claim
 from agent_service.store.lines import Stretch
 from agent_service.store.roster import Colleague
-from agent_service.workers import roll
 from agent_service.workers.claimer import Claimer
 from agent_service.workers.generative_worker import GenerativeWorker
 from tests.support.base_service_behaviours import RecordedCall, Reply, answer
 from tests.support.base_service_stub import BaseServiceStub
 from tests.support.claiming import claim_one, meanwhile
 from tests.support.contexts import a_claim
-from tests.support.waiting import until
 from tests.support.worker_tools import (
     PASSING_ERROR,
     HandlerWorker,
@@ -272,60 +269,3 @@ async def test_the_lease_is_counted_from_before_the_claim_was_sent(store: Store)
     assert context.started_at is not None
     assert context.lease.expires_at - context.started_at == LEASE
     assert before <= claimed.lease_ends - LEASE.total_seconds() <= contexts.sent
-
-
-async def test_what_nobody_told_of_is_looked_for_although_other_work_comes_now_and_then(
-    store: Store, mongodb_uri: str, database_name: str
-) -> None:
-    claimer = Claimer(
-        ContextManager(store),
-        service="generation",
-        queues=("default",),
-        worker_id="worker",
-        lease=LEASE,
-        look_every=timedelta(milliseconds=1),
-    )
-    assert not (await claimer.claim(1)).contexts
-    await many(store, 1)
-
-    async def claimed() -> Sequence[Context]:
-        return (await claimer.claim(1)).contexts
-
-    found: Sequence[Context] = await until(claimed)
-    assert len(found) == 1
-
-
-async def test_a_long_backlog_of_many_organizations_is_claimed_without_a_word(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(roll, "_MOST_DEEP", 5)
-    for number in range(20):
-        caller = Caller(organization_id=f"organization-{number}")
-        await submit(store, *(step(f"step_{count}") for count in range(3)), caller=caller)
-    claimer = claimer_of(ContextManager(store))
-    claimed = 0
-    while claimed < 60:
-        found = len((await claimer.claim(64)).contexts)
-        claimed += found
-        if not found:
-            # It says when to come again, whatever anybody tells.
-            again_in = claimer.again_in()
-            assert again_in is not None
-            await asyncio.sleep(again_in.total_seconds())
-
-
-async def test_a_context_whose_id_is_no_text_ends_and_keeps_nothing_else_from_being_claimed(
-    store: Store, raw: Raw
-) -> None:
-    await many(store, 3)
-    [document] = await raw.contexts.find().sort("rank").to_list(1)
-    later = {**document, "_id": {"is": "odd"}, "rank": document["rank"] + 1_000_000}
-    await raw.contexts.insert_one(later)
-    claimed = await claimer_of(ContextManager(store)).claim(5)
-    assert len(claimed.contexts) == 3
-
-    async def ended_too() -> bool:
-        return await raw.contexts.find_one({"_id": {"is": "odd"}, "status": "failed"}) is not None
-
-    ended_as_well: bool = await until(ended_too)
-    assert ended_as_well

@@ -75,8 +75,8 @@ def test_a_number_has_as_many_digits_as_say_something(value: float, text: str) -
 
 def test_all_benchmarks_are_there() -> None:
     assert list(BENCHMARKS) == [
-        "claims", "throughput", "noop", "latency", "idle", "fleet", "ingest", "memory", "readers", "growth",
-        "endurance",
+        "claims", "lines", "chain", "throughput", "noop", "latency", "idle", "fleet", "ingest", "memory",
+        "readers", "growth", "endurance",
     ]  # fmt: skip
 
 
