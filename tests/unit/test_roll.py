@@ -232,7 +232,7 @@ def test_a_queue_comes_before_the_next_and_a_small_priority_before_a_large_one()
 def test_what_has_waited_for_long_takes_turns_with_a_smaller_priority_and_never_comes_before_it() -> None:
     urgent, patient = LINES[0], LINES[12]
     assert (urgent.priority, patient.priority) == (0, 3)
-    for waited, first_ten in [(10 * SECOND, {urgent: 10}), (31 * SECOND, {urgent: 5, patient: 5})]:
+    for waited, first_ten in [(10 * SECOND, {urgent: 10}), (61 * SECOND, {urgent: 5, patient: 5})]:
         roll, waiting = a_roll(ageing=10 * SECOND), Waiting()
         for line, since in [(urgent, timedelta(0)), (patient, waited)]:
             for _ in range(20):
