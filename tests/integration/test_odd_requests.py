@@ -14,7 +14,7 @@ from agent_service.store import Store
 from agent_service.store.contexts import THERE_WITHIN
 from agent_service.store.documents import SCHEMA
 from tests.support import hand_worker
-from tests.support.rescuers import pass_deadlines
+from tests.support.rescuers import a_replanner, pass_deadlines
 from tests.support.worker_tools import Raw, step, submit
 
 CHAIN = (step(), step("check", after=("draft",)))
@@ -80,7 +80,7 @@ async def test_an_odd_request_does_not_end_while_its_planner_may_insert_more(
     # Half a minute later it may not, or it has said that it is done.
     later = {"planned": True} if way == "settled" else {"created_at": store.clock.now() - 2 * THERE_WITHIN}
     await raw.requests.update_one({"_id": request_id}, {"$set": later})
-    await (replanner.look() if way == "unplanned" else rescuer.sweep())
+    await (a_replanner(store).look() if way == "unplanned" else rescuer.sweep())
     ends = [("completed", None), ("failed", "undecodable_context")]
     assert await stored(raw, request_id) == ("failed", ends)
     await rescuer.sweep()

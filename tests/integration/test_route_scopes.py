@@ -22,6 +22,7 @@ from agent_service.store import Store
 from tests.support.api import SERVICES, SUBMISSION, calling, make_app, memory_store
 from tests.support.api_keys import EVERY_SCOPE, a_key, bearing, expired_key, revoked_key, stored_key
 from tests.support.explained_commands import Document
+from tests.support.submissions import planned
 
 #: What is open to all, because who asks has no key: supervisors.
 OPEN = {"/healthz", "/readyz"}
@@ -68,7 +69,9 @@ def named(operation: Operation) -> str:
 async def request_id(store: Store) -> str:
     """A request of the organization `acme`, to which none of these keys may lead."""
     service = RequestService(store, max_attempts=SERVICES)
-    return (await service.submit(SUBMISSION, caller=Caller(organization_id="acme"))).request.id
+    accepted = await service.submit(SUBMISSION, caller=Caller(organization_id="acme"))
+    await planned(store)
+    return accepted.request.id
 
 
 @pytest.fixture
