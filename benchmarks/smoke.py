@@ -67,7 +67,8 @@ async def check_claims(stage: Stage) -> list[Check]:
         Check(name="batch claims / naive claims", value=ratio, bound=at_least(1.5)),
         Check(name="keys examined per naive claim", value=keys["single"], bound=at_most(2)),
         # Candidates and update look at one key each.
-        Check(name="keys examined per claim of a batch", value=keys["batch"], bound=at_most(3)),
+        # One to find it, one to write it, one to read it, and a few for the heads of lines.
+        Check(name="keys examined per claim of a batch", value=keys["batch"], bound=at_most(3.5)),
         Check(name="write conflicts per claim of a batch", value=conflicts["batch"], bound=at_most(0.2)),
     ]
 
