@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,10 +35,10 @@ async def unplanned(store: Store, raw: Raw, submission: Any = CHAIN) -> str:
     return request_id
 
 
-async def insert_unplanned(store: Store, count: int) -> list[Request]:
+async def insert_unplanned(store: Store, count: int, *, before: datetime = NOW) -> list[Request]:
     """So many requests without contexts, each older than the next."""
     requests = [
-        a_request(a_step("one"), a_step("two", "one"), created_at=NOW - (count - n) * SECOND)
+        a_request(a_step("one"), a_step("two", "one"), created_at=before - (count - n) * SECOND)
         for n in range(count)
     ]
     await store.requests.insert_many(requests)
@@ -194,7 +194,7 @@ async def test_several_processes_begin_elsewhere(
     store: Store, contexts: ContextManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replanner_module, "_PAGE", 1)
-    await insert_unplanned(store, 20)
+    await insert_unplanned(store, 20, before=store.clock.now())
     firsts = set()
     for _ in range(30):
         replanner = Replanner(store, contexts, between=AN_HOUR)
