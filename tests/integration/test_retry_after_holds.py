@@ -57,9 +57,9 @@ async def test_a_service_that_asks_for_a_pause_is_left_alone_by_the_whole_fleet_
             requests = [first, *[await submit(store, tries=1) for _ in range(10)]]
             contexts = await all_ended(store, requests)
     assert hold.until is not None
-    assert hold.until - calls[0][0] >= timedelta(seconds=3)
-    assert len(calls) == 12
     # Two processes know the server's time to within a second.
+    assert hold.until - calls[0][0] >= timedelta(seconds=2)
+    assert len(calls) == 12
     assert all(at >= hold.until - timedelta(seconds=1) for at, _ in calls[1:])
     assert {context.tries for context in contexts} == {1}
     assert [record.outcome for record in contexts[0].history] == [

@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any, ClassVar, TypeAlias
 
@@ -110,9 +110,12 @@ async def claim(store: Store, count: int, *, seconds: float = 30, tries: int = 3
 
 
 async def read(store: Store, context_id: str) -> Context:
-    """The context as it is stored now."""
+    """The context as it is stored now; LookupError if there is none yet."""
     contexts = await store.contexts.of_request(context_id.partition(".")[0])
-    return next(context for context in contexts if context.id == context_id)
+    for context in contexts:
+        if context.id == context_id:
+            return context
+    raise LookupError(context_id)
 
 
 async def when(store: Store, context_id: str, condition: Callable[[Context], bool]) -> Context:
@@ -120,9 +123,12 @@ async def when(store: Store, context_id: str, condition: Callable[[Context], boo
     request_id = context_id.partition(".")[0]
     async with asyncio.timeout(DEADLINE_SECONDS):
         with store.notifier.subscribe(Topic.PROGRESS, request_id) as subscription:
-            while not condition(context := await read(store, context_id)):
+            while True:
+                # Not there yet: what was submitted is planned in the background.
+                with suppress(LookupError):
+                    if condition(context := await read(store, context_id)):
+                        return context
                 await subscription.wait(timedelta(milliseconds=50))
-            return context
 
 
 async def streamed(store: Store, context_id: str, text: str, *, attempt: int = 1) -> list[Chunk]:
