@@ -16,6 +16,7 @@ from agent_service.store.notifier import Topic
 from tests.support.api import SUBMISSION, make_app
 from tests.support.hand_worker import work_off
 from tests.support.open_subscriptions import subscriptions_of
+from tests.support.submissions import planned
 from tests.support.waiting import until
 
 LONG = {"Prefer": "wait=60"}
@@ -50,6 +51,7 @@ async def test_the_end_that_another_process_writes_answers_who_waits(
         began = monotonic()
         submitting = asyncio.create_task(client.post("/v1/requests", json=SUBMISSION, headers=LONG))
         await until_waiting(store, 1)
+        await planned(store)
         await work_off(ContextManager(elsewhere))
         taken = await submitting
         assert monotonic() - began < PROMPTLY

@@ -12,6 +12,7 @@ from agent_service.domain.clock import ServerClock
 from agent_service.domain.request import Request
 from agent_service.request_service import RequestService
 from agent_service.store import Store, database
+from tests.support.submissions import planned
 from tests.support.worker_tools import Raw
 
 ONE_STEP = {"service": "generation", "input": "hello"}
@@ -36,6 +37,7 @@ async def test_the_first_submission_of_a_process_whose_clock_is_wrong_has_the_se
         request = await submitted(store)
         # Times are whole milliseconds, and the clock may be off by half of a round trip.
         assert before - SECOND <= request.created_at <= await server_time(raw) + SECOND
+        await planned(store)
         (context,) = await store.contexts.of_request(request.id)
         assert context.created_at == request.created_at
         assert context.rank == int(request.created_at.timestamp() * 1_000_000)
