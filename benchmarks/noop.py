@@ -1,7 +1,7 @@
 """Benchmark `noop`: contexts per second where the handler does nothing, one process, 32 at a time."""
 
 from benchmarks.noop_worker import SERVICE
-from benchmarks.processes import run_to_end
+from benchmarks.peers import open_peers
 from benchmarks.server_status import read_status
 from benchmarks.stage import Stage
 from benchmarks.worker_process import Drained, drained, noop_worker
@@ -11,18 +11,19 @@ CONTEXTS, QUICK_CONTEXTS = 12_000, 8_000
 
 
 async def measure(stage: Stage) -> None:
-    """Our worker, and in turns with it taskiq on Redis."""
+    """Our worker, and in turns with it the other queues."""
     contexts = QUICK_CONTEXTS if stage.quick else CONTEXTS
-    async with stage.redis() as redis_url:
+    async with open_peers(stage) as peers:
         for _ in range(stage.runs):
             ours = await _worker(stage, contexts)
             stage.results.add("noop: worker", "contexts/s", ours.rate)
             stage.results.add_cpu("noop: worker", ours.worker_cpu)
             stage.results.add_cpu("noop: mongod", ours.server_cpu)
-            if redis_url is not None:
-                taskiq = await _taskiq_rate(stage, redis_url, contexts)
-                stage.results.add("noop: taskiq", "tasks/s", taskiq)
-                stage.results.add("noop: worker / taskiq", "ratio", ours.rate / taskiq)
+            for peer in peers:
+                pace = await peer.pace(stage, contexts, CONCURRENCY)
+                stage.results.add(f"noop: {peer.name}", "jobs/s", pace["rate"])
+                stage.results.add(f"noop: worker / {peer.name}", "ratio", ours.rate / pace["rate"])
+                stage.results.add_cpu(f"noop: {peer.name}", pace["cpu_ms"])
 
 
 async def _worker(stage: Stage, contexts: int) -> Drained:
@@ -34,8 +35,3 @@ async def _worker(stage: Stage, contexts: int) -> Drained:
             commands = (await read_status(stage.client)).commands_since(before)
             stage.results.add("noop: commands", "per context", sum(commands.values()) / contexts)
             return found
-
-
-async def _taskiq_rate(stage: Stage, redis_url: str, calls: int) -> float:
-    arguments = [redis_url, "--calls", str(calls), "--concurrency", str(CONCURRENCY)]
-    return (await run_to_end("benchmarks.taskiq_queue", arguments, log=stage.log("taskiq")))["rate"]

@@ -89,9 +89,10 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def resident_megabytes(pid: int) -> float:
-    """The memory that a process holds, in units of 1,000,000 bytes."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+def resident_megabytes(pid: int, *, peak: bool = False) -> float:
+    """The memory that a process holds, or the most that it ever held, in units of 1,000,000 bytes."""
+    field = "VmHWM" if peak else "VmRSS"
+    found = re.search(rf"{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     if found is None:
         raise ProcessFailed(f"process {pid} has ended")
     return int(found[1]) * 1_024 / 1_000_000

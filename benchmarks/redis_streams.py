@@ -1,10 +1,10 @@
 """
 Raw Redis Streams: the least that does the same work, in a process of its own.
 
-`python -m benchmarks.redis_streams REDIS_URL BASE_URL --calls 5000 --concurrency 64` fills a stream, and then
-measures: XREADGROUP for as many entries as there are free slots; one HTTP call each with the same client; SET
-of the result; XACK. With `--tuned` entries are read ahead of the slots, and SET and XACK share a round trip.
-There are no leases, no retries, no events, and no request that ends.
+`python -m benchmarks.redis_streams REDIS_URL --base-url URL --calls 5000 --concurrency 64` fills a stream,
+and then measures: XREADGROUP for as many entries as there are free slots; one HTTP call each with the same
+client; SET of the result; XACK. With `--tuned` entries are read ahead of the slots, and SET and XACK share a
+round trip. There are no leases, no retries, no events, and no request that ends.
 """
 
 import argparse
@@ -119,7 +119,7 @@ def main() -> None:
     """Measure as the arguments say."""
     parser = argparse.ArgumentParser(description="raw Redis Streams")
     parser.add_argument("redis_url")
-    parser.add_argument("base_url")
+    parser.add_argument("--base-url", required=True)
     parser.add_argument("--calls", type=int, required=True)
     parser.add_argument("--concurrency", type=int, required=True)
     parser.add_argument("--tuned", action="store_true")

@@ -13,8 +13,11 @@ from pymongo import AsyncMongoClient
 from agent_service.local.mongod import start_mongod
 from agent_service.store import Store
 from benchmarks.backlog import Template, insert_backlog, make_template
+from benchmarks.postgres_server import NOT_FOUND as NO_POSTGRES
+from benchmarks.postgres_server import find_postgres, postgres_server
 from benchmarks.processes import running
-from benchmarks.redis_server import NOT_FOUND, find_redis, redis_server
+from benchmarks.redis_server import NOT_FOUND as NO_REDIS
+from benchmarks.redis_server import find_redis, redis_server
 from benchmarks.results import Results
 
 #: What the server may keep in memory: enough for the largest backlog, so that disks are not what is measured.
@@ -89,16 +92,31 @@ class Stage:
         """The address of a Redis of its own; None, and a remark, where there is none to start."""
         program = find_redis()
         if program is None:
-            self.results.note(NOT_FOUND)
+            self.results.note(NO_REDIS)
             yield None
             return
         async with redis_server(program, self.new_folder("redis")) as url:
             yield url
 
     @asynccontextmanager
-    async def stub(self, delay_ms: float, *, record: bool = False) -> AsyncIterator[str]:
-        """The address of a base service that answers after `delay_ms`."""
+    async def postgres(self) -> AsyncIterator[str | None]:
+        """The address of a PostgreSQL of its own; None, and a remark, where there is none to start."""
+        programs = find_postgres()
+        if programs is None:
+            self.results.note(NO_POSTGRES)
+            yield None
+            return
+        async with postgres_server(programs, self.new_folder("postgres")) as url:
+            yield url
+
+    @asynccontextmanager
+    async def stub(
+        self, delay_ms: float, *, record: bool = False, text_bytes: int | None = None
+    ) -> AsyncIterator[str]:
+        """The address of a base service that answers after `delay_ms`, with a text as long as that."""
         arguments = ["--delay-ms", str(delay_ms), *(["--record"] if record else [])]
+        if text_bytes is not None:
+            arguments += ["--text-bytes", str(text_bytes)]
         ready = r"listening on (\d+)"
         log = self.log("stub")
         async with running("benchmarks.stub_service", arguments, log=log, ready=ready) as (_, found):

@@ -3,7 +3,7 @@ The base service of the benchmarks: `python -m benchmarks.stub_service --delay-m
 
 It answers every `POST /execute` after the delay and does as little as it can for it, so that what is measured
 is whoever calls it. With `--record` it keeps when calls arrived and when their connections were closed before
-an answer; `GET /` hands that over and forgets it.
+an answer; `GET /` hands that over and forgets it. `--text-bytes` is how long its outputs are.
 """
 
 import argparse
@@ -15,11 +15,8 @@ from typing import cast
 
 from agent_service.main import new_event_loop
 
-_BODY = b'{"output":{"text":"done"}}'
-_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
-    len(_BODY),
-    _BODY,
-)
+_TEXT = "done"
+_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"content-length:"
 
@@ -41,8 +38,10 @@ class Record:
 class StubConnection(asyncio.Protocol):
     """One keep-alive connection; one call at a time, as HTTP/1.1 without pipelining has it."""
 
-    def __init__(self, delay: float, record: Record | None) -> None:
+    def __init__(self, delay: float, record: Record | None, *, text: str = _TEXT) -> None:
         self._delay = delay
+        body = json.dumps({"output": {"text": text}}, separators=(",", ":")).encode()
+        self._whole_answer = _ANSWER % (len(body), body)
         self._record = record
         self._loop = asyncio.get_running_loop()
         self._buffer = b""
@@ -83,7 +82,7 @@ class StubConnection(asyncio.Protocol):
 
     def _answer(self) -> None:
         self._answering = None
-        self._transport.write(_ANSWER)
+        self._transport.write(self._whole_answer)
 
 
 def _content_length(head: bytes) -> int:
@@ -99,10 +98,12 @@ def _by_context(happened: list[tuple[float, bytes]]) -> dict[str, float]:
     return {json.loads(body)["context_id"]: at for at, body in happened}
 
 
-async def _serve(delay: float, *, record: bool) -> None:
+async def _serve(delay: float, text: str, *, record: bool) -> None:
     kept = Record() if record else None
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: StubConnection(delay, kept), "127.0.0.1", 0, backlog=1024)
+    server = await loop.create_server(
+        lambda: StubConnection(delay, kept, text=text), "127.0.0.1", 0, backlog=1024
+    )
     print(f"listening on {server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
 
@@ -112,9 +113,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="the base service of the benchmarks")
     parser.add_argument("--delay-ms", type=float, required=True)
     parser.add_argument("--record", action="store_true")
+    parser.add_argument("--text-bytes", type=int)
     arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(_serve(arguments.delay_ms / 1_000, record=arguments.record))
+        text = _TEXT if arguments.text_bytes is None else "x" * arguments.text_bytes
+        runner.run(_serve(arguments.delay_ms / 1_000, text, record=arguments.record))
 
 
 if __name__ == "__main__":

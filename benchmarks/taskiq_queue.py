@@ -6,7 +6,6 @@ then runs taskiq's own receiver on uvloop, without the checks of parameters that
 its pace. Without a base service the task returns at once.
 """
 
-import argparse
 import asyncio
 import uuid
 from typing import Any
@@ -16,10 +15,10 @@ from taskiq import TaskiqMessage, TaskiqMiddleware, TaskiqResult
 from taskiq.api import run_receiver_task
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
-from agent_service.main import new_event_loop
 from benchmarks.backlog import INPUT
 from benchmarks.bare_client import BareClient
 from benchmarks.pace import Pace
+from benchmarks.queue_arguments import QueueArguments, run_queue
 
 _FILL_AT_ONCE = 200
 
@@ -41,14 +40,14 @@ class Counter(TaskiqMiddleware):
             self.done.set()
 
 
-async def measure(redis_url: str, base_url: str | None, calls: int, concurrency: int) -> None:
-    """Fill the queue, work it off, and tell the pace."""
-    async with Redis.from_url(redis_url) as redis:
+async def measure(given: QueueArguments) -> Pace:
+    """Fill the queue, and work it off."""
+    async with Redis.from_url(given.server) as redis:
         await redis.flushdb()
-    broker = RedisStreamBroker(redis_url, consumer_id="0").with_result_backend(
-        RedisAsyncResultBackend(redis_url)
+    broker = RedisStreamBroker(given.server, consumer_id="0").with_result_backend(
+        RedisAsyncResultBackend(given.server)
     )
-    client = None if base_url is None else BareClient(base_url, concurrency)
+    client = None if given.base_url is None else BareClient(given.base_url, given.concurrency)
 
     @broker.task(task_name="work")
     async def work(request_id: str, text: object) -> object:
@@ -56,38 +55,29 @@ async def measure(redis_url: str, base_url: str | None, calls: int, concurrency:
 
     await broker.startup()
     try:
-        for start in range(0, calls, _FILL_AT_ONCE):
-            count = min(_FILL_AT_ONCE, calls - start)
+        for start in range(0, given.calls, _FILL_AT_ONCE):
+            count = min(_FILL_AT_ONCE, given.calls - start)
             await asyncio.gather(*(work.kiq(str(uuid.uuid4()), INPUT) for _ in range(count)))
-        counter = Counter(calls)
+        counter = Counter(given.calls)
         broker.add_middlewares(counter)
         receiving = asyncio.create_task(
             run_receiver_task(
-                broker, validate_params=False, max_async_tasks=concurrency, max_prefetch=concurrency
+                broker,
+                validate_params=False,
+                max_async_tasks=given.concurrency,
+                max_prefetch=given.concurrency,
             )
         )
         ended = asyncio.create_task(counter.done.wait())
         await asyncio.wait({receiving, ended}, return_when=asyncio.FIRST_COMPLETED)
-        counter.pace.tell()
         receiving.cancel()
         await asyncio.gather(receiving, return_exceptions=True)
     finally:
         if client is not None:
             await client.close()
         await broker.shutdown()
-
-
-def main() -> None:
-    """Measure as the arguments say."""
-    parser = argparse.ArgumentParser(description="taskiq on Redis")
-    parser.add_argument("redis_url")
-    parser.add_argument("--base-url")
-    parser.add_argument("--calls", type=int, required=True)
-    parser.add_argument("--concurrency", type=int, required=True)
-    arguments = parser.parse_args()
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(measure(arguments.redis_url, arguments.base_url, arguments.calls, arguments.concurrency))
+    return counter.pace
 
 
 if __name__ == "__main__":
-    main()
+    run_queue("taskiq on Redis", measure)

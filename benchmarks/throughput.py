@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from benchmarks.peers import Peer, open_peers, raw_streams
 from benchmarks.processes import run_to_end
 from benchmarks.stage import Stage
 from benchmarks.worker_process import GENERATION, Drained, drained, generation_worker
@@ -16,18 +17,19 @@ COMPARED_AT = 20
 
 async def measure(stage: Stage) -> None:
     """The bare client, the worker and the others in turns, against the same stub."""
-    async with stage.redis() as redis_url:
+    async with open_peers(stage) as peers:
         for delay, calls in (QUICK_CALLS if stage.quick else CALLS).items():
             async with stage.stub(delay) as base_url:
                 for _ in range(stage.runs):
                     ours = await _measure_ours(stage, base_url, delay, calls)
-                    if redis_url is not None and delay == COMPARED_AT:
-                        await _measure_others(stage, redis_url, base_url, calls, ours)
+                    if delay == COMPARED_AT:
+                        await _measure_peers(stage, [*raw_streams(peers), *peers], base_url, calls, ours)
 
 
 async def worker_against_bare(stage: Stage, base_url: str, calls: int) -> tuple[Drained, Mapping[str, float]]:
     """One worker process, and the pace of the bare client."""
-    bare = await _pace(stage, "bare_client", [base_url], calls)
+    numbers = ["--calls", str(calls), "--concurrency", str(CONCURRENCY)]
+    bare = await run_to_end("benchmarks.bare_client", [base_url, *numbers], log=stage.log("bare_client"))
     return await _worker(stage, base_url, calls), bare
 
 
@@ -43,21 +45,12 @@ async def _measure_ours(stage: Stage, base_url: str, delay: int, calls: int) -> 
     return ours.rate
 
 
-async def _measure_others(stage: Stage, redis_url: str, base_url: str, calls: int, ours: float) -> None:
-    others = {
-        "Redis Streams": await _pace(stage, "redis_streams", [redis_url, base_url], calls),
-        "Redis Streams, tuned": await _pace(stage, "redis_streams", [redis_url, base_url, "--tuned"], calls),
-        "taskiq": await _pace(stage, "taskiq_queue", [redis_url, "--base-url", base_url], calls),
-    }
-    for name, pace in others.items():
-        stage.results.add(f"throughput {COMPARED_AT} ms: {name}", "calls/s", pace["rate"])
-        stage.results.add(f"throughput {COMPARED_AT} ms: worker / {name}", "ratio", ours / pace["rate"])
-        stage.results.add_cpu(f"throughput {COMPARED_AT} ms: {name}", pace["cpu_ms"])
-
-
-async def _pace(stage: Stage, module: str, arguments: Sequence[str], calls: int) -> Mapping[str, float]:
-    numbers = ["--calls", str(calls), "--concurrency", str(CONCURRENCY)]
-    return await run_to_end(f"benchmarks.{module}", [*arguments, *numbers], log=stage.log(module))
+async def _measure_peers(stage: Stage, peers: Sequence[Peer], base_url: str, calls: int, ours: float) -> None:
+    for peer in peers:
+        pace = await peer.pace(stage, calls, CONCURRENCY, base_url)
+        stage.results.add(f"throughput {COMPARED_AT} ms: {peer.name}", "calls/s", pace["rate"])
+        stage.results.add(f"throughput {COMPARED_AT} ms: worker / {peer.name}", "ratio", ours / pace["rate"])
+        stage.results.add_cpu(f"throughput {COMPARED_AT} ms: {peer.name}", pace["cpu_ms"])
 
 
 async def _worker(stage: Stage, base_url: str, contexts: int) -> Drained:

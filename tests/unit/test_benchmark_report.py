@@ -19,7 +19,7 @@ MACHINE: Machine = {"cores": 2, "memory_gb": 8.0, "python": "3.11.7"}
 def results() -> Results:
     found = Results()
     for rate, ratio in ((4_000.0, 1.5), (6_000.0, 2.5), (5_500.0, 2.25)):
-        found.add("noop: worker", "contexts/s", rate)
+        found.add("ingest: HTTP, 64 clients", "requests/s", rate)
         found.add("noop: worker / taskiq", "ratio", ratio)
     found.add("memory: worker, idle", "MB", 90.0)
     found.add("latency: cancel answered to call stopped, p50", "ms", -1.25)
@@ -31,8 +31,8 @@ def test_the_table_has_a_line_for_each_figure_with_its_range_and_whether_its_tar
     lines = table(results(), MACHINE).splitlines()
     assert lines[0] == "cores 2, memory_gb 8.0, python 3.11.7"
     rows = [" ".join(line.split()) for line in lines]
-    assert "noop: worker 5,500 4,000 to 6,000 contexts/s 3 ≥ 5,000 met" in rows
-    assert "noop: worker / taskiq 2.25 1.50 to 2.50 ratio 3 ≥ 2 met" in rows
+    assert "ingest: HTTP, 64 clients 5,500 4,000 to 6,000 requests/s 3 ≥ 3,500 met" in rows
+    assert "noop: worker / taskiq 2.25 1.50 to 2.50 ratio 3 ≥ 1.7 met" in rows
     assert "memory: worker, idle 90.0 90.0 to 90.0 MB 1 ≤ 70 MISSED" in rows
     assert "latency: cancel answered to call stopped, p50 -1.25 -1.25 to -1.25 ms 1" in rows
     assert lines[-1] == "note: there was no redis-server"
@@ -40,7 +40,7 @@ def test_the_table_has_a_line_for_each_figure_with_its_range_and_whether_its_tar
 
 def test_the_columns_of_the_table_stand_below_each_other() -> None:
     lines = table(results(), MACHINE).splitlines()[2:-1]
-    units = ("unit", "contexts/s", "ratio", "MB", "ms")
+    units = ("unit", "requests/s", "ratio", "MB", "ms")
     rows = [lines[0], *lines[2:]]
     assert len({row.index(f" {unit} ") for row, unit in zip(rows, units, strict=True)}) == 1
     assert set(lines[1]) == {"-"}
