@@ -20,8 +20,8 @@ from benchmarks.queue_arguments import QueueArguments, run_queue
 _FILL_AT_ONCE = 1_000
 
 
-async def measure(given: QueueArguments) -> Pace:
-    """Fill the queue, and work it off."""
+async def measure(given: QueueArguments) -> None:
+    """Fill the queue, work it off, and tell the pace."""
     client = None if given.base_url is None else BareClient(given.base_url, given.concurrency)
     async with asyncpg.create_pool(given.server, min_size=4, max_size=8) as pool:
         queries = Queries.from_asyncpg_pool(pool)
@@ -47,7 +47,7 @@ async def measure(given: QueueArguments) -> Pace:
         finally:
             if client is not None:
                 await client.close()
-    return pace
+    pace.tell()
 
 
 async def _fill(queries: Queries, calls: int) -> None:

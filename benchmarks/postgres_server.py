@@ -40,13 +40,9 @@ async def postgres_server(programs: Path, folder: Path) -> AsyncIterator[str]:
     """
     port, data = free_port(), folder / "data"
     as_user = _as_another_user(folder) if os.getuid() == 0 else []
-    made = await asyncio.to_thread(
-        subprocess.run,
-        [*as_user, str(programs / "initdb"), "-D", str(data), "-U", _USER, "--auth=trust", "--locale=C"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    options = ["-U", _USER, "--auth=trust", "--locale=C", "--encoding=UTF8"]
+    command = [*as_user, str(programs / "initdb"), "-D", str(data), *options]
+    made = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
     if made.returncode:
         raise ProcessFailed(f"initdb ended with {made.returncode}: {made.stderr[-500:]}")
     settings = {

@@ -20,8 +20,8 @@ from benchmarks.queue_arguments import QueueArguments, run_queue
 _FILL_AT_ONCE = 1_000
 
 
-async def measure(given: QueueArguments) -> Pace:
-    """Fill the queue, and work it off."""
+async def measure(given: QueueArguments) -> None:
+    """Fill the queue, work it off, and tell the pace."""
     client = None if given.base_url is None else BareClient(given.base_url, given.concurrency)
     app = App(connector=PsycopgConnector(conninfo=given.server, min_size=4, max_size=8))
     pace, done = Pace(), asyncio.Event()
@@ -52,7 +52,7 @@ async def measure(given: QueueArguments) -> Pace:
         ended.cancel()
     if client is not None:
         await client.close()
-    return pace
+    pace.tell()
 
 
 def _job() -> dict[str, Any]:

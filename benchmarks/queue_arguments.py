@@ -2,11 +2,11 @@
 
 import argparse
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from agent_service.main import new_event_loop
-from benchmarks.pace import Pace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,17 +19,13 @@ class QueueArguments:
     concurrency: int
 
 
-def run_queue(description: str, measure: Callable[[QueueArguments], Awaitable[Pace]]) -> None:
-    """Measure as the arguments of the process say, and tell the pace."""
+def run_queue(description: str, measure: Callable[[QueueArguments], Coroutine[Any, Any, None]]) -> None:
+    """Measure as the arguments of the process say."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("server")
     parser.add_argument("--base-url")
     parser.add_argument("--calls", type=int, required=True)
     parser.add_argument("--concurrency", type=int, required=True)
     arguments = QueueArguments(**vars(parser.parse_args()))
-
-    async def run() -> None:
-        (await measure(arguments)).tell()
-
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(run())
+        runner.run(measure(arguments))

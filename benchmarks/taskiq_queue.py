@@ -40,8 +40,8 @@ class Counter(TaskiqMiddleware):
             self.done.set()
 
 
-async def measure(given: QueueArguments) -> Pace:
-    """Fill the queue, and work it off."""
+async def measure(given: QueueArguments) -> None:
+    """Fill the queue, work it off, and tell the pace."""
     async with Redis.from_url(given.server) as redis:
         await redis.flushdb()
     broker = RedisStreamBroker(given.server, consumer_id="0").with_result_backend(
@@ -70,13 +70,14 @@ async def measure(given: QueueArguments) -> Pace:
         )
         ended = asyncio.create_task(counter.done.wait())
         await asyncio.wait({receiving, ended}, return_when=asyncio.FIRST_COMPLETED)
+        # At once: its end may take for ever, and whoever waits for the pace ends this process.
+        counter.pace.tell()
         receiving.cancel()
         await asyncio.gather(receiving, return_exceptions=True)
     finally:
         if client is not None:
             await client.close()
         await broker.shutdown()
-    return counter.pace
 
 
 if __name__ == "__main__":
