@@ -34,7 +34,7 @@ async def read_health(store: Store) -> FleetHealth:
     served = {(worker.service, queue) for worker in workers for queue in worker.queues}
     unserved = []
     for queue in await store.statistics.queues():
-        if queue not in served and await store.statistics.pending_since(queue) is not None:
+        if queue not in served and await store.services.has_waiting(queue.service, [queue.queue]):
             reason = _why_unserved(queue.service, queue.queue, workers)
             unserved.append(UnservedQueue(service=queue.service, queue=queue.queue, reason=reason))
     return FleetHealth(workers=workers, unserved=tuple(unserved))

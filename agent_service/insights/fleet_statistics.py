@@ -19,7 +19,7 @@ WINDOWS = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15))
 SAMPLE = 100
 #: More queues than these are not counted.
 MOST_QUEUES = 200
-_WAITING = (ContextStatus.PENDING, ContextStatus.SCHEDULED, ContextStatus.BLOCKED, ContextStatus.RUNNING)
+_WAITING = (ContextStatus.PENDING, ContextStatus.SCHEDULED, ContextStatus.BLOCKED)
 _ENDS = (ContextStatus.COMPLETED, ContextStatus.FAILED, ContextStatus.CANCELLED)
 
 
@@ -100,8 +100,14 @@ async def read_statistics(store: Store) -> FleetStatistics:
     states = {state.service: state for state in await store.services.all()}
     served = {QueueName(worker.service, queue) for worker in workers for queue in worker.queues}
     queues = sorted({*await store.statistics.queues(), *served})[:MOST_QUEUES]
+    running = await store.statistics.running()
     now = store.clock.now()
-    read = {name: await _read_queue(store, name, counters.get(name, WorkCounts()), now) for name in queues}
+    read = {
+        name: await _read_queue(
+            store, name, counters.get(name, WorkCounts()), running=running.get(name, 0), now=now
+        )
+        for name in queues
+    }
     services = sorted({*states, *(name.service for name in queues)})
     return FleetStatistics(
         at=now,
@@ -119,9 +125,11 @@ async def read_statistics(store: Store) -> FleetStatistics:
     )
 
 
-async def _read_queue(store: Store, name: QueueName, counts: WorkCounts, now: datetime) -> QueueStatistics:
+async def _read_queue(
+    store: Store, name: QueueName, counts: WorkCounts, *, running: int, now: datetime
+) -> QueueStatistics:
     statistics = store.statistics
-    pending, scheduled, blocked, running = await asyncio.gather(
+    pending, scheduled, blocked = await asyncio.gather(
         *(statistics.count(name, status) for status in _WAITING)
     )
     since = await statistics.pending_since(name)

@@ -21,9 +21,10 @@ from agent_service.store.driver import (
     primary_of,
     seeds_of,
 )
-from agent_service.store.indexes import Index, create_indexes, drop_old_indexes, missing_indexes, old_indexes
+from agent_service.store.indexes import Index, create_indexes, missing_indexes
 from agent_service.store.lookout import Look, Lookout
 from agent_service.store.notifier import Notifier
+from agent_service.store.old_indexes import drop_old_indexes, old_indexes
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
 from agent_service.store.planned_marks import PlannedMarks
 from agent_service.store.roster import Roster

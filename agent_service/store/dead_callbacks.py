@@ -1,4 +1,4 @@
-"""Dead callbacks: deliveries that failed, latest first, found in the index `standing`."""
+"""Dead callbacks: deliveries that failed, latest first, found in the index `others`."""
 
 from collections.abc import Collection as AnyCollection
 from collections.abc import Mapping
@@ -11,13 +11,12 @@ from agent_service.domain.callback import CALLBACK_SERVICE, callback_id, deliver
 from agent_service.domain.context import ContextStatus
 from agent_service.domain.request import DEFAULT_QUEUE
 from agent_service.store.contexts import ids_of_callbacks
-from agent_service.store.documents import SCHEMA, error_of
+from agent_service.store.documents import error_of
 from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import reading
 from agent_service.store.paging import Page, decode_all, decode_page
 
 _FAILED = {
-    "schema": SCHEMA,
     "service": CALLBACK_SERVICE,
     "queue": DEFAULT_QUEUE,
     "status": ContextStatus.FAILED.value,

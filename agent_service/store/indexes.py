@@ -1,6 +1,6 @@
 """Indexes: every index there is, each with the query that it serves; created idempotently."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -14,6 +14,10 @@ from agent_service.store.operations import reading, writing
 
 #: A new index on a large collection takes its time, and a limit that is too short would never let it end.
 _BUILD_LIMIT = timedelta(minutes=30)
+#: Who has no date yet costs no key, neither when it is inserted nor when it gets one.
+_DATED: Document = {"expires_at": {"$type": "date"}}
+#: The statuses that the index `others` has: all but those that each context goes through.
+OTHERS = ("scheduled", "blocked", "completed", "failed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +63,13 @@ class Index:
 INDEXES = (
     Index(
         collection="contexts",
-        name="lines",
+        name="waiting",
         # With the status among its keys the server goes from one organization to the next without looking at
         # what lies between.
-        keys=("status", "service", "queue", "priority", "organization_id", "rank", "_id"),
+        keys=("status", "service", "queue", "priority", "organization_id", "rank", "_id", "run_at"),
         partial={"status": "pending"},
-        serves="claims: what waits in each line, and the heads of lines; the depth of a queue",
+        serves="claims: what waits in each line, and the heads of lines; the depth of a queue, and since when"
+        " its contexts wait",
     ),
     Index(
         collection="contexts",
@@ -75,10 +80,12 @@ INDEXES = (
     ),
     Index(
         collection="contexts",
-        name="lease",
-        keys=("lease.expires_at", "_id"),
+        name="running",
+        # What follows the id is there to be counted without looking at a document.
+        keys=("lease.expires_at", "_id", "status", "service", "queue"),
         partial={"status": "running"},
-        serves="the rescuer: whose lease has ended; looking up a claim whose answer was lost",
+        serves="the rescuer: whose lease has ended; looking up a claim whose answer was lost; statistics: how"
+        " many contexts of each queue run",
     ),
     Index(
         collection="contexts",
@@ -89,16 +96,18 @@ INDEXES = (
     ),
     Index(
         collection="contexts",
-        name="standing",
-        # First what no other query names: the planner then weighs this index for none of them.
-        keys=("schema", "service", "queue", "status", "finished_at", "run_at"),
-        serves="statistics: how many contexts of a queue stand where, since when, and what ended lately;"
-        " the callbacks that failed",
+        name="others",
+        # What is claimed and completed gets one key in its life: that of its end.
+        keys=("service", "queue", "status", "finished_at"),
+        partial={"status": {"$in": list(OTHERS)}},
+        serves="statistics: how many contexts of a queue are scheduled or blocked, and what ended lately; the"
+        " callbacks that failed",
     ),
     Index(
         collection="contexts",
-        name="expiry",
+        name="expires",
         keys=("expires_at",),
+        partial=_DATED,
         expires=True,
         serves="removal after retention",
     ),
@@ -154,15 +163,17 @@ INDEXES = (
     ),
     Index(
         collection="requests",
-        name="expiry",
+        name="expires",
         keys=("expires_at",),
+        partial=_DATED,
         expires=True,
         serves="removal after retention",
     ),
     Index(
         collection="events",
-        name="expiry",
+        name="expires",
         keys=("expires_at",),
+        partial=_DATED,
         expires=True,
         serves="removal after retention",
     ),
@@ -188,17 +199,6 @@ OPEN_REQUESTS = Index(
     keys=("organization_id", "status"),
     partial={"status": {"$in": ["accepted", "running"]}},
     serves="counting the open requests of an organization",
-)
-
-#: What older versions need and this one does not; workers of them would claim ever more slowly without it.
-OLD_INDEXES = (
-    Index(
-        collection="contexts",
-        name="claim",
-        keys=("service", "queue", "priority", "rank", "_id"),
-        partial={"status": "pending"},
-        serves="claims of versions that know no lines",
-    ),
 )
 
 
@@ -230,27 +230,18 @@ async def missing_indexes(database: Database) -> tuple[Index, ...]:
 
     Raises `StoreUnavailable`.
     """
-    missing = []
-    for collection in dict.fromkeys(index.collection for index in INDEXES):
+    return tuple(
+        [index async for index, present in with_present(database, INDEXES) if not index.matches(present)]
+    )
+
+
+async def with_present(
+    database: Database, indexes: Sequence[Index]
+) -> AsyncIterator[tuple[Index, Mapping[str, Any] | None]]:
+    """Each of these indexes, and what there is of its name. Raises `StoreUnavailable`."""
+    for collection in dict.fromkeys(index.collection for index in indexes):
         with reading():
             present = await database[collection].index_information()
-        missing += [
-            index
-            for index in INDEXES
-            if index.collection == collection and not index.matches(present.get(index.name))
-        ]
-    return tuple(missing)
-
-
-async def old_indexes(database: Database) -> tuple[Index, ...]:
-    """Which of the `OLD_INDEXES` are there still. Raises `StoreUnavailable`."""
-    with reading():
-        present = await database["contexts"].index_information()
-    return tuple(index for index in OLD_INDEXES if index.matches(present.get(index.name)))
-
-
-async def drop_old_indexes(database: Database) -> None:
-    """Drop the `OLD_INDEXES` that are there. Raises `StoreUnavailable` or `WriteOutcomeUnknown`."""
-    for index in await old_indexes(database):
-        with writing():
-            await database[index.collection].drop_index(index.name)
+        for index in indexes:
+            if index.collection == collection:
+                yield index, present.get(index.name)

@@ -1,21 +1,27 @@
-"""Statistics: how many contexts of each queue stand where, counted in the keys of the index `standing`."""
+"""Statistics: how many contexts of each queue stand where, counted in the keys of indexes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pymongo import ASCENDING, DESCENDING
+from bson.min_key import MinKey
+from pymongo import DESCENDING
 
 from agent_service.domain.context import ContextStatus
-from agent_service.store.documents import SCHEMA
-from agent_service.store.driver import Database, Document, durable
+from agent_service.domain.line import rank_at
+from agent_service.store.driver import Database, Document, aggregate_in, durable
+from agent_service.store.indexes import OTHERS
 from agent_service.store.operations import CALLER_LIMIT, reading
 from agent_service.store.paging import decode_all
 from agent_service.store.shapes import ARRAY, DATE, Field, Shape
 from agent_service.telemetry.metrics import QueueName
 
-#: Every query begins with what is first in the index, and what no query of the workers names.
-_FIRST = {"schema": SCHEMA}
+_PENDING: Document = {"status": ContextStatus.PENDING.value}
+#: No index is taken whose first key is not named: whatever the end of the lease is, and all texts.
+_RUNNING: Document = {"status": ContextStatus.RUNNING.value, "lease.expires_at": {"$gte": MinKey()}}
+_OTHERS: Document = {"status": {"$in": list(OTHERS)}, "service": {"$gte": ""}}
+#: What is of another type says nothing.
+_RUN_AT: Document = {"$min": {"$cond": [{"$eq": [{"$type": "$run_at"}, "date"]}, "$run_at", None]}}
 _WHEN = Field(DATE)
 #: What is read of a context that completed.
 _ENDED = Shape(
@@ -47,16 +53,33 @@ class StatisticsCollection:
 
     async def queues(self) -> list[QueueName]:
         """Every queue that has a context, ended ones included. Raises `StoreUnavailable`."""
+        found = set(await self.running())
+        for standing in (_PENDING, _OTHERS):
+            with reading(CALLER_LIMIT):
+                for service in _texts(await self._contexts.distinct("service", standing)):
+                    queues = await self._contexts.distinct("queue", {**standing, "service": service})
+                    found |= {QueueName(service, queue) for queue in _texts(queues)}
+        return sorted(found)
+
+    async def running(self) -> Mapping[QueueName, int]:
+        """How many run, of each queue of which one does. Raises `StoreUnavailable`."""
+        queue = {"service": "$service", "queue": "$queue"}
         with reading(CALLER_LIMIT):
-            services = _texts(await self._contexts.distinct("service", _FIRST))
-            return [
-                QueueName(service, queue)
-                for service in services
-                for queue in _texts(await self._contexts.distinct("queue", {**_FIRST, "service": service}))
-            ]
+            found = await aggregate_in(
+                self._contexts, [{"$match": _RUNNING}, {"$group": {"_id": queue, "number": {"$sum": 1}}}]
+            )
+        return {
+            QueueName(each["_id"]["service"], each["_id"]["queue"]): each["number"]
+            for each in found
+            if len(_texts(each["_id"].values())) == len(queue)
+        }
 
     async def count(self, queue: QueueName, status: ContextStatus) -> int:
-        """How many have this status; a million takes a quarter of a second. Raises `StoreUnavailable`."""
+        """
+        How many have this status; a million takes a quarter of a second. For `RUNNING` there is `running`.
+
+        Raises `StoreUnavailable`.
+        """
         with reading(CALLER_LIMIT):
             return await self._contexts.count_documents(_standing(queue, status))
 
@@ -71,15 +94,24 @@ class StatisticsCollection:
 
     async def pending_since(self, queue: QueueName) -> datetime | None:
         """Since when the context has been claimable that has waited longest. Raises `StoreUnavailable`."""
+        waiting = _standing(queue, ContextStatus.PENDING)
         with reading(CALLER_LIMIT):
-            oldest = await self._contexts.find_one(
-                _standing(queue, ContextStatus.PENDING),
-                {"_id": 0, "run_at": 1},
-                sort=[("finished_at", ASCENDING), ("run_at", ASCENDING)],
+            priorities = await self._contexts.distinct("priority", waiting)
+        heads = [await self._earliest(_heads({**waiting, "priority": {"$eq": each}})) for each in priorities]
+        before = min((at for at in heads if at is not None), default=None)
+        if before is None:
+            return None
+        # Nothing is claimable before it was submitted, so what was submitted later is not looked at.
+        earlier = {**waiting, "rank": {"$lt": rank_at(before)}}
+        return await self._earliest([{"$match": earlier}]) or before
+
+    async def _earliest(self, pipeline: Sequence[Document]) -> datetime | None:
+        """The earliest `run_at` of what a pipeline finds."""
+        with reading(CALLER_LIMIT):
+            found = await aggregate_in(
+                self._contexts, [*pipeline, {"$group": {"_id": None, "run_at": _RUN_AT}}]
             )
-        since = None if oldest is None else oldest["run_at"]
-        # What is of another type stands before all dates, until somebody claims it.
-        return since if isinstance(since, datetime) else None
+        return found[0]["run_at"] if found else None
 
     async def latest(self, queue: QueueName, *, since: datetime, limit: int) -> Sequence[EndedContext]:
         """The last contexts that completed, without those that were copied. Raises `StoreUnavailable`."""
@@ -93,13 +125,22 @@ class StatisticsCollection:
         return decode_all((document for document in found if document.get("history")), _ended_of)
 
 
-def _texts(values: Sequence[object]) -> list[str]:
+def _heads(waiting: Document) -> list[Document]:
+    """The first context of each line of one priority; one key of each is looked at."""
+    return [
+        {"$match": waiting},
+        {"$sort": {"organization_id": 1, "rank": 1, "_id": 1}},
+        {"$group": {"_id": "$organization_id", "run_at": {"$first": "$run_at"}}},
+    ]
+
+
+def _texts(values: Iterable[object]) -> list[str]:
     """In order, without what is no name of anything."""
     return sorted(value for value in values if isinstance(value, str))
 
 
 def _standing(queue: QueueName, status: ContextStatus) -> Document:
-    return {**_FIRST, "service": queue.service, "queue": queue.queue, "status": status.value}
+    return {"service": queue.service, "queue": queue.queue, "status": status.value}
 
 
 def _ended_of(document: Document) -> EndedContext:

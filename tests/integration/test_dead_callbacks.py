@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from agent_service.domain.callback import callback_id
 from agent_service.domain.context import ContextStatus
 from agent_service.domain.request import Caller
@@ -93,3 +95,11 @@ async def test_the_last_delivery_is_that_with_the_highest_number(any_store: Stor
     unfollowed = set(page) - await any_store.dead_callbacks.followed(page)
     assert {(delivery.request_id, delivery.number) for delivery in unfollowed} == {("r", 11), ("other", 1)}
     assert await any_store.dead_callbacks.latest([]) == {}
+
+
+@pytest.mark.parametrize("schema", [0, 2])
+async def test_failures_that_another_version_stored_are_found(store: Store, raw: Raw, schema: int) -> None:
+    ids = await insert_failed(store)
+    await raw["contexts"].update_many({}, {"$set": {"schema": schema}})
+    found = await store.dead_callbacks.failed(AFTER_ALL)
+    assert sorted(delivery.request_id for delivery in found) == sorted(ids)

@@ -145,7 +145,7 @@ async def test_it_looks_at_one_key_of_an_index_for_each_need(looked: tuple[set[N
         assert stats["totalDocsExamined"] <= stats["totalKeysExamined"]
         examined.append((*set(indexes(plan)), stats["totalKeysExamined"]))
     assert examined == [
-        ("lease", 1),
+        ("running", 1),
         ("unsettled", 1),
         ("due", 1),
         ("cancelling", 1),
