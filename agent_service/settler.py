@@ -22,6 +22,7 @@ from agent_service.domain.stop import Stop
 from agent_service.store import Store
 from agent_service.store.outcomes import Outcome
 from agent_service.store.paging import Odd
+from agent_service.store.settled_marks import Settled
 from agent_service.store.settlement import OUTLIVES
 from agent_service.store.settlement_view import EndedContext, SettlementView
 from agent_service.store.undecodable import because_of, is_of_later_version
@@ -71,7 +72,7 @@ class Settler:
 
     async def settle_ends(self, ends: Sequence[WrittenEnd]) -> None:
         """
-        Settle the ends that this process has just written.
+        Settle the ends that this process has just written; that they are settled is said a moment later.
 
         Where a context is the only step of its request there is nothing to read: its end is the request's.
         """
@@ -79,22 +80,26 @@ class Settler:
         others = {end.context_id for end in ends} - {end.context_id for end in sole}
         if sole:
             await self._settle_sole(sole)
-        if others:
-            await self.settle(others)
+        if others and (settled := await self._settle(others)):
+            self._store.settled_marks.add([Settled(tuple(settled))])
 
     async def settle(self, context_ids: Collection[str]) -> None:
-        """Settle those of these contexts that have ended and that nobody settled meanwhile."""
+        """Settle those of these contexts that have ended and that nobody settled meanwhile, and say so."""
+        if settled := await self._settle(context_ids):
+            await self._store.settlement.mark_settled(settled)
+
+    async def _settle(self, context_ids: Collection[str]) -> set[str]:
+        """Write all that follows; returns the ids of what is settled then."""
         fail_point.reach("settle.before")
         async with self._store.settlement.view() as view:
             ended = await view.ended(context_ids)
             if not ended:
-                return
+                return set()
             # Nothing follows from the end of a callback.
             steps = [context for context in ended if not is_callback(context.id)]
             cancelled, unended = await self._follow(view, steps) if steps else (set(), set())
         settled = {context.id for context in ended if context.request_id not in unended}
-        await self._store.settlement.mark_settled(settled | cancelled)
-        fail_point.reach("settle.settled")
+        return settled | cancelled
 
     async def _follow(self, view: SettlementView, ended: Sequence[EndedContext]) -> tuple[set[str], set[str]]:
         """
@@ -178,19 +183,16 @@ class Settler:
         await self._store.cancellation.end_waiting(request_id, stop, at=at)
 
     async def _settle_sole(self, ends: Sequence[WrittenEnd]) -> None:
-        """End the requests, and then settle the contexts and let what belongs to them expire."""
+        """End the requests; a moment later the contexts are settled, and what belongs to them expires."""
         fail_point.reach("settle_sole.before")
-        settlement, at = self._store.settlement, self._store.clock.now()
+        at = self._store.clock.now()
         requests = {end.request_id: request_end({end.status}) for end in ends if end.status is not None}
-        expires_at = at + self._retention
-        await settlement.write_statuses(requests, at=at, expires_at=expires_at)
+        await self._store.settlement.write_statuses(requests, at=at, expires_at=at + self._retention)
         fail_point.reach("settle_sole.ended")
         # What is missed, because nobody knows that it was stored, is found among the leftovers.
         streamed = [end.request_id for end in ends if end.streamed]
-        await settlement.settle_sole(
-            [end.context_id for end in ends], streamed=streamed, requests_expire_at=expires_at
-        )
-        fail_point.reach("settle_sole.settled")
+        ids = [end.context_id for end in ends]
+        self._store.settled_marks.add([Settled(ids, streamed, self._retention)])
 
 
 def _without_a_step(plan: RequestPlan) -> Odd:

@@ -28,6 +28,7 @@ from agent_service.store.old_indexes import drop_old_indexes, old_indexes
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
 from agent_service.store.planned_marks import PlannedMarks
 from agent_service.store.roster import Roster
+from agent_service.store.settled_marks import SettledMarks
 from agent_service.store.unbroken_calls import UnbrokenCalls
 
 #: How long a store that is closed waits for being prepared.
@@ -59,6 +60,7 @@ class Store(Collections):
         )
         super().__init__(self._database, self.notifier)
         self.planned_marks = PlannedMarks(self.requests, self.supervisor)
+        self.settled_marks = SettledMarks(self.settlement, self.clock, self.supervisor)
         self._owns_client = False
         self._preparing: asyncio.Task[None] | None = None
         self._measured = self._measured_wall = 0.0
@@ -269,6 +271,7 @@ class Store(Collections):
         # With it ends the planning of all that was acknowledged here.
         await self.calls.finish()
         await self.planned_marks.flush()
+        await self.settled_marks.flush()
         await self.notifier.close()
         if self._owns_client:
             await close_client(self._database.client)

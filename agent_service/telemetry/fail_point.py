@@ -46,11 +46,10 @@ FAIL_POINTS: Mapping[str, str] = {
     "settle.consequences": "settler",
     "settle.expiry": "settler",
     "settle.statuses": "settler",
-    "settle.settled": "settler",
+    "settle.settled": "store/settled_marks",
     # The same where a request has one step only.
     "settle_sole.before": "settler",
     "settle_sole.ended": "settler",
-    "settle_sole.settled": "settler",
     # A lease is kept, given back, or taken away.
     "renew.sending": "workers/lease_keeper",
     "renew.answered": "workers/lease_keeper",

@@ -47,6 +47,8 @@ async def run_until_idle(store: Store, *workers: ClientWorker, limit: timedelta 
                         raise TimeoutError
                     if left.unplanned:
                         await store.planned_marks.flush()
+                    if left.unsettled:
+                        await store.settled_marks.flush()
                     pause = _BETWEEN_DUE if left.is_due else _BETWEEN_REPAIRS
                     if time.monotonic() - caught_up > pause.total_seconds():
                         await catch_up(store)

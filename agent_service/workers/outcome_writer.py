@@ -97,7 +97,11 @@ class OutcomeWriter:
         self._ended.close()
 
     async def settle(self) -> None:
-        """Settle what has ended, until `run` is over; what cannot be settled now is left for the rescuer."""
+        """
+        Settle what has ended, until `run` is over, and see that all of it is said to be settled then.
+
+        What cannot be settled now is left for the rescuer.
+        """
         while ended := await self._ended.next():
             try:
                 await self._contexts.settle_ends(ended)
@@ -105,6 +109,7 @@ class OutcomeWriter:
                 logger.warning("settling goes on later: {}", error)
             except Exception:
                 logger.exception("settling met something unforeseen; the rescuer tries again")
+        await self._contexts.store.settled_marks.flush()
 
     def stop(self) -> None:
         """End `run` once everything that was handed in before is written."""

@@ -85,6 +85,7 @@ async def live(uri: str, database: str, ends: Sequence[tuple[str, str]], sizes: 
                 [WrittenEnd.of(each) for each in batch if each.context.id not in lost_now]
             )
             lost |= lost_now
+        await store.settled_marks.flush()
         assert not outcomes
         assert lost == {context_id for context_id, kind in ends if kind == "lost"}
         return await everything(store)

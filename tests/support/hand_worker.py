@@ -49,6 +49,7 @@ async def end(contexts: ContextManager, context: Context, transition: Transition
     lost = await contexts.finish([outcome])
     assert not lost
     await contexts.settle_ends([WrittenEnd.of(outcome)])
+    await contexts.store.settled_marks.flush()
 
 
 async def work_off(

@@ -28,10 +28,9 @@ SETTLING = (
     "settle.expiry",
     "settle.statuses",
     "settle.settled",
-    "settle.settled@3",
 )
 #: Points on the way of a request with one step.
-SETTLING_SOLE = ("settle_sole.before", "settle_sole.ended", "settle_sole.settled")
+SETTLING_SOLE = ("settle_sole.before", "settle_sole.ended")
 RENEWAL = ("renew.sending", "renew.answered", "renew.answered@2")
 #: Points of those who repair, in this order; each is reached by one process that is alone.
 UPKEEP = ("reclaim.before", "reclaim.taken", "promote.before", "promote.done")
