@@ -15,11 +15,10 @@ from agent_service.context_manager import ContextManager, plan_by
 from agent_service.domain.errors import StoreError
 from agent_service.repairs import Repairs, pages
 from agent_service.store import Store
+from agent_service.store.lookout import PLANNED_WITHIN
 
 #: About the time between two looks of anybody in the fleet, and of one process at least: a small one is idle.
 _LOOK_EVERY, _LEAST_APART = timedelta(seconds=1), timedelta(seconds=4)
-#: Most requests are planned, and said to be, before they are as old as this.
-_YOUNG = timedelta(seconds=1)
 #: The least time between two looks that see a request unplanned, for its planner to be interrupted.
 _BETWEEN_LOOKS = timedelta(seconds=2)
 #: How long after one try to plan a request comes the next.
@@ -41,7 +40,7 @@ class Replanner:
         store: Store,
         contexts: ContextManager,
         *,
-        young: timedelta = _YOUNG,
+        young: timedelta = PLANNED_WITHIN,
         between: timedelta = _BETWEEN_LOOKS,
     ) -> None:
         self._store = store
@@ -51,6 +50,8 @@ class Replanner:
         self._stopping = asyncio.Event()
         #: Request id → when (monotonic seconds) it is planned if it is seen unplanned still.
         self._due: dict[str, float] = {}
+        #: When (monotonic seconds) it looks next.
+        self._next_look = 0.0
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Look, jittered, until `stopping` is set; outlives every trouble of MongoDB."""
@@ -62,9 +63,19 @@ class Replanner:
                 logger.warning("the replanner goes on later: {}", error)
             except Exception:
                 logger.exception("the replanner met something unforeseen and goes on")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._pause().total_seconds()):
-                    await stopping.wait()
+            self._looked_now()
+            while (left := self._next_look - time.monotonic()) > 0 and not stopping.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await stopping.wait()
+
+    def saw_none(self) -> None:
+        """Somebody else has looked here just now, and all requests were planned: that was a look, too."""
+        if not self._due:
+            self._looked_now()
+
+    def _looked_now(self) -> None:
+        self._next_look = time.monotonic() + self._pause().total_seconds()
 
     def _pause(self) -> timedelta:
         pause = max(_LOOK_EVERY * self._store.roster.processes, _LEAST_APART)

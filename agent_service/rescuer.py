@@ -53,7 +53,8 @@ class Rescuer:
 
     `lease` is the length of the leases here: for so long after it first saw the present primary nothing is
     taken back, because workers may not have had a chance to renew, and the clock of this primary may be ahead
-    of that which the leases were made with. `every` is about the time between two sweeps.
+    of that which the leases were made with. `every` is about the time between two sweeps. `on_all_planned` is
+    called when a look saw no request that is not planned.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Rescuer:
         every: timedelta | None = None,
         grace: timedelta = GRACE,
         backoff: RetryPolicy | None = None,
+        on_all_planned: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._contexts = contexts
@@ -72,6 +74,7 @@ class Rescuer:
         self._every = every or min(lease / 3, timedelta(seconds=10))
         self._grace = grace
         self._backoff = backoff or RetryPolicy()
+        self._on_all_planned = on_all_planned
         self._stopping = asyncio.Event()
         self._forget_at = datetime.min.replace(tzinfo=UTC)
         self._duties: Mapping[Need, Callable[[], Awaitable[None]]] = {
@@ -124,7 +127,11 @@ class Rescuer:
             look = await self._store.look(grace=self._grace)
 
         await self._carefully(look_out)
-        return EVERY_NEED if look is None else look.needs
+        if look is None:
+            return EVERY_NEED
+        if Need.PLANNING not in look.needs:
+            self._on_all_planned()
+        return look.needs - {Need.PLANNING}
 
     async def _carefully(self, duty: Callable[[], Awaitable[None]]) -> None:
         try:

@@ -36,8 +36,8 @@ class Upkeep:
     def __init__(self, store: Store, *, lease: timedelta, retention: timedelta) -> None:
         self._store = store
         contexts = ContextManager(store, retention=retention)
-        self._rescuer = Rescuer(store, contexts, lease=lease)
         self._replanner = Replanner(store, contexts)
+        self._rescuer = Rescuer(store, contexts, lease=lease, on_all_planned=self._replanner.saw_none)
         self._scheduler = Scheduler(store)
         self._tally_writer = TallyWriter(store)
         self._old_indexes = OldIndexes(store)

@@ -16,6 +16,8 @@ from agent_service.store.workers import FORGOTTEN_AFTER, SILENT_AFTER
 
 #: Whoever sleeps until it is due has promoted it by then.
 _PROMOTED_WITHIN = timedelta(seconds=1)
+#: Most requests are planned, and said to be, before they are as old as this.
+PLANNED_WITHIN = timedelta(seconds=1)
 #: More colleagues than these are not worth knowing.
 _MOST_COLLEAGUES = 200
 
@@ -33,6 +35,8 @@ class Need(Enum):
     CANCELLING = "cancelling"
     #: Requests whose deadline has passed.
     DEADLINES = "deadlines"
+    #: Requests whose contexts may be missing.
+    PLANNING = "planning"
 
 
 EVERY_NEED = frozenset(Need)
@@ -71,6 +75,7 @@ def _pipeline(now: datetime, grace: timedelta) -> list[Document]:
     # Each names the first key of its index, because no other one would be used.
     running, scheduled = ContextStatus.RUNNING.value, ContextStatus.SCHEDULED.value
     before, due = {"$lt": now - grace}, {"$lt": now - _PROMOTED_WITHIN}
+    unplanned = {"planned": False, "created_at": {"$lt": now - PLANNED_WITHIN}}
     return [
         {"$documents": [{"now": "$$NOW"}]},
         _also("contexts", _first(Need.LEASES, {"status": running, "lease.expires_at": {"$lt": now}})),
@@ -84,6 +89,7 @@ def _pipeline(now: datetime, grace: timedelta) -> list[Document]:
             ),
         ),
         _also("requests", _first(Need.DEADLINES, {"finished_at": None, "deadline_at": {"$lt": now}})),
+        _also("requests", _first(Need.PLANNING, unplanned)),
         _also(
             "workers",
             [

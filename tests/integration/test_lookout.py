@@ -68,6 +68,7 @@ async def test_what_nobody_promoted_is_a_need(any_store: Store) -> None:
     [
         ({"cancel_requested": True}, Need.CANCELLING),
         ({"deadline_at": NOW - SECOND}, Need.DEADLINES),
+        ({"created_at": NOW - 2 * SECOND}, Need.PLANNING),
     ],
 )
 async def test_a_request_that_nobody_saw_to_is_a_need(
@@ -150,5 +151,6 @@ async def test_it_looks_at_one_key_of_an_index_for_each_need(looked: tuple[set[N
         ("due", 1),
         ("cancelling", 1),
         ("deadline", 1),
+        ("unplanned", 1),
         ("expiry", 1),
     ]

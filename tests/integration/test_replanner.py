@@ -1,6 +1,7 @@
 """What a planner did not finish is planned by others, once two looks have seen it."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -14,12 +15,13 @@ from agent_service.domain.errors import StoreError
 from agent_service.domain.request import Request, RequestStatus
 from agent_service.replanner import Replanner
 from agent_service.request_service import RequestService
+from agent_service.rescuer import Rescuer
 from agent_service.store import Store
 from agent_service.store.roster import Colleague
 from tests.support.contexts import NOW, SECOND, a_request, a_step
 from tests.support.explained_commands import CommandRecorder
 from tests.support.hand_worker import work_off
-from tests.support.rescuers import a_replanner
+from tests.support.rescuers import SHORT_LEASE, a_replanner
 from tests.support.submissions import CHAIN, planned
 from tests.support.worker_tools import DEADLINE_SECONDS, Raw
 
@@ -256,6 +258,57 @@ async def test_the_fleet_looks_once_a_second_however_many_processes_it_has(
     # What it saw it looks at again soon.
     replanner._due = {"a request": 1.0}
     assert max(replanner._pause().total_seconds() for _ in range(200)) < 3
+
+
+async def test_a_sweep_that_sees_all_planned_counts_as_a_look(
+    store: Store, contexts: ContextManager, raw: Raw
+) -> None:
+    replanner = Replanner(store, contexts)
+    rescuer = Rescuer(store, contexts, lease=SHORT_LEASE, on_all_planned=replanner.saw_none)
+    before = time.monotonic()
+    await rescuer.sweep()
+    assert replanner._next_look > before + 2
+    replanner._next_look = 0.0
+    # Not to be planned yet, but somebody has to look at it again.
+    assert await store.requests.insert(a_request(created_at=store.clock.now() - 2 * SECOND))
+    await rescuer.sweep()
+    assert replanner._next_look == 0.0
+    await replanner.look()
+    await raw.requests.update_many({}, {"$set": {"planned": True}})
+    await rescuer.sweep()
+    assert replanner._next_look == 0.0, "what a look saw unplanned is to be looked at soon"
+    await replanner.look()
+    await rescuer.sweep()
+    assert replanner._next_look > before + 2
+
+
+async def test_looks_of_others_put_its_own_off(
+    store: Store, contexts: ContextManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replanner_module, "_LEAST_APART", timedelta(milliseconds=50))
+    monkeypatch.setattr(replanner_module, "_LOOK_EVERY", timedelta(milliseconds=1))
+    replanner, stopping = Replanner(store, contexts), asyncio.Event()
+    looked, last_look = asyncio.Event(), 0.0
+
+    async def look() -> None:
+        nonlocal last_look
+        last_look = time.monotonic()
+        looked.set()
+
+    monkeypatch.setattr(replanner, "look", look)
+    running = asyncio.create_task(replanner.run(stopping))
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        for _ in range(5):
+            await looked.wait()
+            # In the midst of its pause.
+            await asyncio.wait({running}, timeout=0.02)
+            looked.clear()
+            replanner.saw_none()
+            before = time.monotonic()
+            await looked.wait()
+            assert last_look > before + 0.03
+        stopping.set()
+        await running
 
 
 async def test_it_outlives_trouble_and_stops_when_asked(
