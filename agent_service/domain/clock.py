@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 #: Seconds for which a sample can win over newer and slower ones; two clocks drift apart.
 MAX_SAMPLE_AGE = 60.0
 
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+
 _RECENT_SAMPLES = 16
 #: A sample is slow when its round trip is above this many times the best recent one, plus this many seconds.
 _SLOW_FACTOR, _SLOW_SECONDS = 2.0, 0.001
@@ -26,6 +28,11 @@ class _Sample:
 
     def at(self, moment: float) -> datetime:
         return self.server_time + timedelta(seconds=moment - self.middle)
+
+    @property
+    def microseconds(self) -> int:
+        """The server's time since 1970."""
+        return (self.server_time - _EPOCH) // _MICROSECOND
 
     def contradicts(self, other: "_Sample") -> bool:
         """Whether the two cannot both be right: the server's clock was set, or this process was suspended."""
@@ -49,6 +56,10 @@ class ServerClock:
         self._monotonic = monotonic
         self._local = local
         self._kept: _Sample | None = None
+        #: The server's time of the kept sample in microseconds since 1970, and its monotonic time.
+        self._base, self._middle = 0, 0.0
+        #: What `now` last told, and the same in milliseconds since 1970.
+        self._told, self._told_milliseconds = _EPOCH, 0
         self._measured = False
         self._recent: deque[_Sample] = deque(maxlen=_RECENT_SAMPLES)
 
@@ -78,6 +89,7 @@ class ServerClock:
         self._recent.append(sample)
         self._measured = True
         self._kept = self._choose(received)
+        self._base, self._middle = self._kept.microseconds, self._kept.middle
 
     def reset(self) -> None:
         """The primary changed: the next sample is kept whatever it is; until then the last one goes on."""
@@ -89,9 +101,17 @@ class ServerClock:
 
         Before the first sample it is the local time.
         """
-        now = self._local() if self._kept is None else self._kept.at(self._monotonic())
-        now = now.astimezone(UTC)
-        return now.replace(microsecond=now.microsecond // 1000 * 1000)
+        if self._kept is None:
+            now = self._local().astimezone(UTC)
+            return now.replace(microsecond=now.microsecond // 1000 * 1000)
+        # Asked several times for each attempt, so it is counted in whole numbers, and many ask in the same
+        # millisecond.
+        passed = round((self._monotonic() - self._middle) * 1_000_000)
+        milliseconds = (self._base + passed) // 1000
+        if milliseconds != self._told_milliseconds:
+            self._told_milliseconds = milliseconds
+            self._told = _EPOCH + timedelta(milliseconds=milliseconds)
+        return self._told
 
     def _choose(self, moment: float) -> _Sample:
         """The newest of the recent samples that are not slow; the one just taken is among the recent ones."""
