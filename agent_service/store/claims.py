@@ -45,7 +45,7 @@ class ClaimCollection:
 
     def __init__(self, database: Database, notifier: Notifier) -> None:
         self._notifier = notifier
-        self._contexts = durable(database, "contexts")
+        self._contexts = durable(database, "contexts", aware=False)
         #: Those that claims ended because they cannot be decoded; whoever claims has them settled.
         self.undecodable: list[str] = []
 

@@ -1,7 +1,7 @@
 """Documents: how contexts and requests look in MongoDB, and the way there and back."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from bson.dbref import DBRef
@@ -66,11 +66,7 @@ def context_document(context: Context) -> Document:
 
 
 def context_of(document: Document) -> Context:
-    """
-    The context in a document; fields that were not read have their defaults.
-
-    Raises `UndecodableDocument`.
-    """
+    """The context in a document; what was not read has its default. Raises `UndecodableDocument`."""
     CONTEXT.check(document)
     return Context(
         id=document["_id"],
@@ -82,7 +78,7 @@ def context_of(document: Document) -> Context:
         status=ContextStatus(document["status"]),
         priority=document["priority"],
         rank=document["rank"],
-        run_at=document["run_at"],
+        run_at=_aware(document["run_at"]),
         waiting_on=tuple(document["waiting_on"]),
         input=json_of(document.get("input")),
         metadata=json_object_of(document.get("metadata")),
@@ -98,14 +94,14 @@ def context_of(document: Document) -> Context:
         output=json_of(document.get("output")),
         usage=None if document.get("usage") is None else json_object_of(document["usage"]),
         error=error_of(document.get("error")),
-        history=tuple(record_of_document(record) for record in document.get("history") or ()),
+        history=tuple(map(record_of_document, document.get("history") or ())),
         settled=document.get("settled"),
-        created_at=document["created_at"],
-        deadline_at=document["deadline_at"],
-        released_at=document.get("released_at"),
-        started_at=document.get("started_at"),
-        finished_at=document.get("finished_at"),
-        expires_at=document.get("expires_at"),
+        created_at=_aware(document["created_at"]),
+        deadline_at=_aware(document["deadline_at"]),
+        released_at=_aware(document.get("released_at")),
+        started_at=_aware(document.get("started_at")),
+        finished_at=_aware(document.get("finished_at")),
+        expires_at=_aware(document.get("expires_at")),
     )
 
 
@@ -180,12 +176,12 @@ def record_of_document(document: Mapping[str, Any]) -> AttemptRecord:
         attempt=document["attempt"],
         token=document["token"],
         worker=document["worker"],
-        started_at=document["started_at"],
-        ended_at=document["ended_at"],
+        started_at=_aware(document["started_at"]),
+        ended_at=_aware(document["ended_at"]),
         outcome=AttemptOutcome(document["outcome"]),
         chunks=document["chunks"],
         error=error_of(document.get("error")),
-        run_at=document.get("run_at"),
+        run_at=_aware(document.get("run_at")),
     )
 
 
@@ -252,7 +248,7 @@ def request_of(document: Document) -> Request:
             metadata=json_object_of(document.get("metadata")),
             priority=document["priority"],
             deadline=document["deadline_at"] - document["created_at"],
-            callback=_callback_of(document.get("callback")),
+            callback=Callback(url=document["callback"]["url"]) if document.get("callback") else None,
         ),
         status=RequestStatus(document["status"]),
         planned=document["planned"],
@@ -288,11 +284,13 @@ def caller_of(document: Mapping[str, Any]) -> Caller:
     )
 
 
-def _callback_of(document: Mapping[str, Any] | None) -> Callback | None:
-    return None if document is None else Callback(url=document["url"])
-
-
 def _lease_of(document: Mapping[str, Any] | None) -> Lease | None:
     if document is None:
         return None
-    return Lease(token=document["token"], worker=document["worker"], expires_at=document["expires_at"])
+    end = _aware(document["expires_at"])
+    return Lease(token=document["token"], worker=document["worker"], expires_at=end)
+
+
+def _aware(time: Any) -> Any:
+    """A stored time, if there is one; what is naive is in UTC."""
+    return time if time is None or time.tzinfo is not None else time.replace(tzinfo=UTC)

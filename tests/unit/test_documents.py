@@ -32,6 +32,7 @@ from agent_service.store.documents import (
 from tests.support.contexts import a_context, a_request
 
 AWARE: CodecOptions[dict[str, Any]] = CodecOptions(document_class=dict, tz_aware=True, tzinfo=UTC)
+NAIVE: CodecOptions[dict[str, Any]] = CodecOptions(document_class=dict)
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 names = words.filter(lambda text: "\0" not in text)
@@ -142,8 +143,8 @@ def requests(draw: st.DrawFn) -> Request:
     )
 
 
-def through_bson(document: dict[str, Any]) -> dict[str, Any]:
-    return bson.decode(bson.encode(document), AWARE)
+def through_bson(document: dict[str, Any], codec: CodecOptions[dict[str, Any]] = AWARE) -> dict[str, Any]:
+    return bson.decode(bson.encode(document), codec)
 
 
 @given(requests())
@@ -169,14 +170,22 @@ def test_anew_context_comes_back_as_it_was(context: Context) -> None:
     assert context_of(through_bson(context_document(context))) == context
 
 
-@given(contexts, st.none() | leases, st.lists(records, max_size=3), maybe_dates, maybe_dates)
+@given(
+    contexts,
+    st.none() | leases,
+    st.lists(records, max_size=3),
+    maybe_dates,
+    maybe_dates,
+    st.sampled_from([AWARE, NAIVE]),
+)
 @settings(deadline=None)
-def test_what_attempts_leave_in_a_context_is_read(
+def test_what_attempts_leave_in_a_context_is_read_however_its_times_are_decoded(
     context: Context,
     lease: Lease | None,
     history: list[AttemptRecord],
     started_at: datetime | None,
     expires_at: datetime | None,
+    codec: CodecOptions[dict[str, Any]],
 ) -> None:
     document = context_document(context) | {
         "lease": lease and {"token": lease.token, "worker": lease.worker, "expires_at": lease.expires_at},
@@ -184,7 +193,7 @@ def test_what_attempts_leave_in_a_context_is_read(
         "started_at": started_at,
         "expires_at": expires_at,
     }
-    assert context_of(through_bson(document)) == replace(
+    assert context_of(through_bson(document, codec)) == replace(
         context, lease=lease, history=tuple(history), started_at=started_at, expires_at=expires_at
     )
 
