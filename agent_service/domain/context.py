@@ -28,6 +28,9 @@ class ContextStatus(StrEnum):
     #: Ended because somebody asked for it, or because a step that it needed did not complete.
     CANCELLED = "cancelled"
 
+    # That of enumerations is written in Python, and each attempt asks several times.
+    __hash__ = str.__hash__
+
     @property
     def ended(self) -> bool:
         """Whether the context will never change again."""
@@ -53,6 +56,9 @@ class AttemptOutcome(StrEnum):
     RELEASED = "released"
     #: The worker fell silent; the rescuer took the context back.
     LEASE_LOST = "lease_lost"
+
+    # As above.
+    __hash__ = str.__hash__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

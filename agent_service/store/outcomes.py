@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent_service.domain.context import AttemptOutcome, Context, ContextStatus
 from agent_service.domain.line import Candidate
@@ -33,8 +34,7 @@ class Outcome:
         return record_of(self.context, self.transition).token
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FencedUpdate:
+class FencedUpdate(NamedTuple):
     """One update that applies only while the token in its filter holds the context."""
 
     filter: Document
@@ -70,8 +70,10 @@ class OutcomeCollection:
         return await self._not_applied(outcomes)
 
     def _say(self, outcomes: Sequence[Outcome]) -> None:
+        self._notifier.contexts_changed([outcome.context.id for outcome in outcomes])
         for outcome in outcomes:
-            say_left_running(self._notifier, outcome.context, outcome.transition)
+            if not outcome.transition.terminal:
+                _say_claimable(self._notifier, outcome.context, outcome.transition)
 
     async def _not_applied(self, outcomes: Sequence[Outcome]) -> frozenset[str]:
         """Which of these outcomes are not in their context's history: their lease was lost."""
@@ -101,6 +103,10 @@ def _is_of(record: Document, outcome: Outcome) -> bool:
 def say_left_running(notifier: Notifier, context: Context, transition: Transition) -> None:
     """Tell of a context that is no longer running, and when it can be claimed anew if it can."""
     notifier.contexts_changed([context.id])
+    _say_claimable(notifier, context, transition)
+
+
+def _say_claimable(notifier: Notifier, context: Context, transition: Transition) -> None:
     if transition.status is ContextStatus.PENDING:
         notifier.work({context.line: [Candidate(context.id, context.rank)]})
     elif transition.status is ContextStatus.SCHEDULED and transition.run_at is not None:
@@ -116,35 +122,37 @@ def leaving_running(context: Context, transition: Transition) -> tuple[FencedUpd
     """
     record = record_of(context, transition)
     fence = {"_id": context.id, "status": ContextStatus.RUNNING.value, "lease.token": record.token}
+    change = ending_update(transition, record_document(record))
     if transition.terminal:
-        return (FencedUpdate(filter=fence, change=ending_update(context, transition)),)
+        return (FencedUpdate(filter=fence, change=change),)
     unflagged = {stop.flag: {"$ne": True} for stop in STOPS}
+    ends = [stopped(stop, at=transition.at, chunks=transition.chunks) for stop in STOPS]
     return (
-        FencedUpdate(filter={**fence, **unflagged}, change=ending_update(context, transition)),
+        FencedUpdate(filter={**fence, **unflagged}, change=change),
         *(
             FencedUpdate(
                 filter={**fence, stop.flag: True},
-                change=ending_update(context, stopped(stop, at=transition.at, chunks=transition.chunks)),
+                change=ending_update(end, record_document(record_of(context, end))),
             )
-            for stop in STOPS
+            for stop, end in zip(STOPS, ends, strict=True)
         ),
     )
 
 
-def ending_update(context: Context, transition: Transition) -> Document:
-    """What a transition writes; the token goes into the history and the lease is cleared."""
+def ending_update(transition: Transition, record: Document) -> Document:
+    """What a transition writes, and its record; the token goes into the history and the lease is cleared."""
     fields: Document = {"status": transition.status.value, "lease": None}
-    if transition.error is not None or transition.terminal:
+    terminal = transition.terminal
+    if transition.error is not None or terminal:
         fields["error"] = error_document(transition.error)
     if transition.run_at is not None:
         fields["run_at"] = transition.run_at
-    if transition.terminal:
+    if terminal:
         fields["finished_at"] = transition.at
         fields["settled"] = False
     if transition.status is ContextStatus.COMPLETED:
         fields["output"] = transition.output
         fields["usage"] = transition.usage
-    record = record_document(record_of(context, transition))
     change: Document = {
         "$set": fields,
         "$push": {"history": {"$each": [record], "$slice": -HISTORY_LIMIT}},
