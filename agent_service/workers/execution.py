@@ -27,7 +27,6 @@ from agent_service.domain.transitions import Transition, cancelled, completed, r
 from agent_service.domain.verdict import after_error, deadline_exceeded
 from agent_service.store.outcomes import Outcome
 from agent_service.telemetry import fail_point
-from agent_service.telemetry.log_fields import attempt_fields
 from agent_service.workers.admission import Admission
 from agent_service.workers.chunk_writer import ChunkWriter
 from agent_service.workers.handler_call import (
@@ -89,11 +88,11 @@ class Execution:
         self._answer_bytes = 0
         self._chunks = ChunkWriter(contexts, context, self.lease)
         self._unfinished: asyncio.Future[BaseServiceAnswer] | None = None
-        self._log = logger.bind(**attempt_fields(context))
 
     async def run(self, on_worked: Callable[[], None]) -> None:
         """
-        Do the attempt and write how it ended; a lost lease writes nothing.
+        Do the attempt and write how it ended; a lost lease writes nothing. Lines of the log tell whose they
+        are by what surrounds this.
 
         `on_worked` is called when the work is over and only its outcome is left to be written.
         """
@@ -103,7 +102,7 @@ class Execution:
         except LeaseLost:
             await self._chunks.abandon()
             self._outcomes.lost(self.context)
-            self._log.warning("the lease was lost; the attempt is dropped")
+            logger.warning("the lease was lost; the attempt is dropped")
             return
         finally:
             if self._admission is not None:
@@ -112,9 +111,9 @@ class Execution:
         outcome = Outcome(context=self.context, transition=transition, size=self._answer_bytes)
         written = await self._outcomes.write(outcome)
         if not written:
-            self._log.warning("the lease was lost before the outcome was written")
+            logger.warning("the lease was lost before the outcome was written")
             return
-        self._log.bind(seconds=round(time.monotonic() - began, 3)).info(
+        logger.bind(seconds=round(time.monotonic() - began, 3)).info(
             "{} {}{}",
             self.context.service,
             transition.outcome,
@@ -140,7 +139,7 @@ class Execution:
         except CallStoppedError:
             return await self._stopped()
         except _InputUnreadableError as error:
-            self._log.warning("the input could not be read: {}", error)
+            logger.warning("the input could not be read: {}", error)
             now = self._contexts.now()
             return released(at=now, run_at=now + _UNREADABLE_PAUSE)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises ends the attempt, and is logged
@@ -244,7 +243,7 @@ class Execution:
         if isinstance(error, _DeadlineExceededError):
             return deadline_exceeded(at=self._contexts.now(), chunks=chunks)
         if not isinstance(error, AgentServiceError):
-            self._log.opt(exception=error).error("the handler raised {}", type(error).__name__)
+            logger.opt(exception=error).error("the handler raised {}", type(error).__name__)
         wait = None
         if self._admission is not None:
             wait = await self._admission.failed(error, cut_short=self._cut_short)

@@ -38,11 +38,13 @@ _UNSTORABLE = ContextError(
 
 @dataclass(slots=True, eq=False)
 class _Unwritten:
-    """An outcome on its way; `written` gets whether it was applied."""
+    """An outcome on its way; `written` gets whether it was applied, while anybody waits for that."""
 
     outcome: Outcome
     written: asyncio.Future[bool]
     failures: int = 0
+    #: Whether nothing of it is left to be written.
+    over: bool = False
 
 
 class OutcomeWriter:
@@ -65,12 +67,10 @@ class OutcomeWriter:
 
     async def write(self, outcome: Outcome) -> bool:
         """Write how an attempt ended; False if its lease was lost, and then nothing was written."""
-        return await asyncio.shield(self._put(outcome))
-
-    def _put(self, outcome: Outcome) -> asyncio.Future[bool]:
         unwritten = _Unwritten(outcome, asyncio.get_running_loop().create_future())
         self._outcomes.put(unwritten)
-        return unwritten.written
+        # Whoever is cancelled while waiting cancels no more than that.
+        return await unwritten.written
 
     def lost(self, context: Context) -> None:
         """Count an attempt whose end is not written, because its lease was lost."""
@@ -134,7 +134,7 @@ class OutcomeWriter:
             item = self._in_hand[0]
             again: list[_Unwritten] = []
             try:
-                if not item.written.done():
+                if not item.over:
                     again = await self._write([item])
             except Exception as error:  # noqa: BLE001 - handed to the attempt that it is the end of
                 if not item.written.done():
@@ -176,6 +176,7 @@ class OutcomeWriter:
 
     def _written(self, item: _Unwritten, *, applied: bool) -> None:
         """Tell and count one that was written, or lost; what is odd in it concerns none of its neighbours."""
+        item.over = True
         if not item.written.done():
             item.written.set_result(applied)
         try:

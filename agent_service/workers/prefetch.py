@@ -102,11 +102,13 @@ class Prefetch:
     @property
     def overdue(self) -> bool:
         """Whether the first one has waited too long."""
-        return self.overdue_in() == timedelta(0)
+        return bool(self._line) and self._overdue_at() <= self._monotonic()
 
     def overdue_in(self) -> timedelta | None:
         """How long until the first one has waited too long; None where none waits."""
         if not self._line:
             return None
-        left = self._line[0].claimed_at + self._longest_wait - self._monotonic()
-        return timedelta(seconds=max(left, 0))
+        return timedelta(seconds=max(self._overdue_at() - self._monotonic(), 0))
+
+    def _overdue_at(self) -> float:
+        return self._line[0].claimed_at + self._longest_wait

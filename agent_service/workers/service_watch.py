@@ -198,8 +198,11 @@ class ServiceWatch:
 
     def _report_due(self) -> datetime | None:
         """When the fleet is to be told of the calls counted here; None while there is nothing to tell."""
-        view, now = self._view, self._view.now()
-        counts = view.tally.counts
+        view = self._view
+        # Asked after every call, and nearly always answered by this.
+        if view.stored.window is None and not view.tally.failed:
+            return None
+        counts, now = view.tally.counts, view.now()
         # Where others had failures, what worked here counts as well.
         telling = view.stored.window is not None and view.stored.window.open(now)
         if not counts.calls or not (counts.failures or telling):

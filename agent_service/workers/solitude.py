@@ -30,22 +30,23 @@ class Seat:
     def __init__(self, *, alone: bool, on_leave: Callable[["Seat"], None]) -> None:
         self.alone = alone
         self._on_leave = on_leave
-        self._turn = asyncio.Event()
-        if not alone:
-            self._turn.set()
+        #: None where nobody has to end first.
+        self._turn = asyncio.Event() if alone else None
 
     @property
     def waits(self) -> bool:
         """Whether others have to end first."""
-        return not self._turn.is_set()
+        return self._turn is not None and not self._turn.is_set()
 
     async def turn(self) -> None:
         """Wait until the attempt may begin its work."""
-        await self._turn.wait()
+        if self._turn is not None:
+            await self._turn.wait()
 
     def call(self) -> None:
         """It is its turn."""
-        self._turn.set()
+        if self._turn is not None:
+            self._turn.set()
 
     def leave(self) -> None:
         """The attempt has ended."""
