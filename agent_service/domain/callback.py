@@ -108,7 +108,8 @@ def callback_id(request_id: str, number: int = 1) -> str:
 
 def is_callback(context_id: str) -> bool:
     """Whether a context delivers a callback, and is no step of its request."""
-    return context_id.partition(".")[0].endswith(f":{CALLBACK_SERVICE}")
+    # Asked of everything that changes, and hardly anything has a colon.
+    return ":" in context_id and context_id.partition(".")[0].endswith(f":{CALLBACK_SERVICE}")
 
 
 def delivery_number(context_id: str) -> int:

@@ -205,8 +205,9 @@ class Notifier:
         """These requests changed, or so many of their contexts that it is not known which."""
         if request_ids:
             self._events.say(REQUESTS, request_ids)
-        for request_id in request_ids:
-            if self._subscriptions.wants(request_id):
+        # A worker says this of everything that it does, and reads nothing.
+        if self._subscriptions.have_readers:
+            for request_id in filter(self._subscriptions.wants, request_ids):
                 for each in request_notifications(request_id):
                     self._subscriptions.deliver(each)
 
@@ -231,9 +232,10 @@ class Notifier:
         steps = [each for each in context_ids if not is_callback(each)]
         if steps:
             self._events.say(kind, steps)
-        for each in steps:
-            if self._subscriptions.wants(request_id_in(each)):
-                self._subscriptions.deliver(context_notification(each, is_chunk=kind == CHUNKS))
+        if self._subscriptions.have_readers:
+            for each in steps:
+                if self._subscriptions.wants(request_id_in(each)):
+                    self._subscriptions.deliver(context_notification(each, is_chunk=kind == CHUNKS))
 
     def _hear(self, documents: Sequence[Document]) -> None:
         """Hand on what other processes said."""

@@ -57,6 +57,11 @@ class Subscriptions:
         """Whether anybody here waits for this topic of the work."""
         return any(topic in each.topics for each in self._of_work)
 
+    @property
+    def have_readers(self) -> bool:
+        """Whether anybody here reads any request."""
+        return bool(self._of_requests)
+
     def wants(self, request_id: str) -> bool:
         """Whether anybody reads this request."""
         return request_id in self._of_requests or None in self._of_requests
