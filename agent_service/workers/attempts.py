@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 from loguru import logger
 
-from agent_service.base_services.call import BaseServiceAnswer
 from agent_service.telemetry.log_fields import attempt_fields
 from agent_service.upkeep import end_tasks
 from agent_service.workers.execution import Execution
@@ -52,7 +52,7 @@ class Attempts:
         self._running: dict[asyncio.Task[None], _Attempt] = {}
         #: Those of them whose work is not over.
         self._working: set[Execution] = set()
-        self._going_on: set[asyncio.Future[BaseServiceAnswer]] = set()
+        self._going_on: set[asyncio.Future[Any]] = set()
 
     def __len__(self) -> int:
         """How many slots are taken."""
@@ -68,11 +68,9 @@ class Attempts:
         self._keeper.keep(KeptLease(lease=execution.lease, on_stop=execution.stop_signal.stop))
         attempt = _Attempt(execution=execution, seat=seat, began=time.monotonic())
         self._working.add(execution)
-        task = asyncio.create_task(
-            _run(attempt, on_worked=partial(self._worked, attempt)), name=execution.context.id
+        self._start(
+            attempt, partial(execution.run, partial(self._worked, attempt), partial(self._go_on, attempt))
         )
-        self._running[task] = attempt
-        task.add_done_callback(self._ended)
 
     async def end(self, grace: timedelta) -> None:
         """Give them this time, then stop them; each writes how it ended."""
@@ -85,6 +83,18 @@ class Attempts:
         for attempt in self._running.values():
             attempt.execution.stop_signal.stop(StopReason.RELEASED)
         await end_tasks(list(self._running))
+
+    def _start(self, attempt: _Attempt, run: Callable[[], Awaitable[None]]) -> None:
+        task = asyncio.create_task(_run(attempt, run), name=attempt.execution.context.id)
+        self._running[task] = attempt
+        task.add_done_callback(self._ended)
+
+    def _go_on(self, attempt: _Attempt, rest: Callable[[], Awaitable[None]]) -> None:
+        """Its handler keeps its task: do the rest of it in another one."""
+        [kept] = [task for task, each in self._running.items() if each is attempt]
+        kept.remove_done_callback(self._ended)
+        del self._running[kept]
+        self._start(attempt, rest)
 
     def _worked(self, attempt: _Attempt) -> None:
         """Its work is over: its slot is free, unless its handler goes on."""
@@ -113,7 +123,7 @@ class Attempts:
         self._worked(attempt)
         self._on_written()
 
-    def _call_ended(self, call: asyncio.Future[BaseServiceAnswer], *, began: float) -> None:
+    def _call_ended(self, call: asyncio.Future[Any], *, began: float) -> None:
         self._going_on.discard(call)
         if not call.cancelled():
             # Nobody else asks what it ended with.
@@ -128,16 +138,17 @@ class Attempts:
             logger.exception("nothing could be begun in a slot that is free")
 
 
-async def _run(attempt: _Attempt, *, on_worked: Callable[[], None]) -> None:
+async def _run(attempt: _Attempt, run: Callable[[], Awaitable[None]]) -> None:
     # So that what the handler logs, and what it uses, tells whose it is.
     with logger.contextualize(**attempt_fields(attempt.execution.context)):
-        await _run_in_turn(attempt, on_worked)
+        if attempt.seat.waits:
+            await _turn_of(attempt)
+        # What was stopped meanwhile ends at once.
+        await run()
 
 
-async def _run_in_turn(attempt: _Attempt, on_worked: Callable[[], None]) -> None:
-    if attempt.seat.waits:
-        turn = asyncio.create_task(attempt.seat.turn(), name="turn")
-        await asyncio.wait({turn, attempt.execution.stop_signal.given}, return_when=asyncio.FIRST_COMPLETED)
-        turn.cancel()
-    # What was stopped meanwhile ends at once.
-    await attempt.execution.run(on_worked)
+async def _turn_of(attempt: _Attempt) -> None:
+    """Wait for the turn of an attempt, or until it is stopped."""
+    turn = asyncio.create_task(attempt.seat.turn(), name="turn")
+    await asyncio.wait({turn, attempt.execution.stop_signal.given}, return_when=asyncio.FIRST_COMPLETED)
+    turn.cancel()

@@ -3,9 +3,10 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
+from typing import Any, TypeAlias
 
 from loguru import logger
 
@@ -30,11 +31,11 @@ from agent_service.telemetry import fail_point
 from agent_service.workers.admission import Admission
 from agent_service.workers.chunk_writer import ChunkWriter
 from agent_service.workers.handler_call import (
+    CallLeftAloneError,
     CallOverdueError,
     CallStoppedError,
     Handler,
-    answer_of,
-    begin_call,
+    HandlerCall,
 )
 from agent_service.workers.held_lease import HeldLease
 from agent_service.workers.outcome_writer import OutcomeWriter
@@ -44,6 +45,9 @@ from agent_service.workers.stop_signal import StopReason, StopSignal
 _LATE = timedelta(seconds=1)
 #: How long a context waits whose input could not be read.
 _UNREADABLE_PAUSE = timedelta(seconds=2)
+
+#: Runs what is left of an attempt in another task.
+GoOn: TypeAlias = Callable[[Callable[[], Awaitable[None]]], None]
 
 
 class Execution:
@@ -87,33 +91,45 @@ class Execution:
         self._cut_short = False
         self._answer_bytes = 0
         self._chunks = ChunkWriter(contexts, context, self.lease)
-        self._unfinished: asyncio.Future[BaseServiceAnswer] | None = None
+        self._unfinished: asyncio.Future[Any] | None = None
+        self._began = time.monotonic()
 
-    async def run(self, on_worked: Callable[[], None]) -> None:
+    async def run(self, on_worked: Callable[[], None], go_on: GoOn) -> None:
         """
         Do the attempt and write how it ended; a lost lease writes nothing. Lines of the log tell whose they
         are by what surrounds this.
 
-        `on_worked` is called when the work is over and only its outcome is left to be written.
+        `on_worked` is called when the work is over and only its outcome is left to be written; `go_on` where
+        the handler keeps this task although the attempt has ended.
         """
-        began = time.monotonic()
+        self._began = time.monotonic()
+        # Nothing here holds these two: they refer to this attempt.
+        perform = partial(self._perform, partial(self._go_on_without, on_worked, go_on))
+        await self._end(perform, on_worked)
+
+    async def _end(self, perform: Callable[[], Awaitable[Transition]], on_worked: Callable[[], None]) -> None:
+        goes_on = False
         try:
-            transition = await self._perform()
+            transition = await perform()
+        except CallLeftAloneError:
+            goes_on = True
+            return
         except LeaseLost:
             await self._chunks.abandon()
             self._outcomes.lost(self.context)
             logger.warning("the lease was lost; the attempt is dropped")
             return
         finally:
-            if self._admission is not None:
-                self._admission.over()
-            on_worked()
+            if not goes_on:
+                if self._admission is not None:
+                    self._admission.over()
+                on_worked()
         outcome = Outcome(context=self.context, transition=transition, size=self._answer_bytes)
         written = await self._outcomes.write(outcome)
         if not written:
             logger.warning("the lease was lost before the outcome was written")
             return
-        logger.bind(seconds=round(time.monotonic() - began, 3)).info(
+        logger.bind(seconds=round(time.monotonic() - self._began, 3)).info(
             "{} {}{}",
             self.context.service,
             transition.outcome,
@@ -121,30 +137,41 @@ class Execution:
         )
 
     @property
-    def unfinished_call(self) -> asyncio.Future[BaseServiceAnswer] | None:
+    def unfinished_call(self) -> asyncio.Future[Any] | None:
         """The handler's work, if it goes on although it was told to end."""
         return None if self._unfinished is None or self._unfinished.done() else self._unfinished
 
-    async def _perform(self) -> Transition:
-        """The work, and how it ended. Raises `LeaseLost`."""
+    def _go_on_without(
+        self, on_worked: Callable[[], None], go_on: GoOn, error: Exception, task: asyncio.Task[Any]
+    ) -> None:
+        """The handler goes on in this task although it was told to end, for which the attempt has ended."""
+        self._unfinished = task
+        go_on(partial(self._end, partial(self._ended_by, error), on_worked))
+
+    async def _perform(self, on_left_alone: Callable[[Exception, asyncio.Task[Any]], None]) -> Transition:
+        """The work, and how it ended. Raises `LeaseLost` and `CallLeftAloneError`."""
         try:
             if self.stop_signal.reason is not None:
                 raise CallStoppedError
-            answer = await self._call(await self._render_input())
+            answer = await self._call(await self._render_input(), on_left_alone)
             fail_point.reach("attempt.after_call")
             chunks = await self._chunks.finish()
             self._check_storable(answer)
-        except LeaseLost:
+        except (LeaseLost, CallLeftAloneError):
             raise
-        except CallStoppedError:
-            return await self._stopped()
         except _InputUnreadableError as error:
             logger.warning("the input could not be read: {}", error)
             now = self._contexts.now()
             return released(at=now, run_at=now + _UNREADABLE_PAUSE)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises ends the attempt, and is logged
-            return await self._failed(error)
+            return await self._ended_by(error)
         return completed(at=self._contexts.now(), output=answer.output, usage=answer.usage, chunks=chunks)
+
+    async def _ended_by(self, error: Exception) -> Transition:
+        """How an attempt ends that was stopped or failed. Raises `LeaseLost`."""
+        if isinstance(error, CallStoppedError):
+            return await self._stopped()
+        return await self._failed(self._out_of_time() if isinstance(error, CallOverdueError) else error)
 
     async def _render_input(self) -> JsonValue:
         """The input with its placeholders filled in. Raises `TemplateError`."""
@@ -161,8 +188,10 @@ class Execution:
         self._check_rendered(rendered)
         return rendered
 
-    async def _call(self, rendered: JsonValue) -> BaseServiceAnswer:
-        """Have the handler do the work, in a task of its own that `stop` can end."""
+    async def _call(
+        self, rendered: JsonValue, on_left_alone: Callable[[Exception, asyncio.Task[Any]], None]
+    ) -> BaseServiceAnswer:
+        """Have the handler do the work, which `stop` can end."""
         call = self._new_call(rendered)
         if call.timeout <= timedelta(0):
             raise _DeadlineExceededError
@@ -171,24 +200,19 @@ class Execution:
         self.lease.check()
         if self.stop_signal.reason is not None:
             raise CallStoppedError
-        calling = begin_call(self._handler, call, self._chunks.add)
-        try:
-            # The client of a base service ends in time by itself; a handler of somebody else's may not.
-            answer = await answer_of(calling, stopped=self.stop_signal.given, within=call.timeout + _LATE)
-        except CallOverdueError:
-            raise self._out_of_time(call) from None
-        finally:
-            # What has ended may hold an exception whose traceback refers to this frame and this attempt.
-            self._unfinished = None if calling.done() else calling
-            del calling
+        # The client of a base service ends in time by itself; a handler of somebody else's may not.
+        calling = HandlerCall(
+            stopped=self.stop_signal.given, within=call.timeout + _LATE, on_left_alone=on_left_alone
+        )
+        answer = await calling.answer(self._handler(call, self._chunks.add))
         if self._admission is not None:
             self._admission.succeeded()
         return answer
 
-    def _out_of_time(self, call: BaseServiceCall) -> Exception:
-        if call.timeout < self._timeout:
+    def _out_of_time(self) -> Exception:
+        if self._cut_short:
             return _DeadlineExceededError()
-        seconds = call.timeout.total_seconds()
+        seconds = self._timeout.total_seconds()
         return BaseServiceUnavailable("timeout", f"the handler did not end within {seconds:.3g} s")
 
     def _new_call(self, rendered: JsonValue) -> BaseServiceCall:

@@ -1,4 +1,4 @@
-"""A handler's work on one attempt: begun, waited for, and left alone where it does not end."""
+"""A handler's work on one attempt: waited for, told to end, and left alone where it does not."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -25,43 +25,109 @@ class CallOverdueError(Exception):
     """The handler had no answer in time."""
 
 
-def begin_call(
-    handler: Handler, call: BaseServiceCall, on_delta: OnDelta
-) -> asyncio.Future[BaseServiceAnswer]:
-    """
-    Begin the work; the future is done when the handler has really ended, told to or not.
-
-    It never fails with what would end the event loop, such as SystemExit.
-    """
-    begun = handler(call, on_delta)
-    # What runs outside of the event loop is a future of its own kind; a task around it could be cancelled
-    # while it goes on.
-    return begun if isinstance(begun, asyncio.Future) else asyncio.ensure_future(_contained(begun))
+class CallLeftAloneError(Exception):
+    """The handler has ended after all; its attempt went on without it, long ago."""
 
 
-async def answer_of(
-    calling: asyncio.Future[BaseServiceAnswer], *, stopped: asyncio.Future[None], within: timedelta
-) -> BaseServiceAnswer:
+class HandlerCall:
     """
-    What the handler answers.
+    One handler's work, done in the task that waits for it: one of its own would cost more than all else here.
 
-    Raises what it raised, `CallStoppedError` once `stopped` is done, and `CallOverdueError`; then the handler
-    was told to end, and may go on for as long as it likes. An answer is taken, though, whenever it came.
+    Once `stopped` is done, and after `within`, the task is cancelled, which tells the handler to end. Where
+    it does not, `on_left_alone` is called with why, and with the task: the handler keeps that for as long as
+    it likes, and its attempt goes on in another one.
     """
-    try:
-        overdue = await _is_overdue(calling, stopped, within)
-        if overdue:
+
+    def __init__(
+        self,
+        *,
+        stopped: asyncio.Future[None],
+        within: timedelta,
+        on_left_alone: Callable[[Exception, asyncio.Task[Any]], None],
+    ) -> None:
+        self._stopped = stopped
+        self._within = within
+        self._on_left_alone = on_left_alone
+        #: The task, while the handler is at work in it.
+        self._task: asyncio.Task[Any] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        #: Why the handler was told to end.
+        self._told: type[CallStoppedError | CallOverdueError] | None = None
+        self._left_alone = False
+
+    async def answer(self, begun: Awaitable[BaseServiceAnswer]) -> BaseServiceAnswer:
+        """
+        What the handler answers.
+
+        Raises what it raised, but nothing that would end the event loop, such as SystemExit; where it was
+        told to end `CallOverdueError`, or `CallStoppedError` unless it had an answer all the same; and
+        `CallLeftAloneError` where that was given up.
+        """
+        self._begin()
+        task = self._task
+        try:
+            answer = await begun
+        except BaseException as error:
+            self._end()
+            if self._told is None and isinstance(error, Exception):
+                raise
+            if not self._left_alone and _is_from_outside(error, task):
+                raise
+            late = _answer_in(begun)
+            if late is None:
+                raise self._instead_of(error) from None
+            answer = late
+        self._end()
+        if self._left_alone:
+            raise CallLeftAloneError
+        if self._told is CallOverdueError:
             raise CallOverdueError
-        answered = calling.done() and not calling.cancelled() and calling.exception() is None
-        # Whatever a handler makes of being stopped, it was stopped.
-        if stopped.done() and not answered:
-            raise CallStoppedError
-        if calling.cancelled():
-            raise BaseServiceUnavailable("handler_error", "the handler cancelled itself")
-        return _result(calling)
-    finally:
-        # What the handler raised refers to this frame through its traceback: nothing may refer back to it.
-        del calling
+        return answer
+
+    def _begin(self) -> None:
+        self._task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        self._alarm = loop.call_later(self._within.total_seconds(), self._tell, CallOverdueError)
+        self._stopped.add_done_callback(self._tell_stopped)
+
+    def _end(self) -> None:
+        """The handler has ended."""
+        task, self._task = self._task, None
+        if task is not None and self._told is not None:
+            task.uncancel()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        self._stopped.remove_done_callback(self._tell_stopped)
+
+    def _tell_stopped(self, _: object) -> None:
+        self._tell(CallStoppedError)
+
+    def _tell(self, reason: type[CallStoppedError | CallOverdueError]) -> None:
+        """Tell the handler to end."""
+        if self._task is None or self._told is not None:
+            return
+        self._told = reason
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_later(_TO_END.total_seconds(), self._leave_alone)
+        self._task.cancel()
+
+    def _leave_alone(self) -> None:
+        if self._task is not None and self._told is not None:
+            self._left_alone = True
+            self._on_left_alone(self._told(), self._task)
+
+    def _instead_of(self, error: BaseException) -> Exception:
+        """What is raised in the place of what the handler ended with."""
+        if self._left_alone:
+            return CallLeftAloneError()
+        if self._told is not None:
+            # Whatever a handler makes of being told to end, it was told.
+            return self._told()
+        if isinstance(error, asyncio.CancelledError):
+            return BaseServiceUnavailable("handler_error", "the handler cancelled itself")
+        return broke_off(error)
 
 
 def broke_off(error: BaseException) -> Exception:
@@ -75,61 +141,23 @@ def broke_off(error: BaseException) -> Exception:
     )
 
 
-async def _is_overdue(
-    calling: asyncio.Future[BaseServiceAnswer], stopped: asyncio.Future[None], within: timedelta
-) -> bool:
-    """Wait for the end of the call, and tell it to end where it is stopped or, as is returned, overdue."""
+def _is_from_outside(error: BaseException, task: asyncio.Task[Any] | None) -> bool:
+    """Whether somebody else ends the whole attempt."""
+    if isinstance(error, GeneratorExit):
+        # Where the event loop has ended before the task, the coroutine is closed by whoever collects it.
+        return not _is_running(task)
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def _is_running(task: asyncio.Task[Any] | None) -> bool:
     try:
-        await _either(calling, stopped, within.total_seconds())
-        overdue = not calling.done() and not stopped.done()
-        if not calling.done():
-            calling.cancel()
-            await asyncio.wait({calling}, timeout=_TO_END.total_seconds())
-    except asyncio.CancelledError:
-        # Cancelled from outside: the handler must not go on without us.
-        calling.cancel()
-        raise
-    return overdue
+        return asyncio.current_task() is task
+    except RuntimeError:
+        return False
 
 
-def _result(calling: asyncio.Future[BaseServiceAnswer]) -> BaseServiceAnswer:
-    try:
-        return calling.result()
-    except BaseException as error:
-        if isinstance(error, Exception):
-            raise
-        raise broke_off(error) from error
-    finally:
-        del calling
-
-
-async def _either(calling: asyncio.Future[Any], stopped: asyncio.Future[Any], seconds: float) -> None:
-    """
-    Wait until one of the two is done, or so long; `asyncio.wait` does the same at several times the cost.
-
-    What has not begun does so in any case.
-    """
-    loop = asyncio.get_running_loop()
-    over: asyncio.Future[None] = loop.create_future()
-
-    def end(_: object = None) -> None:
-        if not over.done():
-            over.set_result(None)
-
-    alarm = loop.call_later(seconds, end)
-    calling.add_done_callback(end)
-    stopped.add_done_callback(end)
-    try:
-        await over
-    finally:
-        alarm.cancel()
-        calling.remove_done_callback(end)
-        stopped.remove_done_callback(end)
-
-
-async def _contained(begun: Awaitable[BaseServiceAnswer]) -> BaseServiceAnswer:
-    try:
-        return await begun
-    except (SystemExit, KeyboardInterrupt) as error:
-        # A task that raises one of these takes the event loop with it.
-        raise broke_off(error) from error
+def _answer_in(begun: Awaitable[BaseServiceAnswer]) -> BaseServiceAnswer | None:
+    """The answer of what runs outside of the event loop, and cannot be kept from having one."""
+    if isinstance(begun, asyncio.Future) and begun.done() and not begun.cancelled():
+        return None if begun.exception() else begun.result()
+    return None

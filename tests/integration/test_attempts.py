@@ -14,7 +14,7 @@ from agent_service.domain.context import ContextStatus
 from agent_service.domain.errors import StoreUnavailable
 from agent_service.store import Store
 from agent_service.store.outcomes import Outcome
-from agent_service.workers.execution import Execution
+from agent_service.workers.execution import Execution, GoOn
 from tests.support.worker_tools import HandlerWorker, by_step, echo, ended, running, step, submit, when
 
 
@@ -26,11 +26,11 @@ async def test_an_attempt_that_breaks_off_frees_its_slot_and_says_so(
     run = Execution.run
     broken: list[str] = []
 
-    async def breaks_once(self: Execution, on_worked: Callable[[], None]) -> None:
+    async def breaks_once(self: Execution, on_worked: Callable[[], None], go_on: GoOn) -> None:
         if not broken:
             broken.append(self.context.id)
             raise RuntimeError("unforeseen")
-        await run(self, on_worked)
+        await run(self, on_worked, go_on)
 
     monkeypatch.setattr(Execution, "run", breaks_once)
     async with running(HandlerWorker(store, echo, concurrency=1)):
