@@ -13,6 +13,7 @@ from loguru import logger
 from agent_service.telemetry.log_fields import attempt_fields
 from agent_service.upkeep import end_tasks
 from agent_service.workers.execution import Execution
+from agent_service.workers.handler_call import TO_END
 from agent_service.workers.lease_keeper import KeptLease, LeaseKeeper
 from agent_service.workers.solitude import Seat, Solitude
 from agent_service.workers.stop_signal import StopReason
@@ -82,6 +83,9 @@ class Attempts:
             await asyncio.wait(self._running, timeout=grace.total_seconds())
         for attempt in self._running.values():
             attempt.execution.stop_signal.stop(StopReason.RELEASED)
+        if self._running:
+            # Where a handler has not ended by then, its attempt goes on in another task.
+            await asyncio.wait(self._running, timeout=2 * TO_END.total_seconds())
         await end_tasks(list(self._running))
 
     def _start(self, attempt: _Attempt, run: Callable[[], Awaitable[None]]) -> None:
@@ -93,6 +97,7 @@ class Attempts:
         """Its handler keeps its task: do the rest of it in another one."""
         [kept] = [task for task, each in self._running.items() if each is attempt]
         kept.remove_done_callback(self._ended)
+        kept.set_name(f"handler of {kept.get_name()}")
         del self._running[kept]
         self._start(attempt, rest)
 

@@ -14,7 +14,7 @@ from agent_service.domain.errors import BaseServiceUnavailable
 Handler: TypeAlias = Callable[[BaseServiceCall, OnDelta], Awaitable[BaseServiceAnswer]]
 
 #: How long a handler has to end that was told to, for instance to close its connections.
-_TO_END = timedelta(milliseconds=500)
+TO_END = timedelta(milliseconds=500)
 
 
 class CallStoppedError(Exception):
@@ -110,7 +110,7 @@ class HandlerCall:
         self._told = reason
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = asyncio.get_running_loop().call_later(_TO_END.total_seconds(), self._leave_alone)
+        self._alarm = asyncio.get_running_loop().call_later(TO_END.total_seconds(), self._leave_alone)
         self._task.cancel()
 
     def _leave_alone(self) -> None:

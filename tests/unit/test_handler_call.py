@@ -151,7 +151,7 @@ async def test_what_was_stopped_and_makes_trouble_was_stopped_all_the_same() -> 
 async def test_what_does_not_end_is_left_alone_in_its_task(
     monkeypatch: pytest.MonkeyPatch, make: Callable[[], Attempt], error: type[Exception]
 ) -> None:
-    monkeypatch.setattr(handler_call, "_TO_END", SHORT)
+    monkeypatch.setattr(handler_call, "TO_END", SHORT)
     stubborn, attempt = Stubborn(), make()
     task = asyncio.create_task(attempt.answer(stubborn()))
     async with asyncio.timeout(DEADLINE_SECONDS):
