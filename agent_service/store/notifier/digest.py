@@ -70,6 +70,10 @@ class Digest:
     def __bool__(self) -> bool:
         return bool(self._ids or self._waiting) or self._run_at is not None
 
+    def __len__(self) -> int:
+        """How many ids were added since all was taken."""
+        return self._size
+
     def add(self, what: str, ids: Collection[str] = ()) -> None:
         """Something changed; without `ids` it is not known of what."""
         if EVERYTHING in self._ids:

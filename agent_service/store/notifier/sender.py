@@ -22,6 +22,9 @@ _LIMIT = timedelta(seconds=3)
 _AFTER_TROUBLE, _AFTER_REFUSAL = timedelta(seconds=1), timedelta(minutes=1)
 #: What could not be sent is kept up to so many documents; then one says everything.
 _MOST_KEPT = 64
+#: Where so many ids or more were said at once work is dense, and the next ones wait for so long at least:
+#: an insert costs as much as several attempts do.
+_MANY_IDS, _SPACING_OF_MANY_IDS = 32, timedelta(milliseconds=40)
 
 
 class Sender:
@@ -47,6 +50,7 @@ class Sender:
         self._sending: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
         self._last_sent = 0.0
+        self._many_sent = False
         self._capped = False
         self._troubles = Spaced(timedelta(minutes=1))
 
@@ -97,8 +101,9 @@ class Sender:
     async def _send_all(self) -> None:
         try:
             while self._digest or self._unsent:
-                await self._rest(self._spacing() - timedelta(seconds=time.monotonic() - self._last_sent))
-                self._last_sent = time.monotonic()
+                spacing = max(self._spacing(), _SPACING_OF_MANY_IDS) if self._many_sent else self._spacing()
+                await self._rest(spacing - timedelta(seconds=time.monotonic() - self._last_sent))
+                self._last_sent, self._many_sent = time.monotonic(), len(self._digest) >= _MANY_IDS
                 self._keep(self._digest.take(self._process))
                 try:
                     await self._insert()
