@@ -1,9 +1,8 @@
 """Settler: writes all that follows from the ends of contexts, and can be repeated (protocol, rule 8)."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Self
+from typing import NamedTuple, Self
 
 from agent_service.domain.callback import CALLBACK_LIFE, callback_context, is_callback
 from agent_service.domain.context import ContextStatus
@@ -29,8 +28,7 @@ from agent_service.store.undecodable import because_of, is_of_later_version
 from agent_service.telemetry import fail_point
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WrittenEnd:
+class WrittenEnd(NamedTuple):
     """
     What a process knows of the end of an attempt that it has just written.
 

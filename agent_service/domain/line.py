@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,7 @@ def rank_at(submitted: datetime) -> int:
     return int(submitted.timestamp() * 1_000_000)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A context that was pending when it was last heard of, by its id, and its rank in its line."""
 
     id: str

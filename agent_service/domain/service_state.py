@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 #: Calls are counted over this long, in windows that do not overlap.
 WINDOW = timedelta(seconds=30)
@@ -135,8 +136,7 @@ class ServiceState:
         return self.window.counts if self.window is not None and self.window.open(now) else Counts()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Permission:
+class Permission(NamedTuple):
     """
     How many attempts may be in flight in one worker now.
 

@@ -3,10 +3,9 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from loguru import logger
 
@@ -19,8 +18,7 @@ from agent_service.workers.solitude import Seat, Solitude
 from agent_service.workers.stop_signal import StopReason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Attempt:
+class _Attempt(NamedTuple):
     execution: Execution
     seat: Seat
     #: Monotonic seconds.

@@ -129,11 +129,13 @@ class Execution:
         if not written:
             logger.warning("the lease was lost before the outcome was written")
             return
-        logger.bind(seconds=round(time.monotonic() - self._began, 3)).info(
+        # A field beside the text, as `bind` would add it.
+        logger.info(
             "{} {}{}",
             self.context.service,
             transition.outcome,
             f": {transition.error.code}" if transition.error else "",
+            seconds=round(time.monotonic() - self._began, 3),
         )
 
     @property

@@ -6,8 +6,8 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from loguru import logger
 
@@ -25,8 +25,7 @@ from agent_service.workers.stop_signal import StopReason
 _NORMALLY, _AFTER_FAILURE = 3, 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptLease:
+class KeptLease(NamedTuple):
     """A lease to renew, and what to do when its attempt shall stop."""
 
     lease: HeldLease

@@ -3,8 +3,8 @@
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from agent_service.domain.context import Context
 from agent_service.workers.solitude import Seat
@@ -19,8 +19,7 @@ _LONGEST_WAIT = timedelta(seconds=1)
 _WEIGHT = 0.2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimable:
+class Claimable(NamedTuple):
     """A claimed context that has not begun, and its seat in this process; times are monotonic seconds."""
 
     context: Context
