@@ -15,6 +15,7 @@ from agent_service.base_services.json_body import dump_json
 from agent_service.base_services.openai_protocol import OpenAIProtocol
 from agent_service.base_services.protocol import ServiceProtocol
 from agent_service.base_services.request_headers import build_headers
+from agent_service.concurrency import ends_within
 from agent_service.domain.errors import BaseServiceError, BaseServiceUnavailable, ConfigurationError
 
 #: Bytes of an answer, decompressed, above which it is refused.
@@ -93,9 +94,7 @@ class BaseServiceClient:
         exchange = Exchange(self._http_client, self._protocol, self._max_answer_bytes)
         if self._owned:
             # Our own client closes a connection without waiting for anything, so nothing can be left behind.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(request.seconds):
-                    await exchange.run(request, on_delta)
+            await ends_within(request.seconds, exchange.run(request, on_delta))
         else:
             await self._run_apart(exchange, request, on_delta)
         return self._outcome(exchange, request)

@@ -194,7 +194,9 @@ async def bulk_write(
     return result.matched_count
 
 
-async def update_once(database: Database, name: str, updates: Sequence[Mapping[str, Any]]) -> int:
+async def update_once(
+    database: Database, name: str, updates: Sequence[Mapping[str, Any]], *, session: Session | None = None
+) -> int:
     """
     Apply the updates of an `update` command in any order, at half the cost of `bulk_write`.
 
@@ -205,7 +207,7 @@ async def update_once(database: Database, name: str, updates: Sequence[Mapping[s
     if not updates:
         return 0
     command = {"update": name, "updates": updates, "ordered": False, "writeConcern": {"w": "majority"}}
-    answer = await run_command(database, command)
+    answer = await run_command(database, command, session=session)
     refused, unconfirmed = answer.get("writeErrors"), answer.get("writeConcernError")
     if refused or unconfirmed:
         concerns = [unconfirmed] if unconfirmed else []

@@ -13,7 +13,15 @@ from agent_service.domain.settling import Consequences
 from agent_service.domain.stop import STOPS
 from agent_service.store.contexts import ids_of_request
 from agent_service.store.documents import waiting_end
-from agent_service.store.driver import Database, Document, Session, bulk_write, causal_session, durable
+from agent_service.store.driver import (
+    Database,
+    Document,
+    Session,
+    bulk_write,
+    causal_session,
+    durable,
+    update_once,
+)
 from agent_service.store.notifier import Notifier
 from agent_service.store.operations import reading, writing
 from agent_service.store.paging import Page, Place, decode_page, read_page
@@ -31,7 +39,6 @@ class SettlementCollection:
         self._notifier = notifier
         self._database = database
         self._contexts = durable(database, "contexts")
-        self._requests = durable(database, "requests")
         self._events = durable(database, "events")
         self._committed_contexts = durable(database, "contexts", read="majority")
         self._committed_requests = durable(database, "requests", read="majority")
@@ -119,17 +126,16 @@ class SettlementCollection:
         Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
         open_statuses = [RequestStatus.ACCEPTED.value, RequestStatus.RUNNING.value]
-        updates: list[UpdateOne | UpdateMany] = []
+        updates: list[Document] = []
         for status in sorted(set(statuses.values())):
             fields: Document = {"status": status.value}
             if status.ended:
                 fields |= {"finished_at": at, "expires_at": expires_at}
             ids = [request_id for request_id, its_status in statuses.items() if its_status is status]
-            updates.append(
-                UpdateMany({"_id": {"$in": ids}, "status": {"$in": open_statuses}}, {"$set": fields})
-            )
+            unended = {"_id": {"$in": ids}, "status": {"$in": open_statuses}}
+            updates.append({"q": unended, "u": {"$set": fields}, "multi": True})
         with self._notifier.after(lambda: self._notifier.requests_changed(statuses)), writing():
-            await bulk_write(self._requests, updates, session=session)
+            await update_once(self._database, "requests", updates, session=session)
 
     async def let_expire(self, request_ids: Sequence[str], *, requests_expire_at: datetime) -> None:
         """

@@ -77,6 +77,9 @@ class HandlerCall:
             if late is None:
                 raise self._instead_of(error) from None
             answer = late
+        finally:
+            # A future keeps what it ended with, whose traceback refers to this frame.
+            del begun
         self._end()
         if self._left_alone:
             raise CallLeftAloneError
