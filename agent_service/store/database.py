@@ -112,6 +112,8 @@ class Store(Collections):
 
         Raises `StoreUnavailable` where that takes longer, for instance because an index is being built.
         """
+        if self._is_prepared() and not self._is_clock_old() and self._is_clock_current():
+            return
         try:
             async with asyncio.timeout(limit.total_seconds()):
                 await self.prepare()
@@ -125,8 +127,7 @@ class Store(Collections):
 
         Raises `StoreUnavailable`.
         """
-        oldest = _CLOCK_AGE.total_seconds()
-        if time.monotonic() - self._measured > oldest or time.time() - self._measured_wall > oldest:
+        if self._is_clock_old():
             await self.measure_clock()
         else:
             await self.keep_clock_current()
@@ -212,6 +213,14 @@ class Store(Collections):
         if changed is None or not self._is_clock_current():
             return True
         return time.monotonic() - changed < within.total_seconds()
+
+    def _is_prepared(self) -> bool:
+        # One that failed is not kept.
+        return self._preparing is not None and self._preparing.done() and not self._preparing.cancelled()
+
+    def _is_clock_old(self) -> bool:
+        oldest = _CLOCK_AGE.total_seconds()
+        return time.monotonic() - self._measured > oldest or time.time() - self._measured_wall > oldest
 
     def _is_clock_current(self) -> bool:
         return primary_of(self._database) in (None, self._known_primary)
