@@ -17,6 +17,7 @@ from agent_service.domain.line import Candidate, Line
 from agent_service.domain.request import context_id
 from agent_service.store.documents import context_document, context_of, json_of
 from agent_service.store.driver import Database, Document, Session, durable
+from agent_service.store.insertion import insert_all
 from agent_service.store.notifier import Notifier
 from agent_service.store.operations import is_duplicate, reading, writing
 
@@ -41,6 +42,7 @@ class ContextCollection:
 
     def __init__(self, database: Database, notifier: Notifier) -> None:
         self._notifier = notifier
+        self._database = database
         self._current = durable(database, "contexts")
         self._committed = durable(database, "contexts", read="majority")
 
@@ -77,7 +79,7 @@ class ContextCollection:
             sent = True
             try:
                 with writing():
-                    await self._current.insert_many(documents, ordered=True)
+                    await insert_all(self._database, self._current, documents, ordered=True)
             except BulkWriteError as error:
                 if not is_duplicate(error):
                     raise

@@ -206,14 +206,23 @@ async def update_once(
     """
     if not updates:
         return 0
-    command = {"update": name, "updates": updates, "ordered": False, "writeConcern": {"w": "majority"}}
-    answer = await run_command(database, command, session=session)
+    command = {"update": name, "updates": updates, "ordered": False}
+    return await write_once(database, command, session=session)
+
+
+async def write_once(database: Database, command: Document, *, session: Session | None = None) -> int:
+    """
+    Send a write command that the driver never repeats, to a majority; returns its `n`.
+
+    Raises `BulkWriteError`, as `bulk_write` does.
+    """
+    answer = await run_command(database, {**command, "writeConcern": {"w": "majority"}}, session=session)
     refused, unconfirmed = answer.get("writeErrors"), answer.get("writeConcernError")
     if refused or unconfirmed:
         concerns = [unconfirmed] if unconfirmed else []
         raise BulkWriteError({**answer, "writeErrors": refused or [], "writeConcernErrors": concerns})
-    matched: int = answer["n"]
-    return matched
+    number: int = answer["n"]
+    return number
 
 
 async def run_command(database: Database, command: Document, *, session: Session | None = None) -> Document:

@@ -10,6 +10,7 @@ from agent_service.domain.json_value import JsonValue
 from agent_service.domain.request import Request, RequestStatus
 from agent_service.store.documents import json_object_of, request_document, request_of
 from agent_service.store.driver import Database, Document, Session, durable
+from agent_service.store.insertion import insert_all
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
 from agent_service.store.paging import Odd, Page, Place, decode_apart, decode_page, read_page
 from agent_service.store.stored_fields import STANDING
@@ -19,6 +20,7 @@ class RequestCollection:
     """The collection `requests`; whatever a client is shown comes from what a majority has."""
 
     def __init__(self, database: Database) -> None:
+        self._database = database
         self._current = durable(database, "requests")
         self._committed = durable(database, "requests", read="majority")
 
@@ -46,7 +48,7 @@ class RequestCollection:
         documents = [request_document(request) for request in requests]
         try:
             with writing(CALLER_LIMIT):
-                await self._current.insert_many(documents, ordered=False)
+                await insert_all(self._database, self._current, documents, ordered=False)
         except BulkWriteError as error:
             refused = error.details["writeErrors"]
             return frozenset(

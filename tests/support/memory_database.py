@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import bson
 import mongomock
 from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
 from mongomock_motor import AsyncMongoMockClient
 from pymongo import AsyncMongoClient, IndexModel, UpdateMany
 from pymongo.asynchronous.database import AsyncDatabase
@@ -61,9 +63,13 @@ class MemoryDatabase(AsyncDatabase[Document]):
         return self
 
     async def command(self, command: Any, *_: Any, **__: Any) -> Any:
-        """Answers `hello` and `update`, and refuses the commands that notifications need."""
+        """Answers `hello`, `insert` and `update`, and refuses the commands that notifications need."""
         if command == "hello":
             return {"me": "memory", "localTime": datetime.now(UTC)}
+        if "insert" in command and command["insert"] in ("requests", "contexts"):
+            documents = [_plain(each) for each in command["documents"]]
+            await self[command["insert"]].insert_many(documents, ordered=command["ordered"])
+            return {"ok": 1, "n": len(documents)}
         if "update" in command:
             collection = self[command["update"]]
             done = [await collection.update_one(each["q"], each["u"]) for each in command["updates"]]
@@ -73,6 +79,13 @@ class MemoryDatabase(AsyncDatabase[Document]):
     async def aggregate(self, *_: Any, **__: Any) -> Any:
         """Answers the lookout, which alone asks: every kind of need, and no other worker."""
         return MemoryCursor([{"now": datetime.now(UTC)}, *({"need": need.value} for need in Need)])
+
+
+def _plain(document: Document | RawBSONDocument) -> Document:
+    """The document, which may be encoded already."""
+    if isinstance(document, RawBSONDocument):
+        return bson.decode(document.raw, CodecOptions(tz_aware=True))
+    return document
 
 
 @dataclass(frozen=True, slots=True)

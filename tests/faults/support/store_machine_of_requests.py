@@ -9,12 +9,13 @@ from typing import Any, ClassVar, TypeVar
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from pymongo.asynchronous.collection import AsyncCollection
 
 from agent_service.context_manager import plan_by
 from agent_service.domain.context import Context
 from agent_service.domain.request import Request, Step
 from agent_service.domain.stop import CANCELLED, STOPS, Stop
+from agent_service.store import contexts
+from agent_service.store.insertion import insert_all
 from tests.faults.support.observer import Observer, observe
 from tests.faults.support.store_model import ModelRequest, StoreModel
 from tests.faults.support.store_world import StoreWorld, expected
@@ -175,14 +176,13 @@ class RequestsMachine(RuleBasedStateMachine):
 @contextmanager
 def _torn_insert(most: int) -> Iterator[None]:
     """Within this block, of what is inserted together only the first so many arrive."""
-    whole = AsyncCollection.insert_many
 
-    async def torn(collection: Any, documents: list[Any], **options: Any) -> None:
-        await whole(collection, documents[:most], **options)
+    async def torn(database: Any, collection: Any, documents: list[Any], **options: Any) -> None:
+        await insert_all(database, collection, documents[:most], **options)
         raise Crash
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AsyncCollection, "insert_many", torn)
+        patch.setattr(contexts, "insert_all", torn)
         yield
 
 
