@@ -13,7 +13,7 @@ from agent_service.request_writer import Accepted, RequestWriter
 from agent_service.store import Store
 from agent_service.store.driver import Session
 from agent_service.store.operations import CALLER_LIMIT, at_most
-from agent_service.store.sizes import check_request_size
+from agent_service.store.sizes import encode_request
 from agent_service.telemetry.metrics import Counted
 
 
@@ -78,10 +78,10 @@ class RequestIntake:
 
         Raises `UnstorableValue`, `LimitExceeded`, and what `RequestWriter` raises.
         """
-        size = check_request_size(request)
+        document = encode_request(request)
 
         def write() -> Awaitable[Accepted]:
-            return self._writer.submit_apart(request) if apart else self._writer.submit(request, size=size)
+            return self._writer.submit_apart(request) if apart else self._writer.submit(request, document)
 
         return self._counted(await (write() if self._limits is None else self._limits.submit(request, write)))
 
@@ -91,7 +91,7 @@ class RequestIntake:
 
         Whether the transaction commits is not known here, so it is not counted. Raises like `take`.
         """
-        check_request_size(request)
+        encode_request(request)
         with at_most(CALLER_LIMIT):
             return await self._writer.submit_apart(request, session=session)
 

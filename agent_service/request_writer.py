@@ -4,12 +4,13 @@ answers again for those whose idempotency key is taken.
 """
 
 import asyncio
-import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeAlias
 
 from loguru import logger
 
@@ -20,13 +21,14 @@ from agent_service.domain.errors import (
     NotDurableYet,
     StoreError,
     StoreUnavailable,
-    UnstorableValue,
     WriteOutcomeUnknown,
 )
 from agent_service.domain.request import Request
 from agent_service.store import Store
 from agent_service.store.driver import Session
+from agent_service.store.insertion import Encoded
 from agent_service.store.operations import CALLER_LIMIT, at_most
+from agent_service.unwritten_request import UnwrittenRequest, not_sent
 
 #: What one group holds at most, where a single request is not larger: requests, contexts, and bytes of both.
 _MOST_REQUESTS = 500
@@ -39,6 +41,8 @@ _LEAST_TIME = 2.0
 #: Seconds from the end of a group's time to the moment at which its first caller stops waiting: by so much
 #: the driver is late when it says that there is no server.
 _MARGIN = 0.5
+#: What stands for no time at all, in seconds: none would be no limit.
+_NO_TIME = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,37 +53,8 @@ class Accepted:
     replayed: bool
 
 
-@dataclass(slots=True, eq=False)
-class _Unwritten:
-    """
-    A request on its way, answered by `deadline` (monotonic); `written` gets whether its key was free.
-
-    Once it is sent, its contexts may be until `plan_until` (monotonic).
-    """
-
-    request: Request
-    #: Of the request and its contexts together, at most.
-    size: int
-    deadline: float
-    written: asyncio.Future[bool]
-    plan_until: float = math.inf
-
-    def end(self, *, written: bool) -> None:
-        if not self.written.done():
-            self.written.set_result(written)
-
-    def fail(self, error: BaseException) -> None:
-        if self.written.done():
-            return
-        if isinstance(error, StoreError | UnstorableValue):
-            # An error collects the places where it is raised, and each of its callers raises it.
-            own = type(error)(*error.args)
-            own.__cause__ = error
-            self.written.set_exception(own)
-        elif isinstance(error, asyncio.CancelledError):
-            self.written.cancel()
-        else:
-            self.written.set_exception(error)
+#: What becomes of a submission.
+Answer: TypeAlias = Accepted | BaseException
 
 
 class RequestWriter:
@@ -94,23 +69,74 @@ class RequestWriter:
     def __init__(self, store: Store, contexts: ContextManager) -> None:
         self._store = store
         self._contexts = contexts
-        self._waiting: deque[_Unwritten] = deque()
+        self._waiting: deque[UnwrittenRequest] = deque()
         self._groups = 0
         #: Groups that are acknowledged and not planned, and that there is one less of them.
         self._planning = 0
         self._planned = asyncio.Event()
 
-    async def submit(self, request: Request, *, size: int) -> Accepted:
+    async def submit(self, request: Request, document: Encoded) -> Accepted:
         """
-        Store a request of `size` bytes, or find the one that its idempotency key made.
+        Store a request, or find the one that its idempotency key made; `document` is it as it is sent.
 
         Answers within `CALLER_LIMIT`. Raises `IdempotencyConflict`, `UnstorableValue`, `NotDurableYet`,
         `StoreUnavailable` if nothing of it was sent, or `WriteOutcomeUnknown`.
         """
-        with at_most(CALLER_LIMIT):
-            if await self._store_in_group(request, size):
-                return Accepted(request=request, replayed=False)
+        (answer,) = await self.answers([self.put(request, document)])
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def put(self, request: Request, document: Encoded) -> UnwrittenRequest:
+        """Have a request stored, together with what else arrives; `answers` tells what becomes of it."""
+        item = UnwrittenRequest(
+            request,
+            document,
+            time.monotonic() + CALLER_LIMIT.total_seconds(),
+            asyncio.get_running_loop().create_future(),
+        )
+        self._waiting.append(item)
+        # Where others wait already, somebody comes for them, unless that one was broken off.
+        if len(self._waiting) == 1 or not self._groups:
+            self._start()
+        return item
+
+    async def answers(self, items: Sequence[UnwrittenRequest]) -> list[Answer]:
+        """What became of these, in the same order: what `submit` returns, or what it would raise."""
+        if not items:
+            return []
+        try:
+            async with asyncio.timeout(items[-1].deadline - time.monotonic()):
+                for item in items:
+                    with suppress(Exception):
+                        await item.written
+        except TimeoutError:
+            self._give_up(items)
+        answers = [_answer_of(item) for item in items]
+        taken = [item for item, answer in zip(items, answers, strict=True) if answer is None]
+        if not taken:
+            return answers
+        replays = iter(await self._replays(taken))
+        return [next(replays) if answer is None else answer for answer in answers]
+
+    async def _replays(self, items: Sequence[UnwrittenRequest]) -> list[Answer]:
+        """What `answers` tells of these, whose idempotency keys are taken."""
+
+        async def replay(request: Request) -> Accepted:
             return await self._replay(await self._original(request), request)
+
+        left = max(items[-1].deadline - time.monotonic(), _NO_TIME)
+        with at_most(timedelta(seconds=left)):
+            replays = (replay(item.request) for item in items)
+            return await asyncio.gather(*replays, return_exceptions=True)
+
+    def _give_up(self, items: Iterable[UnwrittenRequest]) -> None:
+        """Nobody waits any more for those of these that are not answered."""
+        for item in items:
+            item.written.cancel()
+        while self._waiting and self._waiting[0].written.done():
+            # While others are planned nobody comes for what nobody waits for any more.
+            self._waiting.popleft()
 
     async def submit_apart(self, request: Request, *, session: Session | None = None) -> Accepted:
         """
@@ -141,31 +167,6 @@ class RequestWriter:
             raise WriteOutcomeUnknown(*error.args) from error
         return Accepted(request=request, replayed=False)
 
-    async def _store_in_group(self, request: Request, size: int) -> bool:
-        """Whether the key was free, and the request is durable."""
-        limit = CALLER_LIMIT.total_seconds()
-        item = _Unwritten(
-            request,
-            # What is not in a step is copied to every context.
-            size * (1 + len(request.submission.steps)),
-            time.monotonic() + limit,
-            asyncio.get_running_loop().create_future(),
-        )
-        self._waiting.append(item)
-        # Where others wait already, somebody comes for them, unless that one was broken off.
-        if len(self._waiting) == 1 or not self._groups:
-            self._start()
-        await asyncio.wait({item.written}, timeout=limit)
-        if item.written.done():
-            return item.written.result()
-        item.written.cancel()
-        while self._waiting and self._waiting[0].written.done():
-            # While others are planned nobody comes for what nobody waits for any more.
-            self._waiting.popleft()
-        if item.plan_until < math.inf:
-            raise WriteOutcomeUnknown("storing the request took longer than its caller can wait")
-        raise _not_sent()
-
     def _start(self) -> None:
         if self._groups < _GROUPS_AT_ONCE:
             self._groups += 1
@@ -187,15 +188,15 @@ class RequestWriter:
         finally:
             self._groups -= 1
 
-    def _next_group(self) -> list[_Unwritten]:
+    def _next_group(self) -> list[UnwrittenRequest]:
         """The first of those who wait, as many as go together."""
-        group: list[_Unwritten] = []
+        group: list[UnwrittenRequest] = []
         contexts = size = 0
         earliest = time.monotonic() + _LEAST_TIME
         while self._waiting:
             item = self._waiting[0]
             if item.deadline < earliest:
-                item.fail(_not_sent())
+                item.fail(not_sent())
             if not item.written.done():
                 contexts += len(item.request.submission.steps)
                 size += item.size
@@ -207,7 +208,7 @@ class RequestWriter:
             self._waiting.popleft()
         return group
 
-    async def _write_group(self, group: Sequence[_Unwritten]) -> None:
+    async def _write_group(self, group: Sequence[UnwrittenRequest]) -> None:
         """
         Write a group; one that fails is written again one by one.
 
@@ -233,7 +234,7 @@ class RequestWriter:
                 if not isinstance(error, Exception):
                     raise
 
-    async def _write_again(self, item: _Unwritten) -> None:
+    async def _write_again(self, item: UnwrittenRequest) -> None:
         """Write one of a group that failed, of which nobody knows what was applied."""
         try:
             await self._write([item])
@@ -244,9 +245,10 @@ class RequestWriter:
             if not isinstance(error, Exception):
                 raise
 
-    async def _write(self, group: Sequence[_Unwritten]) -> None:
+    async def _write(self, group: Sequence[UnwrittenRequest]) -> None:
         """Store requests that are new or were written before, answer each caller, and plan what is stored."""
-        taken = await self._store.requests.insert_many([item.request for item in group])
+        requests, encoded = [item.request for item in group], [item.document for item in group]
+        taken = await self._store.requests.insert_many(requests, encoded=encoded)
         stored = [item for item in group if item.request.id not in taken]
         if stored:
             self._planning += 1
@@ -254,7 +256,7 @@ class RequestWriter:
         for item in group:
             item.end(written=item.request.id not in taken)
 
-    async def _plan(self, stored: Sequence[_Unwritten]) -> None:
+    async def _plan(self, stored: Sequence[UnwrittenRequest]) -> None:
         until = min(item.plan_until for item in stored)
         try:
             await self._contexts.plan(*(item.request for item in stored), until=until)
@@ -287,5 +289,9 @@ class RequestWriter:
         return Accepted(request=original, replayed=original.id != request.id)
 
 
-def _not_sent() -> StoreUnavailable:
-    return StoreUnavailable("others were stored first for longer than the caller can wait")
+def _answer_of(item: UnwrittenRequest) -> Answer | None:
+    """What became of a request; None where its idempotency key is taken."""
+    error = item.error()
+    if error is not None:
+        return error
+    return Accepted(request=item.request, replayed=False) if item.written.result() else None

@@ -14,15 +14,15 @@ from pymongo.errors import (
 
 from agent_service.store.driver import Collection, Database, Document, write_once
 
-#: A document, or one that is encoded already.
-Insertable: TypeAlias = Document | RawBSONDocument
+#: A document as it is sent.
+Encoded: TypeAlias = RawBSONDocument
 
 #: Server codes of what passes, after which a driver sends a write again (its "retryable errors").
 _PASSING = frozenset({6, 7, 89, 91, 134, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
 
 
 async def insert_all(
-    database: Database, collection: Collection, documents: Sequence[Insertable], *, ordered: bool
+    database: Database, collection: Collection, documents: Sequence[Document | Encoded], *, ordered: bool
 ) -> None:
     """
     Insert documents by a plain command, at half the cost of the driver's `insert_many`.

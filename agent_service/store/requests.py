@@ -10,7 +10,7 @@ from agent_service.domain.json_value import JsonValue
 from agent_service.domain.request import Request, RequestStatus
 from agent_service.store.documents import json_object_of, request_document, request_of
 from agent_service.store.driver import Database, Document, Session, durable
-from agent_service.store.insertion import insert_all
+from agent_service.store.insertion import Encoded, insert_all
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
 from agent_service.store.paging import Odd, Page, Place, decode_apart, decode_page, read_page
 from agent_service.store.stored_fields import STANDING
@@ -38,14 +38,18 @@ class RequestCollection:
             return False
         return True
 
-    async def insert_many(self, requests: Sequence[Request]) -> frozenset[str]:
+    async def insert_many(
+        self, requests: Sequence[Request], *, encoded: Sequence[Encoded] = ()
+    ) -> frozenset[str]:
         """
         Insert requests together; returns the ids of those whose idempotency key is taken.
+
+        `encoded` are they as they are sent, where they were encoded before.
 
         What was inserted before is left alone, so this can be repeated. Raises `StoreUnavailable`,
         `WriteOutcomeUnknown` or `UnstorableValue`; then any of them may have been inserted.
         """
-        documents = [request_document(request) for request in requests]
+        documents = encoded or [request_document(request) for request in requests]
         try:
             with writing(CALLER_LIMIT):
                 await insert_all(self._database, self._current, documents, ordered=False)

@@ -10,17 +10,18 @@ from agent_service.domain.errors import UnstorableValue
 from agent_service.domain.json_value import JsonValue
 from agent_service.domain.request import Request
 from agent_service.store.documents import record_document, request_document
+from agent_service.store.insertion import Encoded
 
 #: Bytes of what users put into one document, at most; MongoDB holds 16 MiB, the rest is room for our fields.
 MAX_BYTES = 15 * 1024 * 1024
 
 
-def check_request_size(request: Request) -> int:
-    """The bytes of the request. Raises `UnstorableValue` if they are too many."""
-    size = _size(request_document(request))
-    if size > MAX_BYTES:
-        raise UnstorableValue(f"the request has {size} bytes; at most {MAX_BYTES} can be stored")
-    return size
+def encode_request(request: Request) -> Encoded:
+    """The request as it is sent. Raises `UnstorableValue` if that has too many bytes."""
+    encoded = _encode(request_document(request))
+    if len(encoded) > MAX_BYTES:
+        raise UnstorableValue(f"the request has {len(encoded)} bytes; at most {MAX_BYTES} can be stored")
+    return Encoded(encoded)
 
 
 def check_answer_size(context: Context, answer: Mapping[str, JsonValue]) -> int:
@@ -38,7 +39,11 @@ def check_answer_size(context: Context, answer: Mapping[str, JsonValue]) -> int:
 
 
 def _size(document: Mapping[str, object]) -> int:
+    return len(_encode(document))
+
+
+def _encode(document: Mapping[str, object]) -> bytes:
     try:
-        return len(bson.encode(document))
+        return bson.encode(document)
     except (BSONError, OverflowError, RecursionError, UnicodeEncodeError) as error:
         raise UnstorableValue(f"{type(error).__name__}: the value cannot be stored") from error

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -13,13 +14,12 @@ from agent_service.domain.request import Caller, Request
 from agent_service.request_service import RequestService
 from agent_service.request_writer import Accepted, RequestWriter
 from agent_service.store import Store
-from tests.support.contexts import a_request, a_step
+from tests.support.contexts import a_request, a_step, encoded
 from tests.support.explained_commands import CommandRecorder
 from tests.support.submissions import planned
 from tests.support.waiting import until
 from tests.support.worker_tools import DEADLINE_SECONDS, Raw
 
-SIZE = 1_000
 ONE_STEP = {"service": "analysis", "input": 1}
 
 
@@ -30,7 +30,7 @@ def writer(store: Store) -> RequestWriter:
 
 async def together(writer: RequestWriter, *requests: Request) -> list[Accepted | BaseException]:
     """What each gets for whom the others arrive at the same moment."""
-    submitting = (writer.submit(request, size=SIZE) for request in requests)
+    submitting = (writer.submit(request, encoded(request)) for request in requests)
     async with asyncio.timeout(DEADLINE_SECONDS):
         return await asyncio.gather(*submitting, return_exceptions=True)
 
@@ -80,10 +80,10 @@ async def test_what_arrives_while_a_group_is_written_goes_into_the_next(
     groups: list[int] = []
     go_on, insert_many = asyncio.Event(), store.requests.insert_many
 
-    async def slow(requests: Sequence[Request]) -> frozenset[str]:
+    async def slow(requests: Sequence[Request], **options: Any) -> frozenset[str]:
         groups.append(len(requests))
         await go_on.wait()
-        return await insert_many(requests)
+        return await insert_many(requests, **options)
 
     monkeypatch.setattr(store.requests, "insert_many", slow)
     monkeypatch.setattr(request_writer, "_GROUPS_AT_ONCE", 1)
@@ -103,10 +103,10 @@ async def test_what_does_not_fit_into_one_group_is_written_beside_it(
 ) -> None:
     both, insert_many = asyncio.Barrier(2), store.requests.insert_many
 
-    async def slow(requests: Sequence[Request]) -> frozenset[str]:
+    async def slow(requests: Sequence[Request], **options: Any) -> frozenset[str]:
         async with asyncio.timeout(DEADLINE_SECONDS):
             await both.wait()
-        return await insert_many(requests)
+        return await insert_many(requests, **options)
 
     monkeypatch.setattr(store.requests, "insert_many", slow)
     monkeypatch.setattr(request_writer, "_MOST_REQUESTS", 2)
@@ -137,21 +137,23 @@ async def test_however_requests_are_grouped_the_same_is_stored(
     assert await raw.contexts.count_documents({}) == 2 * len(made)
 
 
-@pytest.mark.parametrize(("name", "limit"), [("_MOST_CONTEXTS", 4), ("_MOST_BYTES", SIZE * 3 * 2)])
+@pytest.mark.parametrize("name", ["_MOST_CONTEXTS", "_MOST_BYTES"])
 async def test_a_group_is_bounded_and_what_is_larger_alone_goes_alone(
-    writer: RequestWriter, store: Store, monkeypatch: pytest.MonkeyPatch, name: str, limit: int
+    writer: RequestWriter, store: Store, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     groups: list[list[str]] = []
     insert_many = store.requests.insert_many
 
-    async def watched(requests: Sequence[Request]) -> frozenset[str]:
+    async def watched(requests: Sequence[Request], **options: Any) -> frozenset[str]:
         groups.append([request.id for request in requests])
-        return await insert_many(requests)
+        return await insert_many(requests, **options)
 
     monkeypatch.setattr(store.requests, "insert_many", watched)
-    monkeypatch.setattr(request_writer, name, limit)
     large = a_request(*(a_step(f"step_{number}") for number in range(10)), id="large")
     small = [a_request(a_step("one"), a_step("two"), id=f"small_{number}") for number in range(4)]
+    # Those of two small ones; a request may be in each of its contexts.
+    limit = 4 if name == "_MOST_CONTEXTS" else 2 * 3 * len(encoded(small[0]).raw)
+    monkeypatch.setattr(request_writer, name, limit)
     await together(writer, *small[:1], large, *small[1:])
     assert groups == [["small_0"], ["large"], ["small_1", "small_2"], ["small_3"]]
     await assert_planned(store, large, *small)
@@ -196,10 +198,10 @@ async def test_whoever_is_cancelled_in_a_group_has_submitted_all_the_same(
 ) -> None:
     began, go_on, insert_many = asyncio.Event(), asyncio.Event(), store.requests.insert_many
 
-    async def slow(requests: Sequence[Request]) -> frozenset[str]:
+    async def slow(requests: Sequence[Request], **options: Any) -> frozenset[str]:
         began.set()
         await go_on.wait()
-        return await insert_many(requests)
+        return await insert_many(requests, **options)
 
     monkeypatch.setattr(store.requests, "insert_many", slow)
     requests = RequestService(store)
@@ -219,9 +221,9 @@ async def test_whoever_waits_for_too_long_is_told_whether_anything_was_sent(
 ) -> None:
     go_on, insert_many = asyncio.Event(), store.requests.insert_many
 
-    async def slow(requests: Sequence[Request]) -> frozenset[str]:
+    async def slow(requests: Sequence[Request], **options: Any) -> frozenset[str]:
         await go_on.wait()
-        return await insert_many(requests)
+        return await insert_many(requests, **options)
 
     monkeypatch.setattr(store.requests, "insert_many", slow)
     monkeypatch.setattr(request_writer, "_GROUPS_AT_ONCE", 1)

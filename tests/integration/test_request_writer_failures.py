@@ -15,7 +15,7 @@ from agent_service.request_writer import Accepted, RequestWriter
 from agent_service.store import Store
 from agent_service.telemetry import fail_point
 from agent_service.testing.databases import empty_database
-from tests.support.contexts import a_request, a_step
+from tests.support.contexts import a_request, a_step, encoded
 from tests.support.crashing import Crash, crash_at_write
 from tests.support.fail_points import FailPoint, fragile_store
 from tests.support.hand_worker import work_off
@@ -23,7 +23,6 @@ from tests.support.rescuers import a_replanner
 from tests.support.submissions import planned
 from tests.support.worker_tools import DEADLINE_SECONDS, Raw
 
-SIZE = 1_000
 UNCONFIRMED: dict[str, Any] = {"writeConcernError": {"code": 64, "errmsg": "waiting timed out"}}
 #: Ways in which a command fails once or twice, which nobody who submits has to know of.
 PASSING: dict[str, tuple[int, dict[str, Any]]] = {
@@ -51,7 +50,7 @@ def some_requests(count: int = 6) -> list[Request]:
 async def submit(store: Store, requests: Sequence[Request]) -> list[Accepted | BaseException]:
     """What each gets who submits together with the others."""
     writer = RequestWriter(store, ContextManager(store))
-    submitting = (writer.submit(request, size=SIZE) for request in requests)
+    submitting = (writer.submit(request, encoded(request)) for request in requests)
     async with asyncio.timeout(DEADLINE_SECONDS):
         return await asyncio.gather(*submitting, return_exceptions=True)
 
@@ -91,10 +90,10 @@ async def test_an_error_that_nobody_expects_concerns_its_request_only(
 ) -> None:
     insert_many = store.requests.insert_many
 
-    async def insert(requests: Sequence[Request]) -> frozenset[str]:
+    async def insert(requests: Sequence[Request], **options: Any) -> frozenset[str]:
         if any(request.id == "r2" for request in requests):
             raise KeyError("odd")
-        return await insert_many(requests)
+        return await insert_many(requests, **options)
 
     monkeypatch.setattr(store.requests, "insert_many", insert)
     requests = some_requests()
@@ -133,7 +132,7 @@ async def test_where_mongodb_is_not_reached_each_is_told_that_nothing_was_sent(
 async def test_after_a_group_of_which_nothing_is_known_nobody_is_told_that_nothing_was_sent(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def insert(requests: Sequence[Request]) -> frozenset[str]:
+    async def insert(requests: Sequence[Request], **options: Any) -> frozenset[str]:
         raise WriteOutcomeUnknown("no answer") if len(requests) > 1 else StoreUnavailable("no primary")
 
     monkeypatch.setattr(store.requests, "insert_many", insert)

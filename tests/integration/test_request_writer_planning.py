@@ -13,12 +13,11 @@ from agent_service.domain.request import Request, RequestStatus
 from agent_service.request_service import RequestService
 from agent_service.request_writer import RequestWriter
 from agent_service.store import Store
-from tests.support.contexts import a_request, a_step
+from tests.support.contexts import a_request, a_step, encoded
 from tests.support.hand_worker import work_off
 from tests.support.submissions import planned
 from tests.support.worker_tools import Raw
 
-SIZE = 1_000
 ONE_STEP = {"service": "analysis", "input": 1}
 
 
@@ -47,7 +46,7 @@ async def test_a_request_is_acknowledged_before_its_contexts_are_there(
 
     monkeypatch.setattr(store.contexts, "insert", insert_late)
     request = a_request(a_step("one"), a_step("two", "one"))
-    assert not (await writer.submit(request, size=SIZE)).replayed
+    assert not (await writer.submit(request, encoded(request))).replayed
     view = await RequestService(store).get(request.id)
     assert (view.status, view.request.planned, view.contexts) == (RequestStatus.ACCEPTED, False, ())
     go_on.set()
@@ -66,7 +65,7 @@ async def test_one_that_is_cancelled_before_its_group_is_planned_does_not_run(
         await insert(contexts, **options)
 
     monkeypatch.setattr(store.contexts, "insert", insert_late)
-    await asyncio.gather(*(writer.submit(request, size=SIZE) for request in requests))
+    await asyncio.gather(*(writer.submit(request, encoded(request)) for request in requests))
     view = await RequestService(store).cancel(stopped.id)
     assert [context.status for context in view.contexts] == [ContextStatus.CANCELLED] * 2
     assert view.status is RequestStatus.CANCELLED
@@ -89,8 +88,8 @@ async def test_no_more_is_taken_than_what_can_be_planned(
     monkeypatch.setattr(request_writer, "_PLANNED_AT_ONCE", 2)
     requests = [a_request() for _ in range(3)]
     for request in requests[:2]:
-        assert not (await writer.submit(request, size=SIZE)).replayed
-    waiting = asyncio.create_task(writer.submit(requests[2], size=SIZE))
+        assert not (await writer.submit(request, encoded(request))).replayed
+    waiting = asyncio.create_task(writer.submit(requests[2], encoded(requests[2])))
     try:
         done, _ = await asyncio.wait({waiting}, timeout=0.3)
         assert not done

@@ -6,10 +6,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import bson
+
 from agent_service.domain.context import Context, ContextError, ContextStatus, Lease
 from agent_service.domain.request import Caller, Request, RequestStatus, Step, Submission
 from agent_service.store import Store
 from agent_service.store.claims import Claim
+from agent_service.store.documents import request_document
+from agent_service.store.insertion import Encoded
 from tests.support.claiming import claim_one
 
 _STARTED = datetime.now(UTC)
@@ -34,6 +38,11 @@ def a_request(*steps: Step, priority: int = 0, **changes: Any) -> Request:
         "fingerprint": "fingerprint",
     }
     return Request(**(usual | changes))
+
+
+def encoded(request: Request) -> Encoded:
+    """The request as it is sent, however large it is."""
+    return Encoded(bson.encode(request_document(request)))
 
 
 def a_step(name: str, *after: str, service: str = "generation") -> Step:

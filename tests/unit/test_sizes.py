@@ -6,7 +6,7 @@ import pytest
 
 from agent_service.domain.errors import UnstorableValue
 from agent_service.domain.request import Step, Submission
-from agent_service.store.sizes import MAX_BYTES, check_answer_size, check_request_size
+from agent_service.store.sizes import MAX_BYTES, check_answer_size, encode_request
 from tests.support.contexts import a_context, a_request
 
 MIB = 2**20
@@ -17,7 +17,7 @@ ROOM = 2_000
 def test_what_just_fits_is_let_through() -> None:
     text = "x" * (MAX_BYTES - ROOM)
     check_answer_size(a_context(input=None), {"output": text, "usage": None})
-    check_request_size(a_request(Step(name="draft", service="generation", input=text)))
+    encode_request(a_request(Step(name="draft", service="generation", input=text)))
 
 
 def test_sizes_are_those_of_what_is_written_in_bytes() -> None:
@@ -46,7 +46,7 @@ def test_all_parts_of_a_request_count_together() -> None:
         Submission(steps=(Step(name="draft", service="generation", input=half),), variables={"text": half}),
     ):
         with pytest.raises(UnstorableValue, match="the request has"):
-            check_request_size(a_request(submission=large))
+            encode_request(a_request(submission=large))
 
 
 @pytest.mark.parametrize("value", [{"a\0b": 1}, 2**70, "\ud83d"])
@@ -54,4 +54,4 @@ def test_what_cannot_be_written_at_all_is_refused_too(value: Any) -> None:
     with pytest.raises(UnstorableValue, match="cannot be stored"):
         check_answer_size(a_context(), {"output": value})
     with pytest.raises(UnstorableValue, match="cannot be stored"):
-        check_request_size(a_request(Step(name="draft", service="generation", input=value)))
+        encode_request(a_request(Step(name="draft", service="generation", input=value)))
