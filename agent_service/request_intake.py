@@ -1,20 +1,31 @@
 """RequestIntake: makes a request of a checked submission, and stores it if its organization may have it."""
 
+import asyncio
 import dataclasses
-from collections.abc import Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from datetime import timedelta
+from typing import TypeAlias
 
 from agent_service.context_manager import ContextManager
+from agent_service.domain.errors import AgentServiceError, UnstorableValue
 from agent_service.domain.quota import Quota
 from agent_service.domain.request import Caller, Request, RequestStatus, Submission, new_request_id
 from agent_service.domain.submission import fingerprint
 from agent_service.organization_limits import OrganizationLimits
-from agent_service.request_writer import Accepted, RequestWriter
+from agent_service.request_writer import Accepted, Answer, RequestWriter
 from agent_service.store import Store
 from agent_service.store.driver import Session
 from agent_service.store.operations import CALLER_LIMIT, at_most
 from agent_service.store.sizes import encode_request
 from agent_service.telemetry.metrics import Counted
+from agent_service.unwritten_request import UnwrittenRequest
+
+#: One of many submissions: the request that it makes, or why it makes none; and what becomes of it.
+Made: TypeAlias = Request | AgentServiceError
+Result: TypeAlias = Accepted | AgentServiceError
+
+#: Requests that are made in one go.
+_AT_ONCE = 100
 
 
 class RequestIntake:
@@ -85,6 +96,44 @@ class RequestIntake:
 
         return self._counted(await (write() if self._limits is None else self._limits.submit(request, write)))
 
+    async def take_many(self, requests: Iterable[Made]) -> list[Result]:
+        """
+        Store many requests as `take` does, each by itself: for each, in the same order, its answer or error.
+
+        What was refused before it came here keeps its error. `requests` are made while the first of them are
+        on their way, and others have their turn in between.
+        """
+        if self._limits is not None:
+            # Each is counted before it is stored.
+            tasks = [asyncio.create_task(self._take_one(request)) async for request in _in_turns(requests)]
+            return await asyncio.gather(*tasks)
+        put = [self._put(request) async for request in _in_turns(requests)]
+        unwritten = [each for each in put if isinstance(each, UnwrittenRequest)]
+        answers = iter(await self._writer.answers(unwritten))
+        return [each if isinstance(each, AgentServiceError) else self._ended(next(answers)) for each in put]
+
+    async def _take_one(self, request: Made) -> Result:
+        try:
+            return request if isinstance(request, AgentServiceError) else await self.take(request)
+        except AgentServiceError as error:
+            return error
+
+    def _put(self, request: Made) -> UnwrittenRequest | AgentServiceError:
+        try:
+            if isinstance(request, AgentServiceError):
+                return request
+            return self._writer.put(request, encode_request(request))
+        except UnstorableValue as error:
+            return error
+
+    def _ended(self, answer: Answer) -> Result:
+        """The answer to one of many. Raises what nobody expects."""
+        if isinstance(answer, Accepted):
+            return self._counted(answer)
+        if isinstance(answer, AgentServiceError):
+            return answer
+        raise answer
+
     async def take_in_transaction(self, request: Request, session: Session) -> Accepted:
         """
         Store a request inside its caller's transaction; nothing limits it.
@@ -101,3 +150,11 @@ class RequestIntake:
             first = accepted.request.submission.steps[0]
             self._store.counters.tally.of(first.service, first.queue).count(Counted.SUBMITTED)
         return accepted
+
+
+async def _in_turns(requests: Iterable[Made]) -> AsyncIterator[Made]:
+    """The same, with pauses in which others have their turn."""
+    for number, request in enumerate(requests, 1):
+        yield request
+        if number % _AT_ONCE == 0:
+            await asyncio.sleep(0)

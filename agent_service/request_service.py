@@ -1,7 +1,6 @@
 """RequestService: how a request comes in, and how its state and events are read."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from agent_service.context_manager import DEFAULT_RETENTION, ContextManager, plan_by
@@ -16,7 +15,7 @@ from agent_service.domain.retrying import choose_reused, retry_fingerprint
 from agent_service.domain.stop import CANCELLED
 from agent_service.domain.submission import parse_submission
 from agent_service.event_reader import EventReader
-from agent_service.request_intake import RequestIntake
+from agent_service.request_intake import Made, RequestIntake, Result
 from agent_service.request_reader import RequestPage, RequestReader, RequestView
 from agent_service.request_writer import Accepted
 from agent_service.settings import load_settings
@@ -29,12 +28,7 @@ from agent_service.telemetry import fail_point
 DEFAULT_DEADLINE = timedelta(days=1)
 #: How long somebody waits for an end who does not say how long.
 LONGEST_WAIT = timedelta(minutes=1)
-#: Submissions of one caller that are checked in one go.
-_AT_ONCE = 100
 _NO_QUOTA = Quota()
-
-#: What became of each of many submissions.
-Results = list[Accepted | AgentServiceError]
 
 
 class RequestService:
@@ -103,7 +97,7 @@ class RequestService:
         *,
         caller: Caller | None = None,
         idempotency_keys: Sequence[str | None] | None = None,
-    ) -> Results:
+    ) -> list[Result]:
         """
         Take many requests at once, each by itself: for each, in the same order, the answer or its error.
 
@@ -114,22 +108,17 @@ class RequestService:
         pairs = list(zip(submissions, keys, strict=True))
         return await self._store.calls.run(self._submit_many(pairs, caller or Caller()))
 
-    async def _submit_many(self, pairs: Sequence[tuple[object, str | None]], caller: Caller) -> Results:
+    async def _submit_many(self, pairs: Sequence[tuple[object, str | None]], caller: Caller) -> list[Result]:
         await self._store.prepare_within(CALLER_LIMIT)
 
-        async def submit(submission: object, key: str | None) -> Accepted | AgentServiceError:
-            try:
-                return await self._intake.take(self._intake.make(self._checked(submission), caller, key))
-            except AgentServiceError as error:
-                return error
+        def made() -> Iterator[Made]:
+            for submission, key in pairs:
+                try:
+                    yield self._intake.make(self._checked(submission), caller, key)
+                except AgentServiceError as error:
+                    yield error
 
-        submitting = []
-        for submission, key in pairs:
-            submitting.append(asyncio.create_task(submit(submission, key)))
-            if len(submitting) % _AT_ONCE == 0:
-                # The first are on their way while the next are checked, and others have their turn.
-                await asyncio.sleep(0)
-        return await asyncio.gather(*submitting)
+        return await self._intake.take_many(made())
 
     def _checked(self, submission: object) -> Submission:
         if isinstance(submission, Submission):
