@@ -29,6 +29,7 @@ from agent_service.store.lines import Stretch
 from agent_service.store.operations import WRITE_LIMIT, at_most
 from agent_service.store.outcomes import Outcome
 from agent_service.store.paging import Odd
+from agent_service.store.planned_document import PlannedContext
 from agent_service.store.sizes import check_answer_size
 from agent_service.telemetry import fail_point
 
@@ -61,7 +62,13 @@ class ContextManager:
         retry copies goes before all of them. What follows from a copy that cannot be made, is the rescuer's.
         """
         fail_point.reach("request.inserted")
-        contexts = [context for request in requests for context in await self._contexts_of(request)]
+        contexts: list[Context | PlannedContext] = []
+        for request in requests:
+            if request.retry_of is not None:
+                contexts += await self._contexts_of(request)
+            else:
+                steps = insertion_order(request.submission.steps)
+                contexts += [PlannedContext(request, step) for step in steps]
         await self.store.contexts.insert(contexts, session=session, until=until)
         if session is None:
             self._say_planned(requests)

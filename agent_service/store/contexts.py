@@ -20,6 +20,7 @@ from agent_service.store.driver import Database, Document, Session, durable
 from agent_service.store.insertion import insert_all
 from agent_service.store.notifier import Notifier
 from agent_service.store.operations import is_duplicate, reading, writing
+from agent_service.store.planned_document import PlannedContext, planned_document
 
 #: Contexts are sent within this time of sending, or reading, their request (protocol, rule 7).
 SENT_WITHIN = timedelta(seconds=5)
@@ -47,20 +48,27 @@ class ContextCollection:
         self._committed = durable(database, "contexts", read="majority")
 
     async def insert(
-        self, contexts: Sequence[Context], *, session: Session | None = None, until: float = math.inf
+        self,
+        contexts: Sequence[Context | PlannedContext],
+        *,
+        session: Session | None = None,
+        until: float = math.inf,
     ) -> None:
         """
         Insert in the given order, sending nothing after `until` (monotonic); those that exist are left alone.
 
         Raises `StoreUnavailable`, also where it is too late, `WriteOutcomeUnknown` or `UnstorableValue`.
         """
-        documents = [context_document(context) for context in contexts]
+        documents = [
+            planned_document(*each) if isinstance(each, PlannedContext) else context_document(each)
+            for each in contexts
+        ]
         if session is not None:
             with writing():
                 await self._current.insert_many(documents, ordered=True, session=session)
-            self._notifier.after_transaction(partial(self._say, _news_of(contexts), always=True))
+            self._notifier.after_transaction(partial(self._say, _news_of(documents), always=True))
             return
-        with self._notifier.after(lambda: self._say(_news_of(contexts))):
+        with self._notifier.after(lambda: self._say(_news_of(documents))):
             await self._insert(documents, until)
 
     async def insert_missing(self, contexts: Sequence[Context], *, until: float) -> None:
@@ -68,7 +76,8 @@ class ContextCollection:
         existing = await self.existing([context.id for context in contexts])
         await self.insert([context for context in contexts if context.id not in existing], until=until)
         # Whoever inserted these may not have come to say so.
-        self._say(_news_of([context for context in contexts if context.id in existing]))
+        known = [context_document(context) for context in contexts if context.id in existing]
+        self._say(_news_of(known))
 
     async def _insert(self, documents: Sequence[Document], until: float) -> None:
         sent = False
@@ -160,10 +169,14 @@ class _News:
     run_at: datetime | None
 
 
-def _news_of(contexts: Sequence[Context]) -> _News:
-    waiting: dict[Line, list[Candidate]] = {}
-    for context in contexts:
-        if context.status is ContextStatus.PENDING:
-            waiting.setdefault(context.line, []).append(Candidate(context.id, context.rank))
-    scheduled = (context.run_at for context in contexts if context.status is ContextStatus.SCHEDULED)
-    return _News(waiting=waiting, run_at=min(scheduled, default=None))
+def _news_of(documents: Sequence[Document]) -> _News:
+    waiting: dict[tuple[str, str, float, str], list[Candidate]] = {}
+    run_at: datetime | None = None
+    for each in documents:
+        status = each["status"]
+        if status == ContextStatus.PENDING.value:
+            line = each["service"], each["queue"], each["priority"], each["organization_id"]
+            waiting.setdefault(line, []).append(Candidate(each["_id"], each["rank"]))
+        elif status == ContextStatus.SCHEDULED.value and (run_at is None or each["run_at"] < run_at):
+            run_at = each["run_at"]
+    return _News(waiting={Line(*line): candidates for line, candidates in waiting.items()}, run_at=run_at)

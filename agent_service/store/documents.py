@@ -36,7 +36,7 @@ def context_document(context: Context) -> Document:
         "step": context.step,
         "service": context.service,
         "queue": context.queue,
-        **_caller_fields(context.caller),
+        **caller_fields(context.caller),
         "status": context.status.value,
         "priority": context.priority,
         "rank": context.rank,
@@ -193,7 +193,7 @@ def request_document(request: Request) -> Document:
     document: Document = {
         "_id": request.id,
         "schema": SCHEMA,
-        **_caller_fields(request.caller),
+        **caller_fields(request.caller),
         "fingerprint": request.fingerprint,
         "status": request.status.value,
         "planned": request.planned,
@@ -266,7 +266,8 @@ def request_of(document: Document) -> Request:
     )
 
 
-def _caller_fields(caller: Caller) -> Document:
+def caller_fields(caller: Caller) -> Document:
+    """The fields that say on whose behalf a request or context is."""
     return {
         "organization_id": caller.organization_id,
         "user_id": caller.user_id,

@@ -29,6 +29,7 @@ from agent_service.store.documents import (
     request_document,
     request_of,
 )
+from agent_service.store.planned_document import planned_document
 from tests.support.contexts import a_context, a_request
 
 AWARE: CodecOptions[dict[str, Any]] = CodecOptions(document_class=dict, tz_aware=True, tzinfo=UTC)
@@ -162,6 +163,14 @@ def test_a_context_is_hardly_larger_than_its_request(request: Request) -> None:
         context = new_context(request, step)
         # Its own fields, and three times the id.
         assert len(bson.encode(context_document(context))) < size + 1_000 + 3 * len(context.id.encode())
+
+
+@given(requests())
+@settings(deadline=None)
+def test_a_planned_context_has_the_document_of_a_new_one(request: Request) -> None:
+    for step in request.submission.steps:
+        document = context_document(new_context(request, step))
+        assert list(planned_document(request, step).items()) == list(document.items())
 
 
 @given(contexts)
