@@ -64,24 +64,30 @@ class RequestIntake:
     ) -> Request:
         """A new request, which is not stored; `retried` is the fingerprint of one that repeats another."""
         now = self._contexts.now()
-        steps = tuple(
-            # A step that is repeated may be of a service that is not configured here.
-            dataclasses.replace(step, max_attempts=self._max_attempts.get(step.service, step.max_attempts))
-            for step in submission.steps
-        )
         return Request(
             id=new_request_id(),
             caller=caller,
-            submission=dataclasses.replace(submission, steps=steps),
+            submission=self._with_tries(submission),
             status=RequestStatus.ACCEPTED,
             planned=False,
             created_at=now,
             deadline_at=now + (submission.deadline or self._deadline),
             idempotency_key=idempotency_key,
-            fingerprint=retried or fingerprint(submission),
+            # Nobody asks for that of a request that nobody can submit again.
+            fingerprint=retried or ("" if idempotency_key is None else fingerprint(submission)),
             retry_of=retry_of,
             reused=reused,
         )
+
+    def _with_tries(self, submission: Submission) -> Submission:
+        """The submission, whose steps have the tries of their services."""
+        # A step that is repeated may be of a service that is not configured here.
+        tries = [self._max_attempts.get(step.service, step.max_attempts) for step in submission.steps]
+        if all(step.max_attempts == most for step, most in zip(submission.steps, tries, strict=True)):
+            return submission
+        pairs = zip(submission.steps, tries, strict=True)
+        steps = tuple(dataclasses.replace(step, max_attempts=most) for step, most in pairs)
+        return dataclasses.replace(submission, steps=steps)
 
     async def take(self, request: Request, *, apart: bool = False) -> Accepted:
         """

@@ -126,6 +126,7 @@ class RequestService:
         return parse_submission(
             submission,
             services=self._max_attempts,
+            max_attempts=self._max_attempts,
             max_deadline=self._deadline,
             callbacks=self._callbacks,
         )

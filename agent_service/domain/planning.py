@@ -88,10 +88,9 @@ def check_templates(
     A step may use the variables and the outputs of the steps that it waits for. `variables` is None when
     they could not be read, and `graph_known` false when the graph could not: then nothing is said of them.
     """
-    needs = {step.name: step.after for step in steps}
-    for pointer, step in zip(pointers, steps, strict=True):
-        if not is_template(step.input):
-            continue
+    templates = [each for each in zip(pointers, steps, strict=True) if is_template(each[1].input)]
+    needs = {step.name: step.after for step in steps} if templates else {}
+    for pointer, step in templates:
         upstream = _reachable(needs, step.name)
         for where, text in find_strings(step.input, f"{pointer}/input"):
             try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-import uuid_utils.compat
+import uuid_utils
 
 from agent_service.domain.json_value import JsonValue
 
@@ -99,7 +99,7 @@ class Request:
     created_at: datetime
     deadline_at: datetime
     idempotency_key: str | None = None
-    #: Digest of the submission; tells a replay from another body under the same key.
+    #: Digest of the submission; tells a replay from another body under the same key. Empty without a key.
     fingerprint: str
     cancel_requested: bool = False
     #: The ended request that this one repeats.
@@ -120,7 +120,7 @@ def new_request_id() -> str:
     # The standard library has version 7 from 3.14 on.
     if sys.version_info >= (3, 14):
         return str(uuid.uuid7())
-    return str(uuid_utils.compat.uuid7())
+    return str(uuid_utils.uuid7())
 
 
 def request_ids_before(at: datetime) -> str:

@@ -17,7 +17,16 @@ from agent_service.domain.planning import (
     too_many_steps,
     unknown_name,
 )
-from agent_service.domain.request import DEFAULT_QUEUE, MAX_STEPS, STEP_NAME, Callback, Step, Submission
+from agent_service.domain.request import (
+    DEFAULT_MAX_ATTEMPTS,
+    DEFAULT_QUEUE,
+    MAX_STEPS,
+    STEP_NAME,
+    Callback,
+    Step,
+    Submission,
+)
+from agent_service.domain.shown_value import SHOWN_CHARACTERS, kind, quoted, shown
 
 #: Names of queues.
 QUEUE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -27,9 +36,10 @@ LOWEST_PRIORITY = 9
 _STEP_FIELDS = ("name", "service", "input", "after", "queue")
 _SHORT_FIELDS = ("service", "input", "queue")
 _COMMON_FIELDS = ("variables", "metadata", "priority", "deadline_seconds", "callback")
+_LONG_FORM, _SHORT_FORM = ("steps", *_COMMON_FIELDS), (*_SHORT_FIELDS, *_COMMON_FIELDS)
 _CALLBACK_FIELDS = ("url",)
-_SHOWN_CHARACTERS = 80
-_LONGEST_NUMBER = 10**15
+_USUAL: Mapping[str, int] = {}
+_NAME_RULE = f"a name that matches {STEP_NAME.pattern}"
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=dict)
 
 
@@ -38,17 +48,19 @@ def parse_submission(
     *,
     services: Collection[str],
     max_deadline: timedelta,
+    max_attempts: Mapping[str, int] = _USUAL,
     callbacks: CallbackRules = NO_CALLBACKS,
 ) -> Submission:
     """
     Check decoded JSON and make a Submission of it; `deadline` is None where the body names none.
 
-    Raises InvalidSubmission with all problems, MAX_PROBLEMS at most.
+    `max_attempts` are the tries of steps by their service. Raises InvalidSubmission with all problems,
+    MAX_PROBLEMS at most.
     """
     known = [service for service in services if service != CALLBACK_SERVICE]
-    parser = _Parser(services=known, max_deadline=max_deadline, callbacks=callbacks)
-    if not isinstance(body, Mapping):
-        parser.add("", f"must be an object with {_quoted(('steps',))}, not {_kind(body)}")
+    parser = _Parser(known, max_deadline, max_attempts, callbacks)
+    if not isinstance(body, dict | Mapping):
+        parser.add("", f"must be an object with {quoted(('steps',))}, not {kind(body)}")
         raise InvalidSubmission(parser.problems)
     submission = parser.parse(body)
     if parser.problems:
@@ -86,12 +98,13 @@ def fingerprint(submission: Submission) -> str:
     return hashlib.sha256(_CANONICAL.encode(submission_to_json(submission)).encode()).hexdigest()
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class _Parser:
     """One run over one body. Every reader adds its problems and returns something usable all the same."""
 
     services: Collection[str]
     max_deadline: timedelta
+    max_attempts: Mapping[str, int]
     callbacks: CallbackRules
     problems: list[FieldProblem] = field(default_factory=list)
     #: False once names or `after` cannot be read: then nothing is said about the graph that may be untrue.
@@ -106,7 +119,7 @@ class _Parser:
         pointers, steps = self._steps(body)
         variables = self._object(body, "variables")
         metadata = self._object(body, "metadata")
-        priority = self._priority(body.get("priority", 0))
+        priority = self._priority(body["priority"]) if "priority" in body else 0
         deadline = self._deadline(body["deadline_seconds"]) if "deadline_seconds" in body else None
         callback = self._callback(body["callback"]) if "callback" in body else None
         if self.graph_readable:
@@ -128,7 +141,7 @@ class _Parser:
     def _steps(self, body: Mapping[object, object]) -> tuple[list[str], list[Step]]:
         """The steps with their JSON Pointers; the short form is one step at the root."""
         if "steps" not in body:
-            self._unknown_fields(body, "", (*_SHORT_FIELDS, *_COMMON_FIELDS), also=("steps",))
+            self._unknown_fields(body, "", _SHORT_FORM, also=("steps",))
             if "service" not in body:
                 self.add("", 'needs "steps", a list, or for a single step "service" and "input"')
                 return [], []
@@ -136,10 +149,10 @@ class _Parser:
         for name in _SHORT_FIELDS:
             if name in body:
                 self.add(f"/{name}", f'a body has either "steps" or "{name}"; put this one into a step')
-        self._unknown_fields(body, "", ("steps", *_COMMON_FIELDS), also=_SHORT_FIELDS)
+        self._unknown_fields(body, "", _LONG_FORM, also=_SHORT_FIELDS)
         items = body["steps"]
         if not isinstance(items, list | tuple):
-            self.add("/steps", f"must be a list of steps, not {_kind(items)}")
+            self.add("/steps", f"must be a list of steps, not {kind(items)}")
             return [], []
         if not items:
             self.add("/steps", "must have at least one step")
@@ -148,13 +161,13 @@ class _Parser:
             return [], []
         pointers, steps = [], []
         for index, item in enumerate(items):
-            if isinstance(item, Mapping):
+            if isinstance(item, dict | Mapping):
                 pointers.append(f"/steps/{index}")
                 self._unknown_fields(item, pointers[-1], _STEP_FIELDS)
                 steps.append(self._step(item, pointers[-1], short=False))
             else:
                 self.graph_readable = False
-                self.add(f"/steps/{index}", f"must be an object with {_quoted(_STEP_FIELDS[:3])}")
+                self.add(f"/steps/{index}", f"must be an object with {quoted(_STEP_FIELDS[:3])}")
         return pointers, steps
 
     def _step(self, item: Mapping[object, object], pointer: str, *, short: bool) -> Step:
@@ -165,19 +178,19 @@ class _Parser:
             name=service if short else self._name(item, pointer),
             service=service,
             input=self._storable(item.get("input"), f"{pointer}/input"),
-            after=() if short else self._after(item.get("after", ()), f"{pointer}/after"),
-            queue=self._queue(item.get("queue", DEFAULT_QUEUE), f"{pointer}/queue"),
+            after=self._after(item["after"], f"{pointer}/after") if "after" in item and not short else (),
+            queue=self._queue(item["queue"], f"{pointer}/queue") if "queue" in item else DEFAULT_QUEUE,
+            max_attempts=self.max_attempts.get(service, DEFAULT_MAX_ATTEMPTS),
         )
 
     def _name(self, item: Mapping[object, object], pointer: str) -> str:
-        rule = f"a name that matches {STEP_NAME.pattern}"
         if "name" not in item:
-            self.add(pointer, f'needs "name", {rule}')
+            self.add(pointer, f'needs "name", {_NAME_RULE}')
         else:
             name = item["name"]
             if isinstance(name, str) and STEP_NAME.fullmatch(name):
                 return name
-            self.add(f"{pointer}/name", f"must be {rule}, not {_shown(name)}")
+            self.add(f"{pointer}/name", f"must be {_NAME_RULE}, not {shown(name)}")
         self.graph_readable = False
         return ""
 
@@ -189,30 +202,30 @@ class _Parser:
         if isinstance(service, str) and service in self.services:
             return service
         known = unknown_name(service if isinstance(service, str) else "", self.services)
-        self.add(f"{pointer}/service", f"must be the name of a service, not {_shown(service)}; {known}")
+        self.add(f"{pointer}/service", f"must be the name of a service, not {shown(service)}; {known}")
         return ""
 
     def _after(self, value: object, pointer: str) -> tuple[str, ...]:
         if not isinstance(value, list | tuple):
             self.graph_readable = False
-            self.add(pointer, f"must be a list of the names of steps, not {_shown(value)}")
+            self.add(pointer, f"must be a list of the names of steps, not {shown(value)}")
             return ()
         for index, name in enumerate(value):
             if not isinstance(name, str):
                 self.graph_readable = False
-                self.add(f"{pointer}/{index}", f"must be the name of a step, not {_kind(name)}")
+                self.add(f"{pointer}/{index}", f"must be the name of a step, not {kind(name)}")
         return tuple(name for name in value if isinstance(name, str))
 
     def _queue(self, value: object, pointer: str) -> str:
         if isinstance(value, str) and QUEUE_NAME.fullmatch(value):
             return value
-        self.add(pointer, f"must be a name that matches {QUEUE_NAME.pattern}, not {_shown(value)}")
+        self.add(pointer, f"must be a name that matches {QUEUE_NAME.pattern}, not {shown(value)}")
         return DEFAULT_QUEUE
 
     def _priority(self, value: object) -> int:
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LOWEST_PRIORITY:
             return value
-        detail = f"must be an integer from 0, served first, to {LOWEST_PRIORITY}, not {_shown(value)}"
+        detail = f"must be an integer from 0, served first, to {LOWEST_PRIORITY}, not {shown(value)}"
         self.add("/priority", detail)
         return 0
 
@@ -222,13 +235,13 @@ class _Parser:
             deadline = timedelta(seconds=value)
             if deadline:
                 return deadline
-        detail = f"must be a number of seconds above 0 and up to {longest:g}, not {_shown(value)}"
+        detail = f"must be a number of seconds above 0 and up to {longest:g}, not {shown(value)}"
         self.add("/deadline_seconds", detail)
         return None
 
     def _callback(self, value: object) -> Callback | None:
         if not isinstance(value, Mapping):
-            self.add("/callback", f'must be an object with "url", not {_kind(value)}')
+            self.add("/callback", f'must be an object with "url", not {kind(value)}')
             return None
         self._unknown_fields(value, "/callback", _CALLBACK_FIELDS)
         url = value.get("url")
@@ -242,9 +255,11 @@ class _Parser:
 
     def _object(self, body: Mapping[object, object], name: str) -> JsonObject | None:
         """The object of that name, empty if left out, None if it is wrong."""
-        value = body.get(name, {})
+        if name not in body:
+            return {}
+        value = body[name]
         if not isinstance(value, Mapping):
-            self.add(f"/{name}", f"must be an object, not {_kind(value)}")
+            self.add(f"/{name}", f"must be an object, not {kind(value)}")
             return None
         stored = self._storable(value, f"/{name}")
         return stored if isinstance(stored, Mapping) else None
@@ -263,33 +278,6 @@ class _Parser:
     ) -> None:
         for key in item:
             if key not in known and key not in also:
-                name = str(key).encode(errors="backslashreplace").decode()[:_SHOWN_CHARACTERS]
+                name = str(key).encode(errors="backslashreplace").decode()[:SHOWN_CHARACTERS]
                 detail = f"there is no such field; {unknown_name(name, known)}"
                 self.add(f"{pointer}/{escape_pointer(name)}", detail)
-
-
-def _quoted(names: Collection[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
-
-
-def _shown(value: object) -> str:
-    """A short value for a message; anything that could be long or deep is only named."""
-    if isinstance(value, int | float) and abs(value) < _LONGEST_NUMBER:
-        return json.dumps(value)
-    if not isinstance(value, str):
-        return _kind(value)
-    return repr(value if len(value) <= _SHOWN_CHARACTERS else value[:_SHOWN_CHARACTERS] + "…")
-
-
-def _kind(value: object) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return "a number"
-    if isinstance(value, list | tuple):
-        return "a list"
-    if isinstance(value, Mapping):
-        return "an object"
-    return "text" if isinstance(value, str) else type(value).__name__

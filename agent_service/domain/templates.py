@@ -48,7 +48,7 @@ def is_template(value: JsonValue) -> bool:
         if isinstance(item, str):
             if _OPEN in item:
                 return True
-        elif isinstance(item, Mapping):
+        elif isinstance(item, dict | Mapping):
             stack.extend(item.values())
         elif isinstance(item, list | tuple):
             stack.extend(item)
