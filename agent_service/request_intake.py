@@ -52,6 +52,11 @@ class RequestIntake:
         self._writer = RequestWriter(store, contexts)
         self._limits = OrganizationLimits(store, quota) if quota.limits_anything else None
 
+    @property
+    def outlives_callers(self) -> bool:
+        """Whether what `take` began goes on to its end when whoever called it is cancelled."""
+        return self._limits is None
+
     def make(
         self,
         submission: Submission,

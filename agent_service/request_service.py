@@ -89,7 +89,9 @@ class RequestService:
         transaction.
         """
         call = self._submit(self._checked(submission), caller or Caller(), idempotency_key, session)
-        return await (call if session is not None else self._store.calls.run(call))
+        if session is not None or (self._store.ready and self._intake.outlives_callers):
+            return await call
+        return await self._store.calls.run(call)
 
     async def submit_many(
         self,

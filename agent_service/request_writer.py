@@ -7,7 +7,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeAlias
@@ -83,18 +82,17 @@ class RequestWriter:
         `StoreUnavailable` if nothing of it was sent, or `WriteOutcomeUnknown`.
         """
         (answer,) = await self.answers([self.put(request, document)])
-        if isinstance(answer, BaseException):
+        if isinstance(answer, Accepted):
+            return answer
+        try:
             raise answer
-        return answer
+        finally:
+            # It must not be kept by what it tells of the places where it was raised.
+            del answer
 
     def put(self, request: Request, document: Encoded) -> UnwrittenRequest:
         """Have a request stored, together with what else arrives; `answers` tells what becomes of it."""
-        item = UnwrittenRequest(
-            request,
-            document,
-            time.monotonic() + CALLER_LIMIT.total_seconds(),
-            asyncio.get_running_loop().create_future(),
-        )
+        item = UnwrittenRequest(request, document, time.monotonic() + CALLER_LIMIT.total_seconds())
         self._waiting.append(item)
         # Where others wait already, somebody comes for them, unless that one was broken off.
         if len(self._waiting) == 1 or not self._groups:
@@ -108,15 +106,15 @@ class RequestWriter:
         try:
             async with asyncio.timeout(items[-1].deadline - time.monotonic()):
                 for item in items:
-                    with suppress(Exception):
-                        await item.written
+                    await item.wait()
         except TimeoutError:
             self._give_up(items)
         answers = [_answer_of(item) for item in items]
         taken = [item for item, answer in zip(items, answers, strict=True) if answer is None]
         if not taken:
             return answers
-        replays = iter(await self._replays(taken))
+        # Whoever is cancelled breaks off no call to MongoDB.
+        replays = iter(await self._store.calls.run(self._replays(taken)))
         return [next(replays) if answer is None else answer for answer in answers]
 
     async def _replays(self, items: Sequence[UnwrittenRequest]) -> list[Answer]:
@@ -131,10 +129,10 @@ class RequestWriter:
             return await asyncio.gather(*replays, return_exceptions=True)
 
     def _give_up(self, items: Iterable[UnwrittenRequest]) -> None:
-        """Nobody waits any more for those of these that are not answered."""
+        """Nobody waits any more for those of these that have no outcome."""
         for item in items:
-            item.written.cancel()
-        while self._waiting and self._waiting[0].written.done():
+            item.give_up()
+        while self._waiting and self._waiting[0].outcome is not None:
             # While others are planned nobody comes for what nobody waits for any more.
             self._waiting.popleft()
 
@@ -197,7 +195,7 @@ class RequestWriter:
             item = self._waiting[0]
             if item.deadline < earliest:
                 item.fail(not_sent())
-            if not item.written.done():
+            if item.outcome is None:
                 contexts += len(item.request.submission.steps)
                 size += item.size
                 full = len(group) == _MOST_REQUESTS or contexts > _MOST_CONTEXTS or size > _MOST_BYTES
@@ -291,7 +289,6 @@ class RequestWriter:
 
 def _answer_of(item: UnwrittenRequest) -> Answer | None:
     """What became of a request; None where its idempotency key is taken."""
-    error = item.error()
-    if error is not None:
-        return error
-    return Accepted(request=item.request, replayed=False) if item.written.result() else None
+    if isinstance(item.outcome, BaseException):
+        return item.outcome
+    return Accepted(request=item.request, replayed=False) if item.outcome else None

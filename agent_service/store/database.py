@@ -14,13 +14,7 @@ from agent_service.concurrency import Supervisor, end_by_cancelling
 from agent_service.domain.clock import ServerClock
 from agent_service.domain.errors import StoreError, StoreUnavailable, WriteOutcomeUnknown
 from agent_service.store.collections import Collections
-from agent_service.store.driver import (
-    checked_database,
-    close_client,
-    open_client,
-    primary_of,
-    seeds_of,
-)
+from agent_service.store.driver import checked_database, close_client, open_client, primary_of, seeds_of
 from agent_service.store.indexes import Index, create_indexes, missing_indexes
 from agent_service.store.lookout import Look, Lookout
 from agent_service.store.notifier import Notifier
@@ -106,13 +100,19 @@ class Store(Collections):
         # Nobody who stops waiting takes it from the others.
         await asyncio.shield(self._preparing)
 
+    @property
+    def ready(self) -> bool:
+        """Whether `prepare_within` has nothing to do."""
+        done = self._preparing is not None and self._preparing.done() and not self._preparing.cancelled()
+        return done and not self._is_clock_old() and self._is_clock_current()
+
     async def prepare_within(self, limit: timedelta) -> None:
         """
         Like `prepare`, and make sure that the clock was compared a short while ago.
 
         Raises `StoreUnavailable` where that takes longer, for instance because an index is being built.
         """
-        if self._is_prepared() and not self._is_clock_old() and self._is_clock_current():
+        if self.ready:
             return
         try:
             async with asyncio.timeout(limit.total_seconds()):
@@ -213,10 +213,6 @@ class Store(Collections):
         if changed is None or not self._is_clock_current():
             return True
         return time.monotonic() - changed < within.total_seconds()
-
-    def _is_prepared(self) -> bool:
-        # One that failed is not kept.
-        return self._preparing is not None and self._preparing.done() and not self._preparing.cancelled()
 
     def _is_clock_old(self) -> bool:
         oldest = _CLOCK_AGE.total_seconds()

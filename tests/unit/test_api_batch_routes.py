@@ -1,5 +1,6 @@
 import asyncio
 import json
+import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -9,8 +10,10 @@ import pytest
 
 from agent_service.domain.errors import NotDurableYet, StoreUnavailable, WriteOutcomeUnknown
 from agent_service.domain.request import Request
-from agent_service.request_writer import Accepted, RequestWriter
+from agent_service.request_writer import RequestWriter
 from agent_service.store import Store
+from agent_service.store.insertion import Encoded
+from agent_service.unwritten_request import UnwrittenRequest
 from tests.support.api import MAX_BODY_BYTES, SUBMISSION, assert_problem, calling, make_app
 from tests.support.submissions import planned
 
@@ -191,15 +194,17 @@ async def test_where_something_was_taken_each_trouble_is_told_in_its_place(
 
 def fail_by_priority(monkeypatch: pytest.MonkeyPatch, errors: Sequence[Exception | None]) -> None:
     """The request of each priority is not stored for another reason; where there is none, it is."""
-    submit = RequestWriter.submit
+    put = RequestWriter.put
 
-    async def fail(writer: RequestWriter, request: Request, *, size: int) -> Accepted:
+    def fail(writer: RequestWriter, request: Request, document: Encoded) -> UnwrittenRequest:
         error = errors[request.submission.priority]
-        if error is not None:
-            raise error
-        return await submit(writer, request, size=size)
+        if error is None:
+            return put(writer, request, document)
+        failed = UnwrittenRequest(request, document, time.monotonic() + 60)
+        failed.fail(error)
+        return failed
 
-    monkeypatch.setattr(RequestWriter, "submit", fail)
+    monkeypatch.setattr(RequestWriter, "put", fail)
 
 
 async def test_mongodb_that_is_silent_is_a_503_in_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
