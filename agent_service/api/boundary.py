@@ -1,7 +1,7 @@
 """Boundary: names every call, and lets no error out as anything but a problem."""
 
+import os
 import re
-import uuid
 from http import HTTPStatus
 
 from loguru import logger
@@ -45,7 +45,7 @@ class Boundary:
             await self._app(scope, receive, send)
             return
         headers = headers_of(scope)
-        http_request_id = _acceptable(headers, HEADER) or uuid.uuid4().hex
+        http_request_id = _acceptable(headers, HEADER) or os.urandom(16).hex()
         scope[SCOPE_KEY] = http_request_id
         started = False
 

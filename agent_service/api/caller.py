@@ -7,14 +7,12 @@ Every route says which scope it asks for, in the type of its caller: `caller: Re
 """
 
 import re
-from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Depends, Security
 from fastapi import Request as HttpRequest
 from fastapi.security import HTTPBearer
-from loguru import logger
 
 from agent_service.api.access import admit
 from agent_service.api.problems import refuse
@@ -40,24 +38,20 @@ _BEARER = HTTPBearer(
 
 
 class CallerWith:
-    """A dependency that yields the caller of a call, once its key has been found to have a scope."""
+    """A dependency that is the caller of a call, once its key has been found to have a scope."""
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
 
-    async def __call__(
-        self, call: HttpRequest, _: Annotated[object, Security(_BEARER)]
-    ) -> AsyncGenerator[Caller, None]:
+    async def __call__(self, call: HttpRequest, _: Annotated[object, Security(_BEARER)]) -> Caller:
         """
-        The caller; what is logged until the call is answered says who it was.
+        The caller.
 
         Raises HttpProblem (400) for an id that is too long or not plain text, and (401, 403) for a key that
         opens nothing or not this.
         """
         access = await admit(call, self.scope)
-        caller = read_caller(call, access.organization_id)
-        with logger.contextualize(**_log_fields(call, caller)):
-            yield caller
+        return read_caller(call, access.organization_id)
 
 
 def open_to_all() -> None:
@@ -82,7 +76,8 @@ def read_caller(call: HttpRequest, organization_id: str) -> Caller:
     )
 
 
-def _log_fields(call: HttpRequest, caller: Caller) -> dict[str, str]:
+def log_fields(call: HttpRequest, caller: Caller) -> dict[str, str]:
+    """What is logged of a caller until the call is answered."""
     fields = {"organization_id": caller.organization_id, "correlation_id": caller.correlation_id}
     fields["request_id"] = call.path_params.get("request_id")
     return {name: value for name, value in fields.items() if value is not None}

@@ -8,12 +8,13 @@ from typing import Any
 from fastapi.dependencies.utils import request_params_to_args
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from loguru import logger
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from agent_service.api.caller import CallerWith, open_to_all
+from agent_service.api.caller import CallerWith, log_fields, open_to_all
 from agent_service.api.headers import Call
 from agent_service.api.route_scopes import scope_of
 from agent_service.domain.request import Caller
@@ -81,11 +82,9 @@ class _Served:
         if self._let_in is None:
             await self._answer(call, None, send)
             return
-        callers = self._let_in(call, None)
-        try:
-            await self._answer(call, await anext(callers), send)
-        finally:
-            await callers.aclose()
+        caller = await self._let_in(call, None)
+        with logger.contextualize(**log_fields(call, caller)):
+            await self._answer(call, caller, send)
 
     async def _answer(self, call: Call, caller: Caller | None, send: Send) -> None:
         given: dict[str, Any] = self._parameters(call) if self._in_path or self._in_query else {}

@@ -1,14 +1,11 @@
 """Who the caller of a call is, and what each line of the log says of it meanwhile."""
 
-from contextlib import aclosing
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from fastapi import Request as HttpRequest
-from loguru import logger
 
-from agent_service.api.caller import CallerWith
+from agent_service.api.caller import CallerWith, log_fields
 from agent_service.api.problems import HttpProblem
 from agent_service.domain.api_key import Scope
 from agent_service.domain.request import Caller
@@ -30,8 +27,7 @@ def call(*headers: tuple[str, str | bytes], store: Store | None = None, **path: 
 
 
 async def caller_of(call: HttpRequest) -> Caller:
-    async with aclosing(CallerWith(Scope.READ)(call, None)) as callers:
-        return await anext(callers)
+    return await CallerWith(Scope.READ)(call, None)
 
 
 async def test_without_headers_the_caller_is_the_default_organization() -> None:
@@ -81,17 +77,8 @@ async def test_the_key_chooses_the_organization_and_nothing_else_does() -> None:
     assert (await caller_of(call(*headers, store=store))).organization_id == "acme"
 
 
-async def test_what_is_logged_during_a_call_says_whose_it_is() -> None:
-    store = memory_store()
-    _, text = await stored_key(store, "acme")
-    lines: list[dict[str, Any]] = []
-    sink = logger.add(lambda message: lines.append(dict(message.record["extra"])))
-    named = call(*bearing(text).items(), ("X-Correlation-Id", "c-1"), store=store, request_id="r-1")
-    try:
-        async with aclosing(CallerWith(Scope.READ)(named, None)) as callers:
-            async for _ in callers:
-                logger.info("during")
-        logger.info("afterwards")
-    finally:
-        logger.remove(sink)
-    assert lines[-2:] == [{"organization_id": "acme", "correlation_id": "c-1", "request_id": "r-1"}, {}]
+async def test_what_is_logged_of_a_caller_says_whose_call_it_is() -> None:
+    named = call(("X-Correlation-Id", "c-1"), request_id="r-1")
+    fields = {"organization_id": "default", "correlation_id": "c-1", "request_id": "r-1"}
+    assert log_fields(named, await caller_of(named)) == fields
+    assert log_fields(call(), Caller()) == {"organization_id": "default"}
