@@ -73,6 +73,8 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # FastAPI would look for each call whether somebody traces it; nothing here is traced by it.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         lifespan=lifespan,
         responses=PROBLEM_RESPONSES,
     )
