@@ -88,7 +88,7 @@ class RequestIntake:
         """The submission, whose steps have the tries of their services."""
         # A step that is repeated may be of a service that is not configured here.
         tries = [self._max_attempts.get(step.service, step.max_attempts) for step in submission.steps]
-        if all(step.max_attempts == most for step, most in zip(submission.steps, tries, strict=True)):
+        if tries == [step.max_attempts for step in submission.steps]:
             return submission
         pairs = zip(submission.steps, tries, strict=True)
         steps = tuple(dataclasses.replace(step, max_attempts=most) for step, most in pairs)

@@ -88,10 +88,11 @@ class RequestService:
         then the same key tells the rest. Who is cancelled here has submitted all the same, except inside a
         transaction.
         """
-        call = self._submit(self._checked(submission), caller or Caller(), idempotency_key, session)
-        if session is not None or (self._store.ready and self._intake.outlives_callers):
-            return await call
-        return await self._store.calls.run(call)
+        checked, caller = self._checked(submission), caller or Caller()
+        if session is None and self._store.ready and self._intake.outlives_callers:
+            return await self._intake.take(self._intake.make(checked, caller, idempotency_key))
+        call = self._submit(checked, caller, idempotency_key, session)
+        return await (call if session is not None else self._store.calls.run(call))
 
     async def submit_many(
         self,

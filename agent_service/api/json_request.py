@@ -145,7 +145,7 @@ def _check_type(headers: Headers) -> None:
     content_type, _, parameters = headers.get("content-type", "").lower().partition(";")
     if not _JSON_TYPE.fullmatch(content_type.strip()):
         raise _unsupported("the body must be sent as Content-Type: application/json")
-    charset = re.search(r'charset\s*=\s*"?([^\s";]*)', parameters)
+    charset = re.search(r'charset\s*=\s*"?([^\s";]*)', parameters) if parameters else None
     if charset is not None and charset[1] not in ("utf-8", "utf8", "us-ascii"):
         raise _unsupported("JSON is sent in UTF-8")
     if headers.get("content-encoding", "identity").lower() != "identity":

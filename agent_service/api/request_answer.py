@@ -8,7 +8,7 @@ import orjson
 from pydantic import WithJsonSchema
 
 from agent_service.domain.context import AttemptOutcome, AttemptRecord, Context, ContextError, ContextStatus
-from agent_service.domain.request import Request, RequestStatus, Step
+from agent_service.domain.request import RequestStatus, Step
 from agent_service.request_reader import RequestView
 
 #: A moment in UTC to the millisecond, which is what MongoDB keeps: 2026-01-31T12:00:00.000Z.
@@ -91,14 +91,17 @@ def request_answer(view: RequestView) -> RequestAnswer:
     """A view as it is shown; a step whose context is not inserted yet is shown as it was planned."""
     request = view.request
     contexts = {context.step: context for context in view.contexts}
+    created_at = moment(request.created_at)
     return RequestAnswer(
         id=request.id,
         status=view.status,
-        steps=tuple(_step(request, step, contexts.get(step.name)) for step in request.submission.steps),
+        steps=tuple(
+            _step(step, contexts.get(step.name), created_at=created_at) for step in request.submission.steps
+        ),
         metadata=request.submission.metadata,
         priority=request.submission.priority,
         retry_of=request.retry_of,
-        created_at=moment(request.created_at),
+        created_at=created_at,
         deadline_at=moment(request.deadline_at),
         finished_at=moment_or_none(request.finished_at),
         links=request_links(request.id),
@@ -132,7 +135,8 @@ def moment_or_none(at: datetime | None) -> str | None:
     return None if at is None else moment(at)
 
 
-def _step(request: Request, step: Step, context: Context | None) -> StepAnswer:
+def _step(step: Step, context: Context | None, *, created_at: str) -> StepAnswer:
+    """A step of a request that was made then."""
     if context is None:
         return StepAnswer(
             name=step.name,
@@ -145,7 +149,7 @@ def _step(request: Request, step: Step, context: Context | None) -> StepAnswer:
             error=None,
             usage=None,
             attempts=(),
-            created_at=moment(request.created_at),
+            created_at=created_at,
             started_at=None,
             finished_at=None,
         )
