@@ -216,6 +216,34 @@ async def test_whoever_is_cancelled_in_a_group_has_submitted_all_the_same(
     assert await raw.requests.count_documents({"planned": True}) == 5
 
 
+async def test_whoever_is_cancelled_before_anything_is_sent_has_submitted_all_the_same(
+    store: Store, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go_on, insert_many = asyncio.Event(), asyncio.Event(), store.requests.insert_many
+
+    async def slow(requests: Sequence[Request], **options: Any) -> frozenset[str]:
+        began.set()
+        await go_on.wait()
+        return await insert_many(requests, **options)
+
+    monkeypatch.setattr(store.requests, "insert_many", slow)
+    monkeypatch.setattr(request_writer, "_GROUPS_AT_ONCE", 1)
+    requests = RequestService(store)
+    first = asyncio.create_task(requests.submit(ONE_STEP))
+    await began.wait()
+    waiting = asyncio.create_task(requests.submit(ONE_STEP, idempotency_key="waiting"))
+    await until(lambda: requests._intake._writer._waiting)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    assert waiting.cancelled()
+    go_on.set()
+    await first
+    await planned(store)
+    assert await raw.requests.count_documents({"planned": True}) == 2
+    again = await requests.submit(ONE_STEP, idempotency_key="waiting")
+    assert again.replayed
+
+
 async def test_whoever_waits_for_too_long_is_told_whether_anything_was_sent(
     writer: RequestWriter, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
