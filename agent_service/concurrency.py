@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from loguru import logger
 
@@ -165,6 +165,68 @@ class Supervisor:
             logger.debug("{} ended with {}: {}", task.get_name(), type(error).__name__, error)
             return
         self._note("background", task.get_name(), error)
+
+
+class TimeLimits:
+    """
+    `asyncio.timeout` for many blocks that have the same time: one timer, because a timer for each costs more
+    than most of them do. It belongs to one event loop.
+    """
+
+    def __init__(self, limit: timedelta) -> None:
+        self._seconds = limit.total_seconds()
+        #: When (seconds of the loop) the time of each block ends, in that order.
+        self._ends: dict[TimeLimit, float] = {}
+        self._alarm: asyncio.TimerHandle | None = None
+
+    def begin(self, limit: "TimeLimit") -> None:
+        """The time of a block begins."""
+        loop = asyncio.get_running_loop()
+        self._ends[limit] = loop.time() + self._seconds
+        if self._alarm is None:
+            self._alarm = loop.call_later(self._seconds, self._expire)
+
+    def end(self, limit: "TimeLimit") -> None:
+        """A block is left."""
+        self._ends.pop(limit, None)
+
+    def _expire(self) -> None:
+        self._alarm, loop = None, asyncio.get_running_loop()
+        while self._ends:
+            limit, ends_at = next(iter(self._ends.items()))
+            if ends_at > loop.time():
+                self._alarm = loop.call_at(ends_at, self._expire)
+                return
+            del self._ends[limit]
+            limit.expire()
+
+
+class TimeLimit:
+    """`with TimeLimit(limits):` raises `TimeoutError` in what takes longer; `expired` says whether it has."""
+
+    __slots__ = ("_cancelling", "_limits", "_task", "expired")
+
+    def __init__(self, limits: TimeLimits) -> None:
+        self._limits = limits
+        self.expired = False
+
+    def __enter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._cancelling = task, task.cancelling()
+        self._limits.begin(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        self._limits.end(self)
+        # Where somebody else cancelled the task as well, that is what counts.
+        if self.expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError from error
+
+    def expire(self) -> None:
+        """The time is over."""
+        self.expired = True
+        self._task.cancel()
 
 
 async def run_together(*loops: Coroutine[Any, Any, None]) -> None:

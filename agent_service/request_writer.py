@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from loguru import logger
 
+from agent_service.concurrency import TimeLimit, TimeLimits
 from agent_service.context_manager import ContextManager, plan_by
 from agent_service.domain.errors import (
     AgentServiceError,
@@ -73,6 +74,8 @@ class RequestWriter:
         #: Groups that are acknowledged and not planned, and that there is one less of them.
         self._planning = 0
         self._planned = asyncio.Event()
+        #: For how long a caller waits at most.
+        self._limits = TimeLimits(CALLER_LIMIT)
 
     async def submit(self, request: Request, document: Encoded) -> Accepted:
         """
@@ -104,7 +107,7 @@ class RequestWriter:
         if not items:
             return []
         try:
-            async with asyncio.timeout(items[-1].deadline - time.monotonic()):
+            with TimeLimit(self._limits):
                 for item in items:
                     await item.wait()
         except TimeoutError:

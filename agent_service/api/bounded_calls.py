@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from loguru import logger
 
+from agent_service.concurrency import TimeLimit, TimeLimits
 from agent_service.domain.errors import AgentServiceError, StoreError
 
 #: A caller is answered in under 5 s, whatever MongoDB does.
@@ -20,6 +21,7 @@ class BoundedCalls:
 
     def __init__(self, limit: timedelta = ANSWER_WITHIN) -> None:
         self._limit = limit.total_seconds()
+        self._limits = TimeLimits(limit)
         self._running: set[asyncio.Task[object]] = set()
 
     async def run(self, call: Coroutine[object, object, Result], *, late: StoreError) -> Result:
@@ -39,12 +41,12 @@ class BoundedCalls:
 
         What `RequestService` submits does.
         """
-        limit = asyncio.timeout(self._limit)
+        limit = TimeLimit(self._limits)
         try:
-            async with limit:
+            with limit:
                 return await call
         except TimeoutError:
-            if limit.expired():
+            if limit.expired:
                 raise late from None
             raise
 

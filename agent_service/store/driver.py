@@ -13,6 +13,7 @@ from collections.abc import Collection as AnyCollection
 from contextlib import asynccontextmanager
 from datetime import UTC
 from typing import Any, TypeAlias, cast
+from weakref import WeakKeyDictionary
 
 import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
@@ -134,9 +135,16 @@ class _PrimaryListener(TopologyListener):
         """Nothing more is told."""
 
 
+#: The primaries in what clients knew: each submission asks, and clients make another one of what they hear.
+_primaries: WeakKeyDictionary[TopologyDescription, str | None] = WeakKeyDictionary()
+
+
 def primary_of(database: Database) -> str | None:
     """The primary that the client knows of, as host and election, without asking; None if it knows none."""
-    return _primary_in(database.client.topology_description)
+    topology = database.client.topology_description
+    if topology not in _primaries:
+        _primaries[topology] = _primary_in(topology)
+    return _primaries[topology]
 
 
 def _primary_in(topology: TopologyDescription) -> str | None:
