@@ -112,13 +112,10 @@ class RequestWriter:
                     await item.wait()
         except TimeoutError:
             self._give_up(items)
-        answers = [_answer_of(item) for item in items]
-        taken = [item for item, answer in zip(items, answers, strict=True) if answer is None]
-        if not taken:
-            return answers
+        taken = [item for item in items if item.outcome is False]
         # Whoever is cancelled breaks off no call to MongoDB.
-        replays = iter(await self._store.calls.run(self._replays(taken)))
-        return [next(replays) if answer is None else answer for answer in answers]
+        replays = iter(await self._store.calls.run(self._replays(taken)) if taken else ())
+        return [next(replays) if item.outcome is False else _answer_of(item) for item in items]
 
     async def _replays(self, items: Sequence[UnwrittenRequest]) -> list[Answer]:
         """What `answers` tells of these, whose idempotency keys are taken."""
@@ -290,8 +287,9 @@ class RequestWriter:
         return Accepted(request=original, replayed=original.id != request.id)
 
 
-def _answer_of(item: UnwrittenRequest) -> Answer | None:
-    """What became of a request; None where its idempotency key is taken."""
-    if isinstance(item.outcome, BaseException):
-        return item.outcome
-    return Accepted(request=item.request, replayed=False) if item.outcome else None
+def _answer_of(item: UnwrittenRequest) -> Answer:
+    """What became of a request whose idempotency key was free, if it got so far."""
+    if item.outcome is True:
+        return Accepted(request=item.request, replayed=False)
+    assert isinstance(item.outcome, BaseException)
+    return item.outcome

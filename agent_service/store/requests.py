@@ -49,7 +49,9 @@ class RequestCollection:
         What was inserted before is left alone, so this can be repeated. Raises `StoreUnavailable`,
         `WriteOutcomeUnknown` or `UnstorableValue`; then any of them may have been inserted.
         """
-        documents = encoded or [request_document(request) for request in requests]
+        documents: Sequence[Document | Encoded] = encoded
+        if not encoded:
+            documents = [request_document(request) for request in requests]
         try:
             with writing(CALLER_LIMIT):
                 await insert_all(self._database, self._current, documents, ordered=False)

@@ -63,7 +63,8 @@ async def test_contexts_are_claimed_by_priority_then_rank_then_id(any_store: Sto
             ("z", -1, 9), ("b", 0, 1), ("a", 0, 2), ("c", 0, 2), ("a2", 1, 0), ("a1", 1, 3)
         ]
     ]  # fmt: skip
-    await any_store.contexts.insert(sorted(expected, key=lambda context: context.id))
+    by_id = sorted(expected, key=lambda context: context.id)
+    await any_store.contexts.insert(by_id)
     claimed: list[Context] = []
     while found := await claim(any_store, a_claim(), limit):
         claimed += found
