@@ -63,7 +63,7 @@ class Index:
 INDEXES = (
     Index(
         collection="contexts",
-        name="waiting",
+        name="lines",
         # With the status among its keys the server goes from one organization to the next without looking at
         # what lies between.
         keys=("status", "service", "queue", "priority", "organization_id", "rank", "_id", "run_at"),

@@ -1,4 +1,4 @@
-"""Lines: what waits, read from the keys of the index `waiting` alone; claiming it is for `claims`."""
+"""Lines: what waits, read from the keys of the index `lines` alone; claiming it is for `claims`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

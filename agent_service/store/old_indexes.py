@@ -16,13 +16,6 @@ OLD_INDEXES = (
     ),
     Index(
         collection="contexts",
-        name="lines",
-        keys=("status", "service", "queue", "priority", "organization_id", "rank", "_id"),
-        partial={"status": "pending"},
-        serves="what `waiting` serves",
-    ),
-    Index(
-        collection="contexts",
         name="lease",
         keys=("lease.expires_at", "_id"),
         partial={"status": "running"},

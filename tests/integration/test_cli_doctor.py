@@ -51,10 +51,10 @@ async def test_a_prepared_database_has_no_problem(
 async def test_a_missing_index_is_named_and_created_with_fix(
     store: Store, raw: AsyncDatabase[dict[str, Any]], mongodb_uri: str, database_name: str, tmp_path: object
 ) -> None:
-    await raw["contexts"].drop_index("waiting")
+    await raw["contexts"].drop_index("lines")
     wanted = settings(mongodb_uri, database_name, tmp_path)
     (problem,) = await problems_of(wanted)
-    assert "index waiting of" in problem.text
+    assert "index lines of" in problem.text
     assert "doctor --fix" in (problem.remedy or "")
     assert await problems_of(wanted, fix=True) == []
     assert await problems_of(wanted) == []

@@ -69,9 +69,9 @@ async def test_preparing_what_was_dropped_creates_it_again(any_store: Store) -> 
 async def test_a_dropped_index_is_named_with_what_it_is_for(
     any_store: Store, raw: AsyncDatabase[Document]
 ) -> None:
-    await raw["contexts"].drop_index("waiting")
+    await raw["contexts"].drop_index("lines")
     [problem] = await any_store.problems()
-    assert "waiting" in problem
+    assert "lines" in problem
     assert "contexts" in problem
     assert "the depth of a queue" in problem
 

@@ -74,16 +74,16 @@ def query(name: str, run: Callable[[Store], Awaitable[Any]], *statements: tuple[
 
 ALL = NEEDLES
 QUERIES = [
-    query("a single claim", lambda s: s.claims.claim_one(a_claim(), a_stretch()), ("waiting", 1)),
+    query("a single claim", lambda s: s.claims.claim_one(a_claim(), a_stretch()), ("lines", 1)),
     query(
         "a batch of claims",
         lambda s: s.claims.claim_many(a_claim(), needle_contexts("pending")[:3]),
         ("_id_", 3),
         ("_id_", 3),
     ),
-    query("the depth of a queue", lambda s: s.claims.depth("generation", "fast"), ("waiting", 0)),
-    query("what waits in a line", lambda s: s.lines.waiting([a_stretch(limit=4)]), ("waiting", 0)),
-    query("the heads of lines", lambda s: s.lines.heads("generation", "default", 0), ("waiting", 0)),
+    query("the depth of a queue", lambda s: s.claims.depth("generation", "fast"), ("lines", 0)),
+    query("what waits in a line", lambda s: s.lines.waiting([a_stretch(limit=4)]), ("lines", 0)),
+    query("the heads of lines", lambda s: s.lines.heads("generation", "default", 0), ("lines", 0)),
     query("a claim with a lost answer", lambda s: s.claims.find_claimed(LEASE), ("running", ALL)),
     query("the next time", lambda s: s.schedule.next_run_at(), ("due", 1)),
     query("what is due", lambda s: s.schedule.promote(NOW), ("due", ALL), *[("_id_", ALL)] * 3),

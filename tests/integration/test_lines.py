@@ -86,7 +86,7 @@ async def test_reading_a_line_looks_at_the_keys_that_it_returns_and_at_no_docume
         await store.lines.waiting([Stretch(line=lines[0], limit=3, since=0)])
 
     [plan] = await watch(run)
-    assert plan.indexes == {"waiting"}
+    assert plan.indexes == {"lines"}
     assert (plan.documents, plan.keys) == (0, 3)
 
 

@@ -239,13 +239,13 @@ async def test_looking_for_work_looks_at_one_context_and_counting_it_at_what_wai
     for queues in (["default"], ["default", "fast"], ["none"]):
         found = await store.services.has_waiting("generation", queues)
         [plan] = await plans_of(raw, recorder)
-        assert plan.indexes == {"waiting"}
+        assert plan.indexes == {"lines"}
         assert not {"COLLSCAN", "SORT"} & set(plan.stages)
         assert plan.documents <= found
         assert plan.keys <= len(queues)
     assert await store.services.depth("generation") == 150
     [plan] = await plans_of(raw, recorder)
-    assert plan.indexes == {"waiting"}
+    assert plan.indexes == {"lines"}
     # One more, behind the last one.
     assert (plan.keys, plan.documents) == (151, 0)
 

@@ -48,10 +48,10 @@ async def test_what_a_test_changed_of_the_database_is_as_before_once_it_is_prepa
     before = await shape(raw)
     match damage:
         case "index":
-            await raw["contexts"].drop_index("waiting")
+            await raw["contexts"].drop_index("lines")
         case "other index":
-            await raw["contexts"].drop_index("waiting")
-            await raw["contexts"].create_index([("service", ASCENDING)], name="waiting")
+            await raw["contexts"].drop_index("lines")
+            await raw["contexts"].create_index([("service", ASCENDING)], name="lines")
             await create_index(store._database, OPEN_REQUESTS)
         case "collection":
             await raw.drop_collection("contexts")
