@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 from loguru import logger
 
@@ -167,68 +167,6 @@ class Supervisor:
         self._note("background", task.get_name(), error)
 
 
-class TimeLimits:
-    """
-    `asyncio.timeout` for many blocks that have the same time: one timer, because a timer for each costs more
-    than most of them do. It belongs to one event loop.
-    """
-
-    def __init__(self, limit: timedelta) -> None:
-        self._seconds = limit.total_seconds()
-        #: When (seconds of the loop) the time of each block ends, in that order.
-        self._ends: dict[TimeLimit, float] = {}
-        self._alarm: asyncio.TimerHandle | None = None
-
-    def begin(self, limit: "TimeLimit") -> None:
-        """The time of a block begins."""
-        loop = asyncio.get_running_loop()
-        self._ends[limit] = loop.time() + self._seconds
-        if self._alarm is None:
-            self._alarm = loop.call_later(self._seconds, self._expire)
-
-    def end(self, limit: "TimeLimit") -> None:
-        """A block is left."""
-        self._ends.pop(limit, None)
-
-    def _expire(self) -> None:
-        self._alarm, loop = None, asyncio.get_running_loop()
-        while self._ends:
-            limit, ends_at = next(iter(self._ends.items()))
-            if ends_at > loop.time():
-                self._alarm = loop.call_at(ends_at, self._expire)
-                return
-            del self._ends[limit]
-            limit.expire()
-
-
-class TimeLimit:
-    """`with TimeLimit(limits):` raises `TimeoutError` in what takes longer; `expired` says whether it has."""
-
-    __slots__ = ("_cancelling", "_limits", "_task", "expired")
-
-    def __init__(self, limits: TimeLimits) -> None:
-        self._limits = limits
-        self.expired = False
-
-    def __enter__(self) -> Self:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task, self._cancelling = task, task.cancelling()
-        self._limits.begin(self)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        self._limits.end(self)
-        # Where somebody else cancelled the task as well, that is what counts.
-        if self.expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise TimeoutError from error
-
-    def expire(self) -> None:
-        """The time is over."""
-        self.expired = True
-        self._task.cancel()
-
-
 async def run_together(*loops: Coroutine[Any, Any, None]) -> None:
     """
     Run until all of these have ended, or one raises; then the others end, and this raises the same.
@@ -246,52 +184,6 @@ async def run_together(*loops: Coroutine[Any, Any, None]) -> None:
         await end_by_cancelling(*tasks)
     for task in failed:
         task.result()
-
-
-async def ends_within(seconds: float, doing: Awaitable[None]) -> bool:
-    """
-    Wait for something in the running task, and cancel it after so long; says whether it ended by itself.
-
-    `asyncio.timeout` does the same at several times the cost, and has more uses.
-    """
-    task = asyncio.current_task()
-    assert task is not None
-    cancelled_before = task.cancelling()
-    limit = _Limit(task)
-    alarm = asyncio.get_running_loop().call_later(seconds, limit.reach)
-    try:
-        await doing
-    except asyncio.CancelledError:
-        # Somebody else may have cancelled it as well.
-        if not limit.reached or task.uncancel() > cancelled_before:
-            raise
-        return False
-    except BaseException:
-        limit.take_back()
-        raise
-    finally:
-        alarm.cancel()
-    limit.take_back()
-    return True
-
-
-class _Limit:
-    """Whether the time of a task is over."""
-
-    __slots__ = ("_task", "reached")
-
-    def __init__(self, task: asyncio.Task[Any]) -> None:
-        self._task = task
-        self.reached = False
-
-    def reach(self) -> None:
-        self.reached = True
-        self._task.cancel()
-
-    def take_back(self) -> None:
-        """What the task waited for has ended all the same."""
-        if self.reached:
-            self._task.uncancel()
 
 
 async def end_by_cancelling(*tasks: asyncio.Task[Any]) -> None:

@@ -13,7 +13,6 @@ from typing import TypeAlias
 
 from loguru import logger
 
-from agent_service.concurrency import TimeLimit, TimeLimits
 from agent_service.context_manager import ContextManager, plan_by
 from agent_service.domain.errors import (
     AgentServiceError,
@@ -28,6 +27,7 @@ from agent_service.store import Store
 from agent_service.store.driver import Session
 from agent_service.store.insertion import Encoded
 from agent_service.store.operations import CALLER_LIMIT, at_most
+from agent_service.time_limit import TimeLimit
 from agent_service.unwritten_request import UnwrittenRequest, not_sent
 
 #: What one group holds at most, where a single request is not larger: requests, contexts, and bytes of both.
@@ -75,7 +75,6 @@ class RequestWriter:
         self._planning = 0
         self._planned = asyncio.Event()
         #: For how long a caller waits at most.
-        self._limits = TimeLimits(CALLER_LIMIT)
 
     async def submit(self, request: Request, document: Encoded) -> Accepted:
         """
@@ -107,7 +106,7 @@ class RequestWriter:
         if not items:
             return []
         try:
-            with TimeLimit(self._limits):
+            with TimeLimit(CALLER_LIMIT):
                 for item in items:
                     await item.wait()
         except TimeoutError:

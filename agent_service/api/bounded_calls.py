@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from loguru import logger
 
-from agent_service.concurrency import TimeLimit, TimeLimits
 from agent_service.domain.errors import AgentServiceError, StoreError
+from agent_service.time_limit import TimeLimit
 
 #: A caller is answered in under 5 s, whatever MongoDB does.
 ANSWER_WITHIN = timedelta(seconds=4.5)
@@ -20,8 +20,7 @@ class BoundedCalls:
     """Runs calls to the store, each in a task of its own that goes on when its caller stops waiting."""
 
     def __init__(self, limit: timedelta = ANSWER_WITHIN) -> None:
-        self._limit = limit.total_seconds()
-        self._limits = TimeLimits(limit)
+        self._limit = limit
         self._running: set[asyncio.Task[object]] = set()
 
     async def run(self, call: Coroutine[object, object, Result], *, late: StoreError) -> Result:
@@ -29,7 +28,7 @@ class BoundedCalls:
         task = asyncio.create_task(call)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        done, _ = await asyncio.wait({task}, timeout=self._limit)
+        done, _ = await asyncio.wait({task}, timeout=self._limit.total_seconds())
         if not done:
             task.add_done_callback(_say_how_it_ended)
             raise late
@@ -41,7 +40,7 @@ class BoundedCalls:
 
         What `RequestService` submits does.
         """
-        limit = TimeLimit(self._limits)
+        limit = TimeLimit(self._limit)
         try:
             with limit:
                 return await call

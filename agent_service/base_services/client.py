@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from datetime import timedelta
 
 from loguru import logger
 
@@ -15,8 +16,8 @@ from agent_service.base_services.json_body import dump_json
 from agent_service.base_services.openai_protocol import OpenAIProtocol
 from agent_service.base_services.protocol import ServiceProtocol
 from agent_service.base_services.request_headers import build_headers
-from agent_service.concurrency import ends_within
 from agent_service.domain.errors import BaseServiceError, BaseServiceUnavailable, ConfigurationError
+from agent_service.time_limit import TimeLimit
 
 #: Bytes of an answer, decompressed, above which it is refused.
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
@@ -94,7 +95,13 @@ class BaseServiceClient:
         exchange = Exchange(self._http_client, self._protocol, self._max_answer_bytes)
         if self._owned:
             # Our own client closes a connection without waiting for anything, so nothing can be left behind.
-            await ends_within(request.seconds, exchange.run(request, on_delta))
+            limit = TimeLimit(timedelta(seconds=request.seconds))
+            try:
+                with limit:
+                    await exchange.run(request, on_delta)
+            except TimeoutError:
+                if not limit.expired:
+                    raise
         else:
             await self._run_apart(exchange, request, on_delta)
         return self._outcome(exchange, request)

@@ -1,7 +1,6 @@
 """The supervisor: no loop ends unnoticed; an essential one is started again, any other ends the process."""
 
 import asyncio
-import contextlib
 import contextvars
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -9,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from agent_service import concurrency
-from agent_service.concurrency import Supervisor, ends_within, run_together
+from agent_service.concurrency import Supervisor, run_together
 from agent_service.domain.errors import LoopFailed, StoreUnavailable
 
 
@@ -253,69 +252,3 @@ async def test_what_runs_together_ends_when_all_have_ended() -> None:
 
     await run_together(end(1), end(2))
     assert sorted(ended) == [1, 2]
-
-
-async def ignoring() -> None:
-    """Take no notice of one cancellation."""
-    with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.Event().wait()
-
-
-async def forever() -> None:
-    await asyncio.Event().wait()
-
-
-async def at_once() -> None:
-    return
-
-
-def is_as_if_never_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() == 0
-
-
-async def test_what_ends_in_time_is_left_alone() -> None:
-    assert await ends_within(60, at_once())
-    assert await ends_within(60, asyncio.sleep(0))
-    assert is_as_if_never_cancelled()
-
-
-async def test_what_takes_too_long_is_cancelled_and_whoever_waits_goes_on() -> None:
-    assert not await ends_within(0.01, forever())
-    assert is_as_if_never_cancelled()
-    await asyncio.sleep(0)
-
-
-async def test_what_takes_too_long_and_ends_all_the_same_leaves_no_cancellation_behind() -> None:
-    assert await ends_within(0.01, ignoring())
-    assert is_as_if_never_cancelled()
-
-    async def failing() -> None:
-        await ignoring()
-        raise KeyError
-
-    with pytest.raises(KeyError):
-        await ends_within(0.01, failing())
-    assert is_as_if_never_cancelled()
-
-
-@pytest.mark.parametrize("seconds", [60, 0])
-async def test_whoever_is_cancelled_from_outside_is_cancelled_whatever_the_limit(seconds: float) -> None:
-    task = asyncio.create_task(ends_within(seconds, forever()))
-    await asyncio.sleep(0)
-    # With no time at all, in the same turn of the event loop as the limit.
-    asyncio.get_running_loop().call_later(0, task.cancel)
-    await asyncio.wait({task}, timeout=10)
-    assert task.cancelled()
-
-
-async def test_a_limit_within_a_limit_ends_no_more_than_its_own() -> None:
-    async def inner() -> None:
-        assert not await ends_within(0.01, forever())
-        inner_ended.append(True)
-
-    inner_ended: list[bool] = []
-    assert await ends_within(60, inner())
-    assert inner_ended == [True]
-    async with asyncio.timeout(60):
-        assert not await ends_within(0.01, forever())
