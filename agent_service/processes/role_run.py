@@ -27,6 +27,8 @@ async def run_until_told(
     end_at_once: Callable[[], None],
 ) -> int:
     """Run a role to its end, or until it is told to stop; see `agent_service.main.run`."""
+    # What was loaded so far stays as well; to look through all of that later would hold up the loop.
+    gc.freeze()
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(role, name="role")
     loop.call_later(_SETTLED_AFTER.total_seconds(), _spare_what_stays)
