@@ -75,7 +75,8 @@ class PurgingCollection:
         Delete these requests with all that belongs to them; says how much that was, by collection.
 
         A request goes last, so that whatever stops this leaves it to be found again. A worker that still held
-        one of its contexts finds that its lease is lost. Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
+        one of its contexts finds that its lease is lost. A planner that is still at work may insert contexts
+        afterwards, so ask for nothing that is not `over`. Raises `StoreUnavailable` or `WriteOutcomeUnknown`.
         """
         counts = dict.fromkeys(("requests", *BELONGING), 0)
         if not request_ids:
