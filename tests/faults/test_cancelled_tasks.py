@@ -21,6 +21,7 @@ from agent_service.request_service import RequestService
 from agent_service.store import Store
 from agent_service.store.operations import paced
 from tests.support.api import make_app
+from tests.support.submissions import planned
 from tests.support.waiting import until
 from tests.support.worker_tools import HandlerWorker, Raw, echo, running, step
 
@@ -106,6 +107,7 @@ async def test_calls_that_their_callers_cancel_leave_nothing_behind(
         ]
         async with running(HandlerWorker(fragile, echo, concurrency=5, lease_seconds=6)):
             most = await storm(kinds, chance, lambda: connections(raw, name))
+            await planned(fragile)
             await all_ended(store, raw)
     assert most <= _POOL + _MONITORS, f"seed {seed}"
     await assert_done_once(store, raw)
@@ -140,6 +142,7 @@ async def test_clients_that_go_away_from_the_api_leave_nothing_behind(
             most = await storm(kinds, chance, lambda: connections(raw, name))
             assert most <= _POOL + _MONITORS, f"seed {seed}"
             async with running(HandlerWorker(fragile, echo, concurrency=5, lease_seconds=6)):
+                await planned(fragile)
                 await all_ended(store, raw)
             # After the storm it serves as before.
             answer = await client.get(address)

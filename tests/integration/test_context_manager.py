@@ -53,6 +53,7 @@ async def test_what_was_read_before_its_end_and_deleted_meanwhile_gets_no_contex
 ) -> None:
     """The rescuer may be slow: a purge comes between its look at a request that ended and what it does."""
     accepted = await requests.submit(FAN)
+    await planned(contexts.store)
     ended = (await requests.cancel(accepted.request.id)).request
     await raw.contexts.delete_many({})
     await contexts.plan_missing(ended, until=plan_by())

@@ -60,7 +60,7 @@ class Templates:
         async with running(HandlerWorker(self._store, stream)):
             request_id = await submit(self._store, *chain)
             await ended(self._store, request_id)
-            await self._take_one("workers", await self._raw.workers.find_one() or {})
+            await self._take_one("workers", await until(lambda: self._raw.workers.find_one()))
             await self._take(request_id, "contexts", "requests", "events")
         await self._write_service()
         for collection in COLLECTIONS:

@@ -11,6 +11,7 @@ from agent_service.store import Store
 from tests.support.callbacks import CALLBACK, requests_with_callbacks
 from tests.support.contexts import a_context
 from tests.support.hand_worker import work_off
+from tests.support.submissions import planned
 from tests.support.worker_tools import Raw
 
 ORGANIZATION = "default"
@@ -18,7 +19,9 @@ ORGANIZATION = "default"
 
 async def submit(store: Store) -> str:
     body = {"service": "analysis", "input": {}, "callback": CALLBACK}
-    return (await requests_with_callbacks(store).submit(body)).request.id
+    request_id = (await requests_with_callbacks(store).submit(body)).request.id
+    await planned(store)
+    return request_id
 
 
 async def test_a_callback_that_is_made_after_its_request_was_purged_is_taken_away(

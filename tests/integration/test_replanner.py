@@ -340,8 +340,7 @@ async def test_what_is_planned_is_marked_of_many_at_once_within_a_second(
 ) -> None:
     requests = RequestService(recorded_store)
     body: Sequence[object] = [CHAIN] * 30
-    for _ in range(3):
-        await requests.submit_many(body)
+    await asyncio.gather(*(requests.submit_many(body) for _ in range(3)))
     await recorded_store.calls.finish()
     marks = recorded_store.planned_marks
     async with asyncio.timeout(DEADLINE_SECONDS):
