@@ -47,7 +47,7 @@ async def test_the_first_sigterm_ends_what_ends_in_time_and_hands_back_the_rest(
     go_on = asyncio.Event()
     async with BaseServiceStub() as stub:
         stub.behave(for_steps(ends=delayed(go_on, answer({"output": "in time"})), hangs=hang()))
-        values = settings(mongodb_uri, database_name, stub, SHUTDOWN_GRACE_SECONDS="3")
+        values = settings(mongodb_uri, database_name, stub, SHUTDOWN_GRACE_SECONDS="5")
         with running_module("agent_service", COMMAND, folder=tmp_path, values=values) as worker:
             request_id = await submit(store, step("ends"), step("hangs"), tries=1)
             await stub.wait_for_calls(2)
@@ -75,7 +75,7 @@ async def test_the_second_sigterm_ends_at_once_and_leaves_recovery_to_the_lease(
     async with BaseServiceStub() as stub:
         stub.behave(hang())
         values = settings(
-            mongodb_uri, database_name, stub, SHUTDOWN_GRACE_SECONDS="600", GENERATION_LEASE_SECONDS="2"
+            mongodb_uri, database_name, stub, SHUTDOWN_GRACE_SECONDS="600", GENERATION_LEASE_SECONDS="3"
         )
         with running_module("agent_service", COMMAND, folder=tmp_path, values=values) as worker:
             request_id = await submit(store)
@@ -87,7 +87,7 @@ async def test_the_second_sigterm_ends_at_once_and_leaves_recovery_to_the_lease(
     left = await read(store, f"{request_id}.draft")
     assert (left.status, left.tries, left.history) == (ContextStatus.RUNNING, 1, ())
     assert left.lease is not None
-    async with running(HandlerWorker(store, echo, lease_seconds=1)):
+    async with running(HandlerWorker(store, echo, lease_seconds=3)):
         context = by_step(await ended(store, request_id))["draft"]
     assert (context.status, context.attempt, context.tries) == (ContextStatus.COMPLETED, 2, 2)
     assert context.leases_lost == 1

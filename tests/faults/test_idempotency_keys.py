@@ -77,7 +77,9 @@ async def test_duplicates_at_two_processes_are_one_request(
     replica_set: ReplicaSet, fault_database: str, service: RecordingService, tmp_path: Path
 ) -> None:
     async with scenario(replica_set, fault_database, service, tmp_path) as run:
-        first, second, _ = await run.fleet.start(api_role(), api_role(), worker_role())
+        # So long that no step is called again.
+        worker = worker_role(generation_lease_seconds=30)
+        first, second, _ = await run.fleet.start(api_role(), api_role(), worker)
         async with duplicates(run.fleet, first, second) as clients:
             await clients.insist_everywhere(diamond(), KEYS, times=4)
         assert set((await run.fleet.wait_until_ended()).values()) == {"completed"}

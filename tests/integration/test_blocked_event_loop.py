@@ -68,7 +68,7 @@ async def test_the_write_of_a_handler_that_blocked_its_loop_past_its_lease_is_re
     process.start()
     try:
         await until(process.blocked.is_set)
-        async with running(HandlerWorker(store, work, lease_seconds=LEASE_SECONDS)):
+        async with running(HandlerWorker(store, work, lease_seconds=2 * LEASE_SECONDS)):
             first = by_step(await ended(store, request_id))["draft"]
         assert (first.status, first.output, first.attempt) == (ContextStatus.COMPLETED, "in time", 2)
         assert [record.outcome for record in first.history] == [

@@ -9,13 +9,14 @@ import pytest
 from agent_service.domain.context import AttemptOutcome, ContextStatus
 from agent_service.domain.errors import RequestAlreadyEnded, RequestNotFound
 from agent_service.domain.request import Caller, RequestStatus
+from agent_service.domain.retry_policy import RetryPolicy
 from agent_service.request_service import RequestService
 from agent_service.store import Store
 from agent_service.store.notifier import Topic
 from agent_service.workers.generative_worker import GenerativeWorker
 from tests.support.base_service_behaviours import answer, delayed, events, hang
 from tests.support.base_service_stub import BaseServiceStub
-from tests.support.open_subscriptions import silence
+from tests.support.open_subscriptions import forget_later_looks, silence
 from tests.support.worker_tools import (
     DEADLINE_SECONDS,
     Raw,
@@ -81,7 +82,7 @@ async def test_without_notifications_a_running_call_is_stopped_with_the_next_ren
     async with Store.connect(mongodb_uri, database=database_name) as deaf, BaseServiceStub() as stub:
         silence(deaf)
         stub.behave(hang())
-        async with running(worker_at(deaf, stub, lease_seconds=1)):
+        async with running(worker_at(deaf, stub, lease_seconds=4)):
             request_id = await submit(store)
             call = await stub.wait_for_calls()
             await requests.cancel(request_id)
@@ -166,7 +167,7 @@ async def test_a_completion_that_comes_all_the_same_keeps_its_output(
 async def test_what_would_be_tried_again_is_not(store: Store, requests: RequestService) -> None:
     async with BaseServiceStub() as stub:
         stub.behave(answer(status=503))
-        async with running(worker_at(store, stub)):
+        async with running(worker_at(store, stub, backoff=RetryPolicy(base=HOUR, cap=HOUR))):
             request_id = await submit(store)
             await when(
                 store, f"{request_id}.draft", lambda context: context.status is ContextStatus.SCHEDULED
@@ -220,8 +221,9 @@ async def test_a_process_that_does_not_hold_a_context_asks_nothing_about_it(
         async with running(worker_at(store, stub, concurrency=1)):
             held = await submit(store)
             call = await stub.wait_for_calls()
-            waiting = await submit(store)
             await listening(store)
+            forget_later_looks(store)
+            waiting = await submit(store)
             monkeypatch.setattr(store.leases, "read", counted)
             with store.notifier.subscribe(Topic.STOP, waiting) as subscription:
                 await requests.cancel(waiting)

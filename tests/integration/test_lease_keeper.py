@@ -33,7 +33,9 @@ from tests.support.worker_tools import (
     when,
 )
 
-LEASE = timedelta(seconds=1)
+LEASE = timedelta(seconds=4)
+#: For what waits until as much has passed.
+SHORT_LEASE = timedelta(seconds=3)
 
 
 def worker_at(store: Store, stub: BaseServiceStub, *, lease: timedelta = LEASE) -> GenerativeWorker:
@@ -49,11 +51,11 @@ async def test_a_call_that_takes_longer_than_the_lease_keeps_it(store: Store) ->
     go_on = asyncio.Event()
     async with BaseServiceStub() as stub:
         stub.behave(delayed(go_on, answer({"output": "slow but sure"})))
-        async with running(worker_at(store, stub)):
+        async with running(worker_at(store, stub, lease=SHORT_LEASE)):
             request_id = await submit(store, tries=1)
             await stub.wait_for_calls()
             first = await read(store, f"{request_id}.draft")
-            await when(store, first.id, lambda found: end_of(found) >= end_of(first) + 2)
+            await when(store, first.id, lambda found: end_of(found) >= end_of(first) + 3)
             go_on.set()
             context = by_step(await ended(store, request_id))["draft"]
     assert (context.output, context.attempt) == ("slow but sure", 1)
@@ -71,6 +73,8 @@ async def test_a_lease_that_went_to_another_worker_ends_the_call_and_writes_noth
             context_id = f"{request_id}.draft"
             await streamed(store, context_id, "mine")
             changed = {"attempt": 2, "lease.token": "another", "lease.worker": "another"}
+            # No rescuer takes it back.
+            changed |= {"lease.expires_at": store.clock.now() + timedelta(hours=1)}
             await raw.contexts.update_one({"_id": context_id, "status": "running"}, {"$set": changed})
             before = await raw.contexts.find_one({"_id": context_id})
             await call.wait_closed()
@@ -89,7 +93,7 @@ async def test_an_attempt_whose_lease_cannot_be_renewed_ends_before_another_can_
     namespace = f"{raw.name}.contexts"
     async with BaseServiceStub() as stub:
         stub.behave(hang(), answer({"output": "second"}))
-        async with running(worker_at(store, stub)):
+        async with running(worker_at(store, stub, lease=SHORT_LEASE)):
             request_id = await submit(store)
             call = await stub.wait_for_calls()
             async with trouble(raw, ["update"], namespace=namespace, errorCode=PASSING_ERROR):
@@ -114,7 +118,7 @@ async def test_a_renewal_that_failed_is_tried_again_before_the_next_one_is_due(
         raise StoreUnavailable("there is no primary")
 
     monkeypatch.setattr(contexts, "renew", fail)
-    length = timedelta(seconds=4.5)
+    length = timedelta(seconds=9)
     keeper = LeaseKeeper(contexts, lease=length)
     lease = HeldLease("a.b", "token", ends=time.monotonic() + 60, on_lost=lambda: None)
     keeper.keep(KeptLease(lease=lease, on_stop=lambda _: None))

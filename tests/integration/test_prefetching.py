@@ -40,15 +40,24 @@ async def count_running(raw: Raw) -> int:
 
 
 async def learn_that_attempts_are_short(store: Store, worker: HandlerWorker) -> None:
-    await all_ended(store, [await submit(store) for _ in range(3)])
-    await until(lambda: the_run(worker)._claiming._prefetch.allowed)
+    async def learnt() -> int:
+        await all_ended(store, [await submit(store)])
+        return the_run(worker)._claiming._prefetch.allowed
+
+    # On a busy machine the first ones take long.
+    allowed: int = await until(learnt)
+    assert allowed
 
 
-async def test_of_short_attempts_the_next_is_claimed_while_the_slot_is_busy(store: Store, raw: Raw) -> None:
+async def test_of_short_attempts_the_next_is_claimed_while_the_slot_is_busy(
+    store: Store, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefetch, "_LONGEST_WAIT", HOUR)
     handler = Slow()
-    worker = HandlerWorker(store, handler, concurrency=1, poll_interval=HOUR)
+    worker = HandlerWorker(store, handler, concurrency=1, poll_interval=HOUR, lease_seconds=HOUR)
     async with running(worker):
         await learn_that_attempts_are_short(store, worker)
+        before = len(handler.called)
         handler.slow = True
         requests = [await submit(store) for _ in range(4)]
 
@@ -58,7 +67,7 @@ async def test_of_short_attempts_the_next_is_claimed_while_the_slot_is_busy(stor
         claimed_ahead: bool = await until(both)
         assert claimed_ahead
         # One slot is one call at a time, whatever was claimed.
-        assert len(handler.called) == 3 + 1
+        assert len(handler.called) == before + 1
         handler.done.set()
         contexts = await all_ended(store, requests)
     assert {context.tries for context in contexts} == {1}
@@ -115,8 +124,10 @@ async def test_what_was_claimed_ahead_and_does_not_begin_is_handed_back_and_cost
         await learn_that_attempts_are_short(store, worker)
         handler.slow = True
         requests = [await submit(store) for _ in range(2)]
-        await until(lambda: len(the_run(worker)._claiming._prefetch) == 1)
+        await until(lambda: any(f"{request}.draft" in handler.called for request in requests))
         (waiting,) = [request for request in requests if f"{request}.draft" not in handler.called]
+        if reason != "it waits too long":
+            await until(lambda: len(the_run(worker)._claiming._prefetch) == 1)
         if reason == "a hold begins":
             now = store.clock.now()
             await store.services.hold(SERVICE, Hold(name="paused", reason="", since=now, until=None))

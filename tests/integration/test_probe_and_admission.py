@@ -99,7 +99,7 @@ async def test_a_probe_whose_worker_died_is_taken_over_when_its_lease_ends(store
     async with gate_of(store) as gate:
         state = await break_service(store)
         now = store.clock.now()
-        lease = ProbeLease(token="dead", worker="dead", expires_at=now + 2 * SECOND)
+        lease = ProbeLease(token="dead", worker="dead", expires_at=now + 4 * SECOND)
         taken = await store.services.move(state, probing(state, now, lease))
         await until(lambda: gate._view.stored == taken, seconds=30)
         answer = await gate.ask(0)

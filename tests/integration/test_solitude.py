@@ -175,7 +175,7 @@ async def test_while_a_suspect_waits_its_lease_is_renewed_and_its_process_asks_f
 ) -> None:
     async with logged_store(mongodb_uri, database_name) as (store, log):
         request_id = await submit_with_suspects(store, raw, ["a", "s", "t"], ["s", "t"])
-        async with running(HandlerWorker(store, calls.handle, lease_seconds=3)):
+        async with running(HandlerWorker(store, calls.handle, lease_seconds=4)):
             await calls.runs("a")
             first = await when(store, f"{request_id}.s", lambda context: context.attempt == 1)
             await until(lambda: settled(log))
@@ -214,7 +214,7 @@ def settled(log: CommandLog) -> bool:
 @pytest.mark.parametrize("how", ["cancel", "stop", "lost"])
 async def test_a_suspect_that_waits_can_be_stopped(store: Store, raw: Raw, calls: Calls, how: str) -> None:
     worker = HandlerWorker(
-        store, calls.handle, lease_seconds=1.5, poll_interval=SOON, shutdown_grace=DEADLINE_SECONDS
+        store, calls.handle, lease_seconds=4, poll_interval=SOON, shutdown_grace=DEADLINE_SECONDS
     )
     await worker.start()
     plain = await submit(store, step("plain"))
@@ -227,7 +227,8 @@ async def test_a_suspect_that_waits_can_be_stopped(store: Store, raw: Raw, calls
         await RequestService(store, max_attempts={}).cancel(request_id)
         assert by_step(await ended(store, request_id))["suspect"].status is ContextStatus.CANCELLED
     elif how == "lost":
-        await raw.contexts.update_one({"_id": context_id}, {"$set": {"lease.token": "another"}})
+        changed = {"lease.token": "another", "lease.expires_at": store.clock.now() + timedelta(hours=1)}
+        await raw.contexts.update_one({"_id": context_id}, {"$set": changed})
     if how == "stop":
         stopping = asyncio.create_task(worker.stop())
         # It does not wait for its turn within the grace time.

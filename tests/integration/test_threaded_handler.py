@@ -191,8 +191,9 @@ async def test_a_thread_whose_lease_was_lost_writes_nothing(store: Store, raw: R
     async with running(PlainWorker(store, thread, timeout=600, lease_seconds=1)):
         request_id = await submit(store)
         await thread.has_begun()
-        # As if another worker had it.
-        await raw.contexts.update_one({"_id": f"{request_id}.draft"}, {"$set": {"lease.token": "another"}})
+        # As if another worker had it for long.
+        changed = {"lease.token": "another", "lease.expires_at": store.clock.now() + timedelta(hours=1)}
+        await raw.contexts.update_one({"_id": f"{request_id}.draft"}, {"$set": changed})
         # The attempt ends with the next renewal, and its thread finds that out when it streams.
         await until(lambda: not tasks_named(f"{request_id}.draft"))
         thread.go_on.set()

@@ -33,8 +33,8 @@ from tests.support.worker_tools import (
 
 WORKERS = 8
 HOUR = timedelta(hours=1)
-#: A repair is looked for every half second, and whoever is there is seen by that.
-SHORT_LEASE = timedelta(seconds=1.5)
+#: A repair is looked for every one or two seconds, and whoever is there is seen by that.
+SHORT_LEASE = timedelta(seconds=4)
 
 
 @asynccontextmanager
