@@ -237,7 +237,7 @@ def end(store: Store, running: Context, request_id: str) -> Awaitable[Any]:
 
 def renew(store: Store, running: Context, request_id: str) -> Awaitable[Any]:
     assert running.lease is not None
-    return store.leases.renew({running.id: running.lease.token}, NOW + LEASE, limit=SECOND)
+    return store.leases.renew({running.id: running.lease.token}, NOW + LEASE, limit=10 * SECOND)
 
 
 def take_back(store: Store, running: Context, request_id: str) -> Awaitable[Any]:

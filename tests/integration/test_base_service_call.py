@@ -125,7 +125,7 @@ async def test_an_answer_that_is_there_when_the_limit_comes_is_taken(
     monkeypatch.setattr("agent_service.base_services.body.DRAIN_SECONDS", 60)
     async with service(kind) as it:
         it.stub.behave(events({"output": 1}, then=hang()))
-        assert (await it.call(timeout=timedelta(seconds=1))).output == 1
+        assert (await it.call(timeout=timedelta(seconds=2))).output == 1
         await it.stub.calls[0].wait_closed()
 
 

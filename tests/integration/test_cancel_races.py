@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -60,7 +61,9 @@ class Scene:
     async def submit(self) -> None:
         """Take a request, whose planner may be at it still, or die before it has said that it is done."""
         await self.hesitate()
-        request_id = (await self.requests.submit(DIAMOND)).request.id
+        # What was not answered in time is told with the same key.
+        take = partial(self.requests.submit, DIAMOND, idempotency_key=uuid.uuid4().hex)
+        request_id = (await answered(take, StoreError)).request.id
         self.submitted.append(request_id)
         if self.random.random() < 0.3:
             await self.raw.requests.update_one({"_id": request_id}, {"$set": {"planned": False}})

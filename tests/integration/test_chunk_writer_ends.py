@@ -83,7 +83,7 @@ async def test_an_attempt_that_fails_ends_although_its_text_cannot_be_stored(
 
         request_id = await submit(store)
         await point.fail("insert", errorCode=PASSING_ERROR)
-        async with running(HandlerWorker(store, generate, lease_seconds=LEASE_SECONDS)), asyncio.timeout(10):
+        async with running(HandlerWorker(store, generate, lease_seconds=LEASE_SECONDS)), asyncio.timeout(20):
             view = await ended(store, request_id)
     (context,) = view.contexts
     assert (context.status, context.attempt) == (ContextStatus.COMPLETED, 2)

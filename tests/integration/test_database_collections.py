@@ -102,7 +102,7 @@ async def test_a_server_that_does_not_answer_is_told_in_time_and_without_a_secre
         started = time.monotonic()
         operations = store.prepare(), store.problems(), store.requests.insert(a_request())
         errors = await asyncio.gather(*operations, return_exceptions=True)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 8
         for error in errors:
             assert isinstance(error, StoreUnavailable)
             assert "secret" not in str(error)

@@ -113,9 +113,13 @@ async def test_a_reader_that_takes_nothing_is_dropped_and_goes_on_where_it_was(
     contexts: ContextManager,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(event_stream, "_SEND_LIMIT_SECONDS", 0.5)
     path, pieces = await long_output(requests, contexts)
-    with log_lines("INFO") as lines, await open_unread(server, path) as connection:
+    with (
+        monkeypatch.context() as patch,
+        log_lines("INFO") as lines,
+        await open_unread(server, path) as connection,
+    ):
+        patch.setattr(event_stream, "_SEND_LIMIT_SECONDS", 0.5)
         await until(lambda: any("takes nothing and is dropped" in line for line in lines), seconds=60)
         reader, writer = await asyncio.open_connection(sock=connection)
         async with asyncio.timeout(60):

@@ -45,7 +45,7 @@ async def test_workers_of_other_queues_do_not_serve_a_queue(store: Store) -> Non
 
 
 async def test_the_living_workers_are_in_order_and_tell_what_they_said(store: Store) -> None:
-    older = a_sign(store, id="b", age=44)
+    older = a_sign(store, id="b", age=40)
     signs = [a_sign(store, service="z", id="a"), replace(older, id="c", started_at=store.clock.now()), older]
     for sign in signs:
         await store.workers.report(sign)

@@ -67,7 +67,7 @@ async def test_a_handler_that_was_slow_once_succeeds_the_next_time(store: Store)
 
 async def test_a_handler_that_outlives_the_deadline_of_its_request_fails_for_good(store: Store) -> None:
     async with running(HandlerWorker(store, never, timeout=60)), asyncio.timeout(DEADLINE_SECONDS):
-        view = await ended(store, await submit(store, step("hangs"), deadline_seconds=3))
+        view = await ended(store, await submit(store, step("hangs"), deadline_seconds=5))
     (context,) = view.contexts
     assert (context.status, error_of(context)) == (ContextStatus.FAILED, "deadline_exceeded")
     assert context.tries == 1

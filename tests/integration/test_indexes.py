@@ -96,7 +96,9 @@ QUERIES = [
     ),
     query(
         "a renewal",
-        lambda s: s.leases.renew(dict.fromkeys(needle_contexts("running"), LEASE.token), NOW, limit=SECOND),
+        lambda s: s.leases.renew(
+            dict.fromkeys(needle_contexts("running"), LEASE.token), NOW, limit=10 * SECOND
+        ),
         ("_id_", ALL),
         ("_id_", ALL),
     ),
@@ -108,7 +110,7 @@ QUERIES = [
     ),
     query(
         "a look at leases",
-        lambda s: s.leases.read(needle_contexts("running"), limit=SECOND),
+        lambda s: s.leases.read(needle_contexts("running"), limit=10 * SECOND),
         ("_id_", ALL),
     ),
     query("unsettled contexts", lambda s: s.settlement.unsettled(NOW, limit=4), ("unsettled", 4)),

@@ -46,7 +46,7 @@ async def test_a_renewal_moves_the_end_and_a_late_one_never_shortens_it(any_stor
     tokens = {context.id: token_of(context)}
     later = NOW + timedelta(minutes=5)
     for end, expected in [(later, later), (NOW, later), (later + SECOND, later + SECOND)]:
-        answer = await any_store.leases.renew(tokens, end, limit=SECOND)
+        answer = await any_store.leases.renew(tokens, end, limit=10 * SECOND)
         assert answer == {context.id: LeaseState(token=token_of(context), cancel_requested=False)}
         lease = (await the_context(any_store, context)).lease
         assert lease is not None
@@ -65,7 +65,7 @@ async def test_a_renewal_says_which_leases_are_lost_and_who_shall_stop(
     await raw["contexts"].update_one({"_id": taken.id}, {"$set": {"lease.token": "another"}})
     await raw["contexts"].delete_one({"_id": gone.id})
     tokens = {context.id: token_of(context) for context in (mine, stopped, ended, taken, gone)}
-    answer = await any_store.leases.renew(tokens, FUTURE, limit=SECOND)
+    answer = await any_store.leases.renew(tokens, FUTURE, limit=10 * SECOND)
     assert answer == {
         mine.id: LeaseState(token=token_of(mine), cancel_requested=False),
         stopped.id: LeaseState(token=token_of(stopped), cancel_requested=True),
@@ -133,7 +133,7 @@ async def test_a_rescuer_whose_clock_is_ahead_takes_nothing_back(any_store: Stor
 async def test_a_lease_that_was_renewed_after_it_was_read_is_not_taken_back(any_store: Store) -> None:
     [context] = await insert_claimed(any_store, [a_context()], expires_at=PAST)
     [seen] = await any_store.leases.expired(NOW)
-    await any_store.leases.renew({context.id: token_of(context)}, FUTURE, limit=SECOND)
+    await any_store.leases.renew({context.id: token_of(context)}, FUTURE, limit=10 * SECOND)
     transition = lease_lost(at=NOW, run_at=NOW, tries=1, max_attempts=5)
     assert not await any_store.leases.take_back(seen, transition)
     assert (await the_context(any_store, context)).status is ContextStatus.RUNNING

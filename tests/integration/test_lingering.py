@@ -141,7 +141,8 @@ async def test_a_connection_is_used_again_after_the_rest_of_a_body_that_nobody_r
     writer.close()
 
 
-async def test_a_server_that_stops_waits_for_nobody_who_still_sends() -> None:
+async def test_a_server_that_stops_waits_for_nobody_who_still_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lingering, "LINGER_WITHIN", timedelta(seconds=8))
     async with asyncio.timeout(LIMIT), serve(refuse) as server:
         reader, writer = await asyncio.open_connection(server.host, server.port)
         writer.write(HEAD % b"/close" + b"Transfer-Encoding: chunked\r\n\r\n")

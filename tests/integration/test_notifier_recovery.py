@@ -215,8 +215,9 @@ async def until_open(raw: Raw, app_name: str, number: int) -> None:
 @pytest.mark.conformance
 @pytest.mark.parametrize("driver", DRIVERS)
 async def test_one_cursor_serves_all_and_there_is_none_before_anybody_subscribes_or_after_the_end(
-    mongodb_uri: str, database_name: str, driver: str, raw: Raw
+    mongodb_uri: str, database_name: str, driver: str, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tail, "AWAIT", timedelta(seconds=6))
     async with fragile_store(mongodb_uri, database_name, driver=driver) as (store, point):
         await store.prepare()
         assert await open_cursors(raw.client, point.app_name) == 0
@@ -227,7 +228,7 @@ async def test_one_cursor_serves_all_and_there_is_none_before_anybody_subscribes
                 await until_open(raw, point.app_name, 2)
         began = asyncio.get_running_loop().time()
         await store.notifier.close()
-        assert asyncio.get_running_loop().time() - began < 3
+        assert asyncio.get_running_loop().time() - began < 4.5
 
         if driver == "pymongo":
             # The threads of Motor go on waiting in the server for a while.
@@ -244,7 +245,7 @@ async def test_readers_that_come_all_the_time_do_not_keep_the_cursor_from_being_
             number += 1
             await asyncio.sleep(0.002)
         assert opened.result()
-        assert number > 3
+        assert number > 1
 
 
 async def test_a_cursor_that_nobody_wants_is_given_up_and_opened_again_for_the_next_one(

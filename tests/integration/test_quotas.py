@@ -1,6 +1,7 @@
 """What MongoDB counts of each organization: exactly, over all processes, and looking at nothing else."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -72,8 +73,10 @@ async def test_what_was_given_back_can_be_taken_again(store: Store) -> None:
 
 async def test_of_many_who_take_at_once_just_as_many_get_something_as_there_is(store: Store) -> None:
     hundred = Quota(submissions_per_minute=100)
+    began = time.monotonic()
     shares = await asyncio.gather(*(take(store, 7, hundred) for _ in range(40)))
-    assert 100 <= sum(share.granted for share in shares) <= 102
+    # Meanwhile it fills again.
+    assert 100 <= sum(share.granted for share in shares) <= 101 + (time.monotonic() - began) / 0.6
 
 
 async def test_places_of_others_are_seen_until_they_are_given_back_or_their_owner_is_dead(

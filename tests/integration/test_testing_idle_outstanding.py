@@ -16,7 +16,7 @@ from agent_service.workers.worker_base import ClientWorker
 from tests.support.submissions import DIAMOND
 from tests.support.worker_tools import HandlerWorker, echo, read, running, submit
 
-SHORT = timedelta(seconds=1)
+LONG = timedelta(seconds=10)
 SERVICES = ("generation", "analysis", "communication")
 
 
@@ -25,7 +25,7 @@ async def status_of(store: Store, request_id: str) -> RequestStatus:
 
 
 async def test_a_database_without_work_is_idle(store: Store) -> None:
-    await run_until_idle(store, limit=SHORT)
+    await run_until_idle(store, limit=LONG)
     assert not await read_outstanding(store)
 
 
@@ -76,7 +76,7 @@ async def test_a_paused_service_counts_as_idle_until_it_is_resumed(store: Store)
         "generation", Hold(name="pause", reason="maintenance", since=store.clock.now(), until=None)
     )
     await submit(store)
-    await run_until_idle(store, limit=SHORT)
+    await run_until_idle(store, limit=LONG)
     await store.services.lift("generation", "pause")
     with pytest.raises(StillRunning):
         await run_until_idle(store, limit=timedelta(milliseconds=50))
@@ -98,9 +98,9 @@ async def test_it_says_what_is_left_when_the_time_is_over(store: Store) -> None:
         worker = ClientWorker(store, service="generation", base_url=service.url, shutdown_grace=0)
         await submit(store)
         await submit(store, {"name": "check", "service": "analysis", "input": 1})
-        said = re.escape("not idle after 1 s: 1 pending of analysis, 1 running of generation")
+        said = re.escape("not idle after 3 s: 1 pending of analysis, 1 running of generation")
         with pytest.raises(StillRunning, match=said):
-            await run_until_idle(store, worker, limit=SHORT)
+            await run_until_idle(store, worker, limit=timedelta(seconds=3))
         assert not worker.is_running
 
 

@@ -130,7 +130,7 @@ async def test_a_server_whose_clock_is_moved_a_month_stays_primary_and_takes_wri
     assert after["isWritablePrimary"]
     assert after["electionId"] == before["electionId"]
     assert abs(found["now"] - (datetime.now(UTC) + clock.ahead)) < timedelta(seconds=AT_ONCE_SECONDS)
-    assert abs(found["now"] - store.clock.now()) < timedelta(seconds=1)
+    assert abs(found["now"] - store.clock.now()) < timedelta(seconds=3)
 
 
 @pytest.mark.parametrize("length", [timedelta(0), timedelta(seconds=-1)])

@@ -14,7 +14,7 @@ from agent_service.workers.worker_base import ClientWorker
 from tests.support.api import make_app
 from tests.support.worker_tools import AT_ONCE, running, step, submit
 
-SHORT = timedelta(seconds=1)
+SHORT = timedelta(seconds=3)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ async def test_when_the_time_is_over_what_is_known_is_said(
     service.script(fail(503, message="overloaded"), hang())
     request_id = await submit(store)
     await service.wait_for_calls(2)
-    said = "the step draft of .* has not ended within 1 s: running, attempt 2.*server_error: .*overloaded"
+    said = "the step draft of .* has not ended within 3 s: running, attempt 2.*server_error: .*overloaded"
     with pytest.raises(StillRunning, match=said):
         await wait_for_step(source, request_id, "draft", limit=SHORT)
 
