@@ -314,7 +314,8 @@ async def test_looks_of_others_put_its_own_off(
 async def test_it_outlives_trouble_and_stops_when_asked(
     store: Store, contexts: ContextManager, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
 ) -> None:
-    monkeypatch.setattr(replanner_module, "_LOOK_EVERY", timedelta(milliseconds=1))
+    for pause in ("_LOOK_EVERY", "_LEAST_APART"):
+        monkeypatch.setattr(replanner_module, pause, timedelta(milliseconds=1))
     replanner, stopping, calm = Replanner(store, contexts), asyncio.Event(), asyncio.Event()
     troubles: list[Exception] = [StoreError("for a moment"), RuntimeError("unforeseen")]
 

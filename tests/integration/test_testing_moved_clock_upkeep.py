@@ -107,7 +107,8 @@ async def test_what_a_dead_worker_held_is_claimed_anew(store: Store, clock: Move
     [held] = await claim(store, 1, seconds=300)
     async with at_once(), ScriptedBaseService(default=complete("second")) as service:
         await clock.advance(timedelta(seconds=301))
-        assert (await read(store, held.id)).status is ContextStatus.SCHEDULED
+        # Its back-off may be over already.
+        assert (await read(store, held.id)).leases_lost == 1
         await clock.advance(HOUR)
         await run_until_idle(store, patient_worker(store, service))
     ended = await read(store, held.id)
