@@ -14,13 +14,14 @@ from agent_service.concurrency import Supervisor, end_by_cancelling
 from agent_service.domain.clock import ServerClock
 from agent_service.domain.errors import StoreError, StoreUnavailable, WriteOutcomeUnknown
 from agent_service.store.collections import Collections
-from agent_service.store.driver import checked_database, close_client, open_client, primary_of, seeds_of
+from agent_service.store.driver import checked_database, close_client, open_client, seeds_of
 from agent_service.store.indexes import Index, create_indexes, missing_indexes
 from agent_service.store.lookout import Look, Lookout
 from agent_service.store.notifier import Notifier
 from agent_service.store.old_indexes import drop_old_indexes, old_indexes
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
 from agent_service.store.planned_marks import PlannedMarks
+from agent_service.store.primary import primary_of
 from agent_service.store.roster import Roster
 from agent_service.store.settled_marks import SettledMarks
 from agent_service.store.unbroken_calls import UnbrokenCalls

@@ -13,28 +13,20 @@ from collections.abc import Collection as AnyCollection
 from contextlib import asynccontextmanager
 from datetime import UTC
 from typing import Any, TypeAlias, cast
-from weakref import WeakKeyDictionary
 
 import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
-from loguru import logger
 from pymongo import AsyncMongoClient, ReadPreference, UpdateMany, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, PyMongoError
-from pymongo.monitoring import (
-    TopologyClosedEvent,
-    TopologyDescriptionChangedEvent,
-    TopologyListener,
-    TopologyOpenedEvent,
-)
 from pymongo.read_concern import ReadConcern
-from pymongo.topology_description import TopologyDescription
 from pymongo.write_concern import WriteConcern
 
 from agent_service.domain.errors import ConfigurationError
 from agent_service.store.operations import paced
+from agent_service.store.primary import PrimaryListener
 
 #: A document as BSON decodes it; documents stay inside this package.
 Document: TypeAlias = dict[str, Any]
@@ -79,7 +71,7 @@ def open_client(
         options["heartbeatFrequencyMS"] = _HEARTBEAT_MS
     # PyMongo starts a task for its listeners at once, and that needs a loop.
     if on_new_primary is not None and _in_event_loop():
-        options["event_listeners"] = [_PrimaryListener(on_new_primary)]
+        options["event_listeners"] = [PrimaryListener(on_new_primary)]
     if driver not in ("pymongo", "motor"):
         raise ConfigurationError(f"MONGODB_DRIVER is {driver!r}, and should be pymongo or motor")
     try:
@@ -109,49 +101,6 @@ def _in_event_loop() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-class _PrimaryListener(TopologyListener):
-    """Calls `on_new_primary` when a client finds another primary than it knew before; after none, any is."""
-
-    def __init__(self, on_new_primary: Callable[[], None]) -> None:
-        self._on_new_primary = on_new_primary
-
-    def opened(self, event: TopologyOpenedEvent) -> None:
-        """Nothing is known yet."""
-
-    def description_changed(self, event: TopologyDescriptionChangedEvent) -> None:
-        """Compare what the client knew with what it knows."""
-        found = _primary_in(event.new_description)
-        if found is None or found == _primary_in(event.previous_description):
-            return
-        try:
-            self._on_new_primary()
-        except Exception:
-            # The driver would print it to stderr, past the log.
-            logger.exception("hearing of a new primary failed")
-
-    def closed(self, event: TopologyClosedEvent) -> None:
-        """Nothing more is told."""
-
-
-#: The primaries in what clients knew: each submission asks, and clients make another one of what they hear.
-_primaries: WeakKeyDictionary[TopologyDescription, str | None] = WeakKeyDictionary()
-
-
-def primary_of(database: Database) -> str | None:
-    """The primary that the client knows of, as host and election, without asking; None if it knows none."""
-    topology = database.client.topology_description
-    if topology not in _primaries:
-        _primaries[topology] = _primary_in(topology)
-    return _primaries[topology]
-
-
-def _primary_in(topology: TopologyDescription) -> str | None:
-    for server in topology.server_descriptions().values():
-        if server.is_writable:
-            return f"{server.me}/{server.election_id}"
-    return None
 
 
 def is_database(candidate: object) -> bool:

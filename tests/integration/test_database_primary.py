@@ -17,8 +17,8 @@ from agent_service.domain.errors import StoreUnavailable
 from agent_service.local.mongod import start_mongod
 from agent_service.rescuer import Rescuer
 from agent_service.store import Store
-from agent_service.store.driver import primary_of
 from agent_service.store.lookout import Look
+from agent_service.store.primary import primary_of
 from tests.support.explained_commands import CommandRecorder, Document
 from tests.support.waiting import until
 from tests.support.worker_tools import HandlerWorker, echo, ended, running, submit

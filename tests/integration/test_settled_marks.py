@@ -65,9 +65,11 @@ async def test_ends_are_said_to_be_settled_of_many_at_once_and_requests_end_at_o
             await asyncio.wait(set(settling.settled_marks._writing))
     updates = [command for command in recorder.named("update") if command["update"] == "contexts"]
     assert 1 <= len(updates) <= 2
+    request = await raw.requests.find_one({})
+    assert request is not None
     async for document in raw.contexts.find({}):
         assert document["settled"]
-        assert document["expires_at"] >= (await raw.requests.find_one({}))["expires_at"] + OUTLIVES
+        assert document["expires_at"] >= request["expires_at"] + OUTLIVES
 
 
 async def test_what_is_kept_for_different_times_expires_at_different_times(store: Store) -> None:

@@ -11,7 +11,6 @@ import pytest
 
 from agent_service import main
 from agent_service.domain.errors import ConfigurationError
-from agent_service.processes import role_run
 from agent_service.settings import load_settings
 from tests.support.commands import RunningModule, running_module
 

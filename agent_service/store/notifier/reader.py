@@ -14,9 +14,10 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from agent_service.concurrency import Supervisor, end_by_cancelling
 from agent_service.domain.errors import StoreError
-from agent_service.store.driver import Database, Document, primary_of
+from agent_service.store.driver import Database, Document
 from agent_service.store.notifier.capped_collection import ensure_capped
 from agent_service.store.notifier.tail import AWAIT, Tail, latest, newest_time, tail_of
+from agent_service.store.primary import primary_of
 from agent_service.telemetry.spaced import Spaced
 
 #: A read that has not come back by then does not come any more.
