@@ -25,8 +25,9 @@ _MOST_APART = 8
 #: How often it looks elsewhere where what was chosen is gone.
 _ROUNDS = 8
 #: While claims find work, the heads of the lines are looked at so often, and never for more than so large a
-#: part of the time.
+#: part of the time, unless one took very long: that may have been this process.
 _LOOKS_APART, _PART_OF_LOOKS = timedelta(milliseconds=250), 50
+_LONGEST_APART = timedelta(seconds=5)
 #: The pause where lines seem to have work that cannot be claimed.
 _NOT_YET = timedelta(milliseconds=50)
 
@@ -182,7 +183,8 @@ class Claimer:
         seen = await self._looks.look()
         self._roll.see(seen, told=told)
         now = time.monotonic()
-        self._next_look = now + max(_LOOKS_APART.total_seconds(), (now - began) * _PART_OF_LOOKS)
+        apart = max(_LOOKS_APART.total_seconds(), (now - began) * _PART_OF_LOOKS)
+        self._next_look = now + min(apart, _LONGEST_APART.total_seconds())
         self._latest_look = now + jittered(self._look_every).total_seconds()
         if seen.odd:
             # What stands behind them is seen next.

@@ -133,10 +133,12 @@ class Roll:
         random.shuffle(lines)
         for line in lines:
             standing = self._standing(line)
-            # What was told meanwhile may stand before what was seen.
             if standing.told <= told:
                 standing.see(seen.heads[line], deep=len(lines) <= _MOST_DEEP)
-                self._admit(standing)
+            else:
+                # What was told meanwhile may stand before what was seen, and what was seen be gone.
+                standing.read_from(seen.heads[line].rank)
+            self._admit(standing)
         self._age()
         self._behind_heads = False
         if len(self._lines) > _MOST_LINES:

@@ -74,11 +74,11 @@ class Standing:
         # Others have claimed what stood before it.
         self.named = {each: rank for each, rank in self.named.items() if rank >= head.rank}
         self.name(head)
-        if head.rank >= self.since:
-            self.since = head.rank
-            # What goes on after some of it was claimed may go on for long.
-            self.deep = self.deep or deep or self.served
-        self.beyond = head.rank < self.since or not self.deep
+        # Also where it stands before what was read: as nobody told of it, there may be more of its kind.
+        self.since = head.rank
+        # What goes on after some of it was claimed may go on for long.
+        self.deep = self.deep or deep or self.served
+        self.beyond = not self.deep
         self.served = False
 
     def drained(self) -> None:

@@ -58,6 +58,18 @@ async def test_what_nobody_told_of_is_looked_for_although_other_work_comes_now_a
     assert len(found) == 1
 
 
+async def test_a_look_that_took_long_puts_the_next_one_off_by_no_more_than_a_few_seconds(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent_service.workers.claimer._PART_OF_LOOKS", 10**9)
+    claimer = claimer_of(ContextManager(store))
+    await claimer.claim(1)
+    claimer.look_soon()
+    again_in = claimer.again_in()
+    assert again_in is not None
+    assert again_in <= timedelta(seconds=5)
+
+
 async def test_a_long_backlog_of_many_organizations_is_claimed_without_a_word(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent_service.domain.line import Candidate, Line, rank_at
@@ -133,13 +133,27 @@ def test_whatever_it_was_told_of_is_claimed_without_a_further_look(actions: list
 
 
 @given(actions=st.lists(SUBMISSIONS | CLAIMS | LOOKS, max_size=40))
-def test_whatever_waits_is_found_by_looks_sooner_or_later(actions: list[tuple[object, ...]]) -> None:
+@example(actions=[("submit", LINES[0], rank, how) for rank, how in ((20, "unnamed"), (5, ""), (6, ""))])
+def test_whatever_waits_in_a_few_lines_is_found_by_a_single_look(actions: list[tuple[object, ...]]) -> None:
     roll, waiting = a_roll(), Waiting()
     run(actions, roll, waiting)
-    for _ in range(2 * waiting.submitted + 2):
-        look(roll, waiting)
-        for _ in drain(roll, waiting):
-            pass
+    look(roll, waiting)
+    for _ in drain(roll, waiting):
+        pass
+    assert len(waiting) == 0
+
+
+@given(
+    unknown=st.lists(SUBMISSIONS, max_size=10), during=st.lists(TOLD, max_size=10), limit=st.integers(1, 5)
+)
+def test_what_a_look_saw_is_claimed_whatever_was_told_during_it(
+    unknown: list[tuple[object, ...]], during: list[tuple[object, ...]], limit: int
+) -> None:
+    roll, waiting = a_roll(), Waiting()
+    run([(*each[:3], "") for each in unknown], roll, waiting)
+    run([("look", during)], roll, waiting)
+    for _ in drain(roll, waiting, limit):
+        pass
     assert len(waiting) == 0
 
 
