@@ -1,7 +1,7 @@
 """JsonValue: what a request may carry, and what of it MongoDB can hold (protocol, rule 15)."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from agent_service.domain.errors import FieldProblem
 
@@ -87,12 +87,15 @@ def find_unstorable(value: object, pointer: str = "") -> Iterator[FieldProblem]:
 
 def _is_storable(value: object) -> bool:
     # The types first that nearly everything has: whether something is a `Mapping` is slow to ask.
-    level, depth, values = [value], 1, 1
+    level: list[Any] = [value]
+    depth = values = 1
     while level:
-        below: list[object] = []
+        below: list[Any] = []
         for item in level:
-            if type(item) in _SCALARS:
-                if _scalar_problem(item) is not None:
+            kind = type(item)
+            if kind in _SCALARS:
+                # Most are texts of ASCII.
+                if not (kind is str and item.isascii()) and _scalar_problem(item) is not None:
                     return False
                 continue
             inside = _inside(item, depth)
@@ -105,14 +108,14 @@ def _is_storable(value: object) -> bool:
 
 def _inside(item: object, depth: int) -> Collection[object] | None:
     """The values that this one holds itself; None if it cannot be stored."""
-    if isinstance(item, list | tuple):
+    if type(item) is not dict and isinstance(item, list | tuple):
         return None if depth > MAX_DEPTH or len(item) > MAX_ITEMS else item
     if not isinstance(item, dict | Mapping):
         return None if _scalar_problem(item) else ()
     if depth > MAX_DEPTH or len(item) > MAX_KEYS:
         return None
     for key in item:
-        if _key_problem(key) is not None:
+        if not (type(key) is str and key.isascii() and "\0" not in key) and _key_problem(key) is not None:
             return None
     return item.values()
 
