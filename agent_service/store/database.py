@@ -48,11 +48,7 @@ class Store(Collections):
         self.calls = UnbrokenCalls(self.supervisor)
         self.roster = Roster()
         self.clock = ServerClock()
-        self.notifier = Notifier(
-            self._database,
-            supervisor=self.supervisor,
-            roster=self.roster,
-        )
+        self.notifier = Notifier(self._database, supervisor=self.supervisor, roster=self.roster)
         super().__init__(self._database, self.notifier)
         self.planned_marks = PlannedMarks(self.requests, self.supervisor)
         self.settled_marks = SettledMarks(self.settlement, self.clock, self.supervisor)

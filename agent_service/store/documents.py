@@ -290,11 +290,10 @@ def caller_of(document: Mapping[str, Any]) -> Caller:
 def _lease_of(document: Mapping[str, Any] | None) -> Lease | None:
     if document is None:
         return None
-    end = _aware(document["expires_at"])
-    return Lease(token=document["token"], worker=document["worker"], expires_at=end)
+    expires_at = _aware(document["expires_at"])
+    return Lease(token=document["token"], worker=document["worker"], expires_at=expires_at)
 
 
 def _aware(time: Any) -> Any:
-    """A stored time, if there is one; what is naive is in UTC."""
-    # `replace` does the same at nine times the cost.
+    """A stored time, if there is one; what is naive is in UTC. (`replace` costs nine times as much.)"""
     return time if time is None or time.tzinfo is not None else _EPOCH + (time - _NAIVE_EPOCH)
