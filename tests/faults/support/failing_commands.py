@@ -17,6 +17,8 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import AutoReconnect
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
+from agent_service.store import insertion
+from agent_service.store.driver import write_once
 from tests.support.crashing import WRITES
 
 Kind: TypeAlias = tuple[str, ...]
@@ -49,6 +51,7 @@ class FailingCommands(CommandListener):
         with pytest.MonkeyPatch.context() as patch:
             for name in WRITES:
                 patch.setattr(AsyncCollection, name, self._losing_answers(getattr(AsyncCollection, name)))
+            patch.setattr(insertion, "write_once", self._losing_answers(write_once))
             self._active = True
             try:
                 yield
