@@ -76,7 +76,11 @@ async def test_a_group_whose_write_failed_is_written_one_by_one(
     await assert_stored_once(store, raw, requests)
 
 
-async def test_one_that_cannot_be_stored_fails_alone(store: Store, raw: Raw) -> None:
+async def test_one_that_cannot_be_stored_fails_alone(
+    store: Store, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that it goes together with the others.
+    monkeypatch.setattr(request_writer, "_MOST_BYTES", 100_000_000)
     large = a_request(Step(name="one", service="generation", input="x" * 17_000_000))
     requests = some_requests()
     results = await submit(store, [*requests[:3], large, *requests[3:]])
