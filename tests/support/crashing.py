@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from pymongo.asynchronous.collection import AsyncCollection
 
-from agent_service.store import insertion, outcomes
+from agent_service.store import insertion, outcomes, settlement
 from agent_service.store.driver import update_once, write_once
 
-#: Every method of a collection through which the store writes; the ends of attempts, and what is inserted
-#: together, are plain commands.
+#: Every method of a collection through which the store writes; the ends of attempts and of requests, and what
+#: is inserted together, are plain commands.
 WRITES = (
     "insert_one",
     "insert_many",
@@ -60,6 +60,7 @@ def crash_at_write(at: int, *, applied: bool) -> Iterator[CrashingWrites]:
     with pytest.MonkeyPatch.context() as patch:
         for name in WRITES:
             patch.setattr(AsyncCollection, name, crashing.around(getattr(AsyncCollection, name)))
-        patch.setattr(outcomes, "update_once", crashing.around(update_once))
+        for module in (outcomes, settlement):
+            patch.setattr(module, "update_once", crashing.around(update_once))
         patch.setattr(insertion, "write_once", crashing.around(write_once))
         yield crashing
