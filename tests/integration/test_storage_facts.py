@@ -56,7 +56,7 @@ async def test_what_expired_long_ago_and_is_still_there_is_a_problem(
     store: Store, raw: Raw, mongodb_uri: str, database_name: str, tmp_path: Path
 ) -> None:
     # Without its index nothing is removed, however often the server looks.
-    await raw.events.drop_index("expiry")
+    await raw.events.drop_index("expires")
     now = datetime.now(UTC)
     dates = [now - LATE - timedelta(minutes=5), now - LATE - timedelta(days=400), now, now + LATE, None]
     await raw.events.insert_many([{"_id": str(index), "expires_at": at} for index, at in enumerate(dates)])
