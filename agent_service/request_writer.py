@@ -74,7 +74,6 @@ class RequestWriter:
         #: Groups that are acknowledged and not planned, and that there is one less of them.
         self._planning = 0
         self._planned = asyncio.Event()
-        #: For how long a caller waits at most.
 
     async def submit(self, request: Request, document: Encoded) -> Accepted:
         """
