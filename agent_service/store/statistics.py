@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from bson.min_key import MinKey
 from pymongo import DESCENDING
@@ -20,8 +20,14 @@ _PENDING: Document = {"status": ContextStatus.PENDING.value}
 #: No index is taken whose first key is not named: whatever the end of the lease is, and all texts.
 _RUNNING: Document = {"status": ContextStatus.RUNNING.value, "lease.expires_at": {"$gte": MinKey()}}
 _OTHERS: Document = {"status": {"$in": list(OTHERS)}, "service": {"$gte": ""}}
-#: What is of another type says nothing.
-_RUN_AT: Document = {"$min": {"$cond": [{"$eq": [{"$type": "$run_at"}, "date"]}, "$run_at", None]}}
+#: What is of another type says nothing, nor does a date for which there is no datetime.
+_IS_DATE: Document = {
+    "$and": [
+        {"$gte": ["$run_at", datetime(1, 1, 1, tzinfo=UTC)]},
+        {"$lte": ["$run_at", datetime(9999, 12, 31, tzinfo=UTC)]},
+    ]
+}
+_RUN_AT: Document = {"$min": {"$cond": [_IS_DATE, "$run_at", None]}}
 _WHEN = Field(DATE)
 #: What is read of a context that completed.
 _ENDED = Shape(
