@@ -76,6 +76,12 @@ def run(actions: Sequence[tuple[object, ...]], roll: Roll, waiting: Waiting) -> 
 
 
 @given(actions=st.lists(TOLD | CLAIMS | LOOKS, max_size=40))
+@example(
+    actions=[
+        ("submit", LINES[0], 5, "unnamed"),
+        ("claim", 5, [("submit", LINES[0], 3, "unnamed")]),
+    ]
+)
 def test_whatever_it_was_told_of_is_claimed_without_a_further_look(actions: list[tuple[object, ...]]) -> None:
     roll, waiting = a_roll(), Waiting()
     run(actions, roll, waiting)
