@@ -264,7 +264,7 @@ def new_context(request: Request, step: Step) -> Context:
         max_attempts=step.max_attempts,
         # Work that is inserted only to be cancelled is not begun.
         cancel_requested=request.cancel_requested,
-        sole=len(request.submission.steps) == 1 and request.submission.callback is None,
+        sole=request.submission.sole,
         created_at=request.created_at,
         deadline_at=request.deadline_at,
         released_at=None if waits else request.created_at,

@@ -75,6 +75,11 @@ class Submission:
     deadline: timedelta | None = None
     callback: Callback | None = None
 
+    @property
+    def sole(self) -> bool:
+        """Whether the end of its only step is all that there is of it: not even a callback follows."""
+        return len(self.steps) == 1 and self.callback is None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:

@@ -43,7 +43,7 @@ def planned_document(request: Request, step: Step) -> Document:
         "attempt": 0,
         "tries": 0,
         "max_attempts": step.max_attempts,
-        "sole": len(submission.steps) == 1 and submission.callback is None,
+        "sole": submission.sole,
         "leases_lost": 0,
         "lease": None,
         "cancel_requested": request.cancel_requested,
