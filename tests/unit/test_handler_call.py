@@ -63,6 +63,14 @@ async def waiting() -> BaseServiceAnswer:
     raise AssertionError
 
 
+async def until_told(told: list[bool]) -> BaseServiceAnswer:
+    """Wait for ever, and note that it was told to end."""
+    try:
+        return await waiting()
+    finally:
+        told.append(True)
+
+
 class Stubborn:
     """Goes on until it is let go, whatever it is told."""
 
@@ -117,15 +125,8 @@ async def test_what_is_told_to_end_has_ended_when_it_can(
     make: Callable[[], Attempt], error: type[Exception]
 ) -> None:
     told: list[bool] = []
-
-    async def until_told() -> BaseServiceAnswer:
-        try:
-            return await waiting()
-        finally:
-            told.append(True)
-
     with pytest.raises(error):
-        await make().answer(until_told())
+        await make().answer(until_told(told))
     assert told == [True]
     # What comes next in this task is not cancelled.
     assert nobody_waits_any_more()
@@ -175,14 +176,7 @@ async def test_what_runs_outside_of_the_event_loop_and_answers_after_all_has_ans
 
 async def test_whoever_is_cancelled_while_waiting_tells_the_handler() -> None:
     told: list[bool] = []
-
-    async def until_told() -> BaseServiceAnswer:
-        try:
-            return await waiting()
-        finally:
-            told.append(True)
-
-    task = asyncio.create_task(Attempt().answer(until_told()))
+    task = asyncio.create_task(Attempt().answer(until_told(told)))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -47,7 +47,9 @@ async def test_what_takes_too_long_is_cancelled_and_whoever_waits_goes_on() -> N
 async def test_no_timer_is_left_of_what_ended_in_time() -> None:
     with TimeLimit(timedelta(0)):
         pass
-    await asyncio.sleep(0.001)
+    later = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.001, later.set)
+    await later.wait()
     assert is_as_if_never_cancelled()
 
 
