@@ -193,9 +193,8 @@ async def test_in_a_group_too_dependents_are_there_before_what_they_wait_for(
         assert order == ["three", "two", "one"]
 
 
-async def test_whoever_is_cancelled_in_a_group_has_submitted_all_the_same(
-    store: Store, raw: Raw, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def hold_back_inserts(store: Store, monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """Set when requests are about to be inserted; and to be set, so that they are."""
     began, go_on, insert_many = asyncio.Event(), asyncio.Event(), store.requests.insert_many
 
     async def slow(requests: Sequence[Request], **options: Any) -> frozenset[str]:
@@ -204,6 +203,13 @@ async def test_whoever_is_cancelled_in_a_group_has_submitted_all_the_same(
         return await insert_many(requests, **options)
 
     monkeypatch.setattr(store.requests, "insert_many", slow)
+    return began, go_on
+
+
+async def test_whoever_is_cancelled_in_a_group_has_submitted_all_the_same(
+    store: Store, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go_on = hold_back_inserts(store, monkeypatch)
     requests = RequestService(store)
     submitting = [asyncio.create_task(requests.submit(ONE_STEP)) for _ in range(5)]
     await began.wait()
@@ -219,14 +225,7 @@ async def test_whoever_is_cancelled_in_a_group_has_submitted_all_the_same(
 async def test_whoever_is_cancelled_before_anything_is_sent_has_submitted_all_the_same(
     store: Store, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    began, go_on, insert_many = asyncio.Event(), asyncio.Event(), store.requests.insert_many
-
-    async def slow(requests: Sequence[Request], **options: Any) -> frozenset[str]:
-        began.set()
-        await go_on.wait()
-        return await insert_many(requests, **options)
-
-    monkeypatch.setattr(store.requests, "insert_many", slow)
+    began, go_on = hold_back_inserts(store, monkeypatch)
     monkeypatch.setattr(request_writer, "_GROUPS_AT_ONCE", 1)
     requests = RequestService(store)
     first = asyncio.create_task(requests.submit(ONE_STEP))
