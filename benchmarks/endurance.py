@@ -9,8 +9,6 @@ measures for a few seconds sees neither.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from agent_service.store import Store
 from benchmarks.backlog import submission
 from benchmarks.claim_record import Slice, read_record
 from benchmarks.noop_worker import SERVICE
-from benchmarks.stage import Client, Stage
+from benchmarks.stage import Stage
 from benchmarks.worker_process import drained, noop_worker, until_ready
 
 CONCURRENCY = 32
@@ -27,14 +25,9 @@ BURST, QUICK_BURST = 100_000, 2_000
 #: After the burst, so that claims are lone ones; and for how long, a minute more than the server's history.
 AFTER_BURST_RATE, AFTER_BURST_MINUTES = 20, 6
 QUICK_RATE, QUICK_SLICES, QUICK_SLICE_SECONDS = 200, 3, 2.0
-#: What a server keeps that nobody has told anything, in seconds.
-_HISTORY = 300
-_HISTORY_PARAMETER = "minSnapshotHistoryWindowInSeconds"
 #: Submissions that are due within so many seconds go together.
 _TOGETHER = 0.05
 _SUBMISSION = submission(SERVICE)
-#: Put into the database at once.
-_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +46,7 @@ async def measure(stage: Stage) -> None:
     if stage.quick:
         steady = Course(rate=QUICK_RATE, slices=QUICK_SLICES, seconds=QUICK_SLICE_SECONDS)
         lone = Course(rate=AFTER_BURST_RATE, slices=QUICK_SLICES, seconds=QUICK_SLICE_SECONDS)
-    async with _default_history(stage.client):
+    async with stage.default_history():
         await _measure_steady(stage, steady)
         await _measure_after_burst(stage, lone, QUICK_BURST if stage.quick else BURST)
 
@@ -74,8 +67,7 @@ async def _measure_steady(stage: Stage, course: Course) -> None:
 
 async def _measure_after_burst(stage: Stage, course: Course, burst: int) -> None:
     async with stage.fresh_store() as (store, database):
-        for start in range(0, burst, _AT_ONCE):
-            await stage.fill(database, SERVICE, min(_AT_ONCE, burst - start))
+        await stage.fill(database, SERVICE, burst)
         file = stage.new_folder("claims") / "record.json"
         async with noop_worker(stage, database, CONCURRENCY, record=file) as worker:
             drain = await drained(stage, database, SERVICE, worker.pid)
@@ -113,14 +105,3 @@ def _read(stage: Stage, file: Path, began: float, course: Course, about: str) ->
         stage.results.add(f"endurance: claim {about}, minute {number}", "ms", each.claim_ms)
         stage.results.add(f"endurance: rate {about}, minute {number}", "contexts/s", each.rate)
     return slices
-
-
-@asynccontextmanager
-async def _default_history(client: Client) -> AsyncIterator[None]:
-    """The server keeps as much history as one that was just installed, whatever this one is started with."""
-    before = (await client.admin.command({"getParameter": 1, _HISTORY_PARAMETER: 1}))[_HISTORY_PARAMETER]
-    await client.admin.command({"setParameter": 1, _HISTORY_PARAMETER: _HISTORY})
-    try:
-        yield
-    finally:
-        await client.admin.command({"setParameter": 1, _HISTORY_PARAMETER: before})

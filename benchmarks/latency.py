@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from agent_service.client import AgentClient
+from agent_service.local.child_process import ChildProcess
 from agent_service.request_service import RequestService
 from agent_service.store import Store
 from benchmarks.api_process import running_api
@@ -14,12 +15,15 @@ from benchmarks.backlog import submission
 from benchmarks.figures import percentile
 from benchmarks.stage import Stage
 from benchmarks.stub_record import StubRecord, read_record
-from benchmarks.worker_process import GENERATION, generation_worker, until_ready
+from benchmarks.worker_process import GENERATION, drained, generation_worker, until_ready
 
 SUBMISSION = submission(GENERATION)
 PER_SECOND = 20
 REQUESTS, QUICK_REQUESTS = 120, 40
 CANCELS, QUICK_CANCELS = 30, 20
+#: A minute after it, submissions are measured again.
+BURST, QUICK_BURST = 100_000, 1_000
+AFTER_BURST_SECONDS, QUICK_AFTER_BURST_SECONDS = 60, 1
 CONCURRENCY = 64
 #: Calls that are to be cancelled last so long, in milliseconds.
 _ENDLESS = 120_000
@@ -46,7 +50,7 @@ class Times:
 
 
 async def measure(stage: Stage) -> None:
-    """Through the HTTP API and in process, on an idle system; then cancelling."""
+    """On an idle system, through the HTTP API and in process; cancelling; and a minute after a burst."""
     async with (
         stage.fresh_store() as (store, database),
         stage.stub(0, record=True) as base_url,
@@ -64,6 +68,8 @@ async def measure(stage: Stage) -> None:
     ):
         for _ in range(stage.few_runs):
             await _measure_cancelling(stage, store, record)
+    async with stage.default_history():
+        await _measure_after_burst(stage)
 
 
 async def _measure_way(stage: Stage, way: Way, record: StubRecord, about: str) -> None:
@@ -78,6 +84,18 @@ async def _measure_way(stage: Stage, way: Way, record: StubRecord, about: str) -
         # The call may come before the answer to whoever submitted.
         whole = [record.received[each] - at for each, at in times.sent.items()]
         _add(stage, f"{about}: sent to call received", whole)
+
+
+async def _measure_after_burst(stage: Stage) -> None:
+    burst = QUICK_BURST if stage.quick else BURST
+    async with stage.fresh_store() as (store, database), stage.stub(0, record=True) as base_url:
+        await stage.fill(database, GENERATION, burst)
+        async with _worker(stage, database, base_url) as worker:
+            await drained(stage, database, GENERATION, worker.pid)
+            await asyncio.sleep(QUICK_AFTER_BURST_SECONDS if stage.quick else AFTER_BURST_SECONDS)
+            async with read_record(base_url) as record, _through_api(stage, database) as way:
+                await _measure_way(stage, way, record, "latency after a burst")
+                await _measure_way(stage, _in_process(store), record, "latency after a burst, in process")
 
 
 async def _submit_steadily(way: Way, number: int) -> Times:
@@ -123,10 +141,10 @@ def _add(stage: Stage, about: str, seconds: list[float]) -> None:
 
 
 @asynccontextmanager
-async def _worker(stage: Stage, database: str, base_url: str) -> AsyncIterator[None]:
-    async with generation_worker(stage, database, base_url, CONCURRENCY):
+async def _worker(stage: Stage, database: str, base_url: str) -> AsyncIterator[ChildProcess]:
+    async with generation_worker(stage, database, base_url, CONCURRENCY) as worker:
         await until_ready(stage, database, 1)
-        yield
+        yield worker
 
 
 @asynccontextmanager

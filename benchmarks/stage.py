@@ -22,6 +22,9 @@ from benchmarks.results import Results
 
 #: What the server may keep in memory: enough for the largest backlog, so that disks are not what is measured.
 CACHE = "2G"
+#: What a server keeps that nobody has told anything, in seconds.
+_HISTORY = 300
+_HISTORY_PARAMETER = "minSnapshotHistoryWindowInSeconds"
 
 Client = AsyncMongoClient[dict[str, Any]]
 
@@ -86,6 +89,21 @@ class Stage:
         """Put so many requests of one step into a database; without requests only their contexts."""
         template = await self.template(service)
         await insert_backlog(self.client[database], template, count, requests=requests)
+
+    @asynccontextmanager
+    async def default_history(self) -> AsyncIterator[None]:
+        """
+        The server keeps as much history for snapshots as one that nobody has configured: five minutes.
+
+        Keys that have left an index stay in it for so long, and what begins at the front walks over them.
+        """
+        admin = self.client.admin
+        before = (await admin.command({"getParameter": 1, _HISTORY_PARAMETER: 1}))[_HISTORY_PARAMETER]
+        await admin.command({"setParameter": 1, _HISTORY_PARAMETER: _HISTORY})
+        try:
+            yield
+        finally:
+            await admin.command({"setParameter": 1, _HISTORY_PARAMETER: before})
 
     @asynccontextmanager
     async def redis(self) -> AsyncIterator[str | None]:

@@ -17,7 +17,7 @@ from benchmarks.stage import Stage
 GENERATION = "generation"
 _LOOK_SECONDS = 0.25
 _READY_LIMIT = timedelta(seconds=60)
-_DRAIN_LIMIT = timedelta(minutes=3)
+_DRAIN_LIMIT = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
