@@ -11,7 +11,6 @@ from loguru import logger
 
 from agent_service.concurrency import end_by_cancelling
 from agent_service.context_manager import DEFAULT_RETENTION, ContextManager
-from agent_service.old_indexes import OldIndexes
 from agent_service.replanner import Replanner
 from agent_service.rescuer import Rescuer
 from agent_service.scheduler import Scheduler
@@ -40,7 +39,6 @@ class Upkeep:
         self._rescuer = Rescuer(store, contexts, lease=lease, on_all_planned=self._replanner.saw_none)
         self._scheduler = Scheduler(store)
         self._tally_writer = TallyWriter(store)
-        self._old_indexes = OldIndexes(store)
         #: How late the event loop of this process is.
         self.lag = LoopLag()
         self._users = 0
@@ -71,7 +69,6 @@ class Upkeep:
                 "scheduler": self._scheduler.run,
                 "tally writer": self._tally_writer.run,
                 "loop lag": self.lag.run,
-                "old indexes": self._old_indexes.run,
             }
             self._tasks = [
                 self._store.supervisor.start(name, partial(run, stopping), ends=stopping.is_set)

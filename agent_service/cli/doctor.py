@@ -17,8 +17,10 @@ from agent_service.domain.errors import AgentServiceError, StoreError
 from agent_service.keys.key_file import KeyFile
 from agent_service.local.addresses import find_addresses
 from agent_service.settings import Settings, mask_uri
+from agent_service.store import Store
 from agent_service.store.server_facts import ServerFacts, confirm_majority, read_server_facts
 from agent_service.store.storage_facts import read_storage_facts
+from agent_service.store.workers import BY_LINES, SILENT_AFTER
 
 #: The oldest MongoDB that is supported.
 OLDEST_VERSION = (6, 0)
@@ -112,12 +114,26 @@ def _judge(facts: ServerFacts) -> list[Finding]:
     ]
 
 
+async def _older_workers(store: Store) -> Finding | None:
+    """Why the indexes of older versions cannot be dropped yet. Raises `StoreUnavailable`."""
+    seen = await store.workers.seen_since(store.clock.now() - SILENT_AFTER)
+    older = sorted(f"{worker.service} on {worker.host}" for worker in seen if worker.claims_by != BY_LINES)
+    if not older:
+        return None
+    return Finding(
+        text=f"workers of an older version need their indexes: {', '.join(older)}",
+        remedy="replace them, and then the API processes of that version; then repeat this",
+    )
+
+
 async def _examine_indexes(settings: Settings, *, fix: bool, drop: bool) -> AsyncIterator[Finding]:
     async with open_store(settings) as store:
         try:
             if fix:
                 await store.prepare()
-            if drop:
+            if drop and (older := await _older_workers(store)):
+                yield older
+            elif drop:
                 await store.drop_old_indexes()
             problems = await store.problems()
             old = await store.old_indexes()
@@ -129,8 +145,8 @@ async def _examine_indexes(settings: Settings, *, fix: bool, drop: bool) -> Asyn
     for index in old:
         yield Finding(
             text=f"the index {index.name} of {index.collection} is only for older versions, and slows down"
-            " every write; it is dropped an hour after the last worker of one has gone, or with"
-            " `agent-service doctor --drop-old-indexes`"
+            " every write; once no process of one runs any more, workers and API,"
+            " `agent-service doctor --drop-old-indexes` drops it"
         )
     if not problems:
         yield Finding(text=f"all indexes of the database {settings.mongodb.database} are there")

@@ -16,7 +16,8 @@ def doctor(*, fix: bool = False, drop_old_indexes: bool = False) -> int:
     fix
         Create the indexes that are missing.
     drop_old_indexes
-        Drop the indexes that only older versions need: when no process of one is running any more.
+        Drop the indexes that only older versions need: when no process of one is running any more, worker or
+        API.
     """
     return asyncio.run(_doctor(fix=fix, drop_old_indexes=drop_old_indexes))
 

@@ -18,7 +18,7 @@ from agent_service.store.driver import checked_database, close_client, open_clie
 from agent_service.store.indexes import Index, create_indexes, missing_indexes
 from agent_service.store.lookout import Look, Lookout
 from agent_service.store.notifier import Notifier
-from agent_service.store.old_indexes import drop_old_indexes, old_indexes
+from agent_service.store.old_indexes import drop_old_indexes, old_indexes, tell_of_old_indexes
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
 from agent_service.store.planned_marks import PlannedMarks
 from agent_service.store.primary import primary_of
@@ -133,6 +133,7 @@ class Store(Collections):
         try:
             await self.measure_clock()
             await create_indexes(self._database)
+            await tell_of_old_indexes(self._database)
             with suppress(StoreError):
                 # Where it is refused, or not possible now, whoever has something to say tries again.
                 await self.notifier.prepare()

@@ -1,4 +1,11 @@
-"""Old indexes: what older versions made and this one does not need; it stays while they may."""
+"""
+Old indexes: what older versions made and this one does not need; it stays until an operator has it dropped.
+
+No process does that by itself: an API process of an older version is in no list of processes, and it is not
+ready where an index of its own is missing.
+"""
+
+from loguru import logger
 
 from agent_service.store.driver import Database
 from agent_service.store.indexes import Index, with_present
@@ -45,6 +52,16 @@ async def old_indexes(database: Database) -> tuple[Index, ...]:
     return tuple(
         [index async for index, present in with_present(database, OLD_INDEXES) if index.matches(present)]
     )
+
+
+async def tell_of_old_indexes(database: Database) -> None:
+    """Have the log say which of them are there still, and what to do. Raises `StoreUnavailable`."""
+    if names := ", ".join(f"{index.name} of {index.collection}" for index in await old_indexes(database)):
+        logger.info(
+            "there are indexes that only older versions need ({}); once no process of one runs any more,"
+            " `agent-service doctor --drop-old-indexes` makes every write cheaper",
+            names,
+        )
 
 
 async def drop_old_indexes(database: Database) -> None:

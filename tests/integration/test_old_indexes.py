@@ -1,22 +1,15 @@
-"""Indexes of older versions stay while a worker of one is there, and go when nobody needs them."""
-
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import timedelta
+"""Indexes of older versions stay until somebody has them dropped who knows that nobody needs them."""
 
 import pytest
 
 from agent_service.cli.doctor import examine
-from agent_service.old_indexes import OldIndexes
 from agent_service.store import Store
 from agent_service.store.old_indexes import OLD_INDEXES
 from agent_service.store.workers import BY_LINES, SignOfLife
 from tests.integration.test_cli_doctor import settings
-from tests.support.waiting import until
+from tests.support.log_lines import log_lines
 from tests.support.worker_tools import HandlerWorker, Raw, echo, ended, running, submit
 
-OFTEN = timedelta(milliseconds=20)
 pytestmark = pytest.mark.fresh_database
 
 
@@ -24,18 +17,6 @@ pytestmark = pytest.mark.fresh_database
 async def _made_by_an_older_version(store: Store, raw: Raw) -> None:
     for index in OLD_INDEXES:
         await raw[index.collection].create_indexes([index.model()])
-
-
-@asynccontextmanager
-async def looking(store: Store, *, unseen: timedelta) -> AsyncIterator[OldIndexes]:
-    """Looks often, within the block."""
-    looks, stopping = OldIndexes(store, every=OFTEN, unseen=unseen), asyncio.Event()
-    task = asyncio.create_task(looks.run(stopping))
-    try:
-        yield looks
-    finally:
-        stopping.set()
-        await task
 
 
 async def sign_of(store: Store, *, claims_by: str) -> None:
@@ -56,34 +37,35 @@ async def sign_of(store: Store, *, claims_by: str) -> None:
     )
 
 
-async def test_they_are_dropped_once_nobody_needed_them_for_long_enough(store: Store, raw: Raw) -> None:
+async def test_work_goes_on_without_them(store: Store) -> None:
     async with running(HandlerWorker(store, echo)):
-        seen: list[SignOfLife] = await until(
-            lambda: store.workers.seen_since(store.clock.now() - timedelta(minutes=1))
-        )
-        assert {worker.claims_by for worker in seen} == {BY_LINES}
-        async with looking(store, unseen=5 * OFTEN):
-            await gone(store)
+        await store.drop_old_indexes()
         assert await store.problems() == []
         assert (await ended(store, await submit(store))).status.ended
 
 
-async def test_they_stay_while_a_worker_of_an_older_version_is_there(store: Store) -> None:
+async def test_the_log_tells_of_them_at_the_start_and_not_without_them(
+    store: Store, mongodb_uri: str, database_name: str
+) -> None:
+    for there in (True, False):
+        with log_lines("INFO") as lines:
+            async with Store.connect(mongodb_uri, database=database_name) as starting:
+                await starting.prepare()
+        assert any("--drop-old-indexes" in line for line in lines) == there
+        await store.drop_old_indexes()
+
+
+async def test_the_doctor_drops_none_while_a_worker_of_an_older_version_is_there(
+    store: Store, mongodb_uri: str, database_name: str, tmp_path: object
+) -> None:
     await sign_of(store, claims_by="")
-    async with looking(store, unseen=timedelta(0)) as looks:
-        # A few looks later nothing is on its way.
-        for _ in range(5):
-            assert not await looks._unneeded()
-        assert await store.old_indexes() == OLD_INDEXES
-        await sign_of(store, claims_by=BY_LINES)
-        await gone(store)
-
-
-async def test_they_stay_until_it_is_long_enough(store: Store) -> None:
-    looks = OldIndexes(store, unseen=timedelta(hours=1))
-    for _ in range(3):
-        await looks._look()
+    wanted = settings(mongodb_uri, database_name, tmp_path)
+    refused = [each async for each in examine(wanted, fix=False, drop_old_indexes=True) if each.remedy]
+    assert any("generation on host" in each.text for each in refused)
     assert await store.old_indexes() == OLD_INDEXES
+    await sign_of(store, claims_by=BY_LINES)
+    assert [each async for each in examine(wanted, fix=False, drop_old_indexes=True)]
+    assert await store.old_indexes() == ()
 
 
 async def test_the_doctor_tells_of_them_and_drops_them_when_asked(
@@ -95,13 +77,3 @@ async def test_the_doctor_tells_of_them_and_drops_them_when_asked(
     dropped = [each.text async for each in examine(wanted, fix=False, drop_old_indexes=True)]
     assert not [text for text in dropped if "only for older versions" in text]
     assert await store.old_indexes() == ()
-
-
-async def gone(store: Store) -> None:
-    """Wait until none of them is left."""
-
-    async def none_left() -> bool:
-        return not await store.old_indexes()
-
-    dropped: bool = await until(none_left)
-    assert dropped
