@@ -7,7 +7,6 @@ from typing import NamedTuple, Self
 from agent_service.domain.callback import CALLBACK_LIFE, callback_context, is_callback
 from agent_service.domain.context import ContextStatus
 from agent_service.domain.errors import UndecodableDocument
-from agent_service.domain.line import Candidate, Line
 from agent_service.domain.request import RequestStatus, context_id
 from agent_service.domain.settling import (
     Consequences,
@@ -125,21 +124,23 @@ class Settler:
     ) -> None:
         """Write the consequences, then the statuses of the requests."""
         at = self._store.clock.now()
-        waiting: dict[Line, list[Candidate]] = {}
-        for plan in plans:
-            for line, candidates in freed(plan, statuses[plan.id], follows[plan.id]).items():
-                waiting.setdefault(line, []).extend(candidates)
-        await self._store.settlement.write_consequences(follows, freed=waiting, at=at, session=view.session)
+        settlement = self._store.settlement
+        told = freed(plans, statuses, follows)
+        await settlement.write_consequences(follows, freed=told, at=at, session=view.session)
         fail_point.reach("settle.consequences")
-        if any(what.cancellations for what in follows.values()):
+        # What waits for another end, too, may be freed by who settles that at this moment and saw it blocked.
+        unsure = sum(len(what.released) for what in follows.values()) > sum(map(len, told.values()))
+        if unsure or any(what.cancellations for what in follows.values()):
             statuses = await view.statuses(plans)
+        if unsure:
+            settlement.tell_of_freed(freed(plans, statuses, follows), but=told)
         changed = {}
         for plan in plans:
             status = end_of_request(plan, statuses[plan.id]) or RequestStatus.RUNNING
             if plan.status is not status:
                 changed[plan.id] = status
         ends = {plan.id: plan.status for plan in plans if plan.status.ended}
-        settlement, expires_at = self._store.settlement, at + self._retention
+        expires_at = at + self._retention
         written = {**changed, **ends}
         await settlement.write_statuses(written, at=at, expires_at=expires_at, session=view.session)
         ended = [request_id for request_id, status in written.items() if status.ended]

@@ -32,6 +32,11 @@ class Consequences:
     #: step that can never run → why
     cancellations: Mapping[str, ContextError]
 
+    @property
+    def released(self) -> set[str]:
+        """The steps that wait for less than before."""
+        return {dependent for _, dependent in self.releases}
+
 
 def consequences(
     plan: RequestPlan, statuses: Mapping[str, ContextStatus], ended: Sequence[str]
@@ -56,17 +61,24 @@ def consequences(
 
 
 def freed(
-    plan: RequestPlan, statuses: Mapping[str, ContextStatus], follows: Consequences
+    plans: Sequence[RequestPlan],
+    statuses: Mapping[str, Mapping[str, ContextStatus]],
+    follows: Mapping[str, Consequences],
 ) -> dict[Line, list[Candidate]]:
-    """What waits for nothing any more once these consequences are written, by its line."""
-    after = {step.name: step.after for step in plan.steps}
+    """
+    What waits for nothing any more once these consequences are written, by its line.
+
+    Statuses and consequences are given by request id.
+    """
     waiting: dict[Line, list[Candidate]] = {}
-    for dependent in {dependent for _, dependent in follows.releases}:
-        needed = (statuses.get(name) for name in after[dependent])
-        line = plan.lines.get(dependent)
-        if line is not None and all(status is ContextStatus.COMPLETED for status in needed):
-            candidate = Candidate(context_id(plan.id, dependent), plan.rank)
-            waiting.setdefault(line, []).append(candidate)
+    for plan in plans:
+        after = {step.name: step.after for step in plan.steps}
+        for dependent in follows[plan.id].released:
+            needed = (statuses[plan.id].get(name) for name in after[dependent])
+            line = plan.lines.get(dependent)
+            if line is not None and all(status is ContextStatus.COMPLETED for status in needed):
+                candidate = Candidate(context_id(plan.id, dependent), plan.rank)
+                waiting.setdefault(line, []).append(candidate)
     return waiting
 
 

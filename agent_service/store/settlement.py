@@ -106,6 +106,15 @@ class SettlementCollection:
         with self._notifier.after(lambda: self._say(freed, cancelled)), writing():
             await bulk_write(self._contexts, updates, session=session)
 
+    def tell_of_freed(
+        self, freed: Mapping[Line, Sequence[Candidate]], *, but: Mapping[Line, Sequence[Candidate]]
+    ) -> None:
+        """Notify of what waits for nothing any more, but not of what was told before."""
+        new = {
+            line: [each for each in found if each not in but.get(line, ())] for line, found in freed.items()
+        }
+        self._say({line: candidates for line, candidates in new.items() if candidates}, ())
+
     def _say(self, freed: Mapping[Line, Sequence[Candidate]], cancelled: Sequence[str]) -> None:
         self._notifier.contexts_changed(cancelled)
         self._notifier.work(freed)
