@@ -15,6 +15,8 @@ import pytest_asyncio
 from hypothesis import settings
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import AutoReconnect
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from agent_service.local.mongod import start_mongod
 from agent_service.store import Store
@@ -113,7 +115,14 @@ async def database_name(request: pytest.FixtureRequest, _shared: SharedDatabase)
     else:
         name = f"fresh_{uuid.uuid4().hex}"
         yield name
-        await _shared.database.client.drop_database(name)
+        await _drop_database(_shared.database.client, name)
+
+
+@retry(retry=retry_if_exception_type(AutoReconnect), stop=stop_after_attempt(2), reraise=True)
+async def _drop_database(client: AsyncMongoClient[dict[str, Any]], name: str) -> None:
+    # The loop of this client stands still while a test runs: after a long one its monitor finds that it heard
+    # nothing for too long, and breaks off what begins at that moment.
+    await client.drop_database(name)
 
 
 @pytest.fixture
