@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from loguru import logger
@@ -95,7 +95,10 @@ class Replanner:
         read, due = self._store.requests.unplanned_ids, dict[str, float]()
         oldest = (await read(before, limit=1)).end
         if oldest is not None:
-            begin = oldest[0] + (before - oldest[0]) * random.random()
+            # A date beyond those that Python has is no place between which and now one could be chosen.
+            begin = before
+            if isinstance(oldest[0], datetime):
+                begin = oldest[0] + (before - oldest[0]) * random.random()
             repairs = Repairs(self._stopping)
             try:
                 read_later = partial(read, before, limit=_PAGE)

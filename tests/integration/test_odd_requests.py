@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from bson.datetime_ms import DatetimeMS
 
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context, ContextStatus
@@ -15,6 +16,7 @@ from agent_service.store.contexts import THERE_WITHIN
 from agent_service.store.documents import SCHEMA
 from tests.support import hand_worker
 from tests.support.rescuers import a_replanner, pass_deadlines
+from tests.support.submissions import planned
 from tests.support.worker_tools import Raw, step, submit
 
 CHAIN = (step(), step("check", after=("draft",)))
@@ -161,3 +163,15 @@ async def test_as_much_as_can_be_read_of_a_spoilt_service_stays(store: Store, ra
     # It can be changed again.
     assert await services.move(await services.read("s"), Breaker())
     assert (await services.read("s")).breaker.state is BreakerState.CLOSED
+
+
+async def test_a_request_from_before_the_first_year_keeps_no_other_from_being_planned(
+    store: Store, raw: Raw, replanner: Replanner
+) -> None:
+    odd, healthy = await submit(store, *CHAIN), await submit(store, *CHAIN)
+    await planned(store)
+    await raw.contexts.delete_many({})
+    await raw.requests.update_many({}, {"$set": {"planned": False}})
+    await raw.requests.update_one({"_id": odd}, {"$set": {"created_at": DatetimeMS(-(10**15))}})
+    await replanner.look()
+    assert len((await stored(raw, healthy))[1]) == 2

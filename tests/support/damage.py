@@ -26,6 +26,7 @@ VALUES: Mapping[str, Any] = {
     "object": {"odd": 1},
     "date": datetime(2020, 1, 1, tzinfo=UTC),
     "far date": DatetimeMS(2**60),
+    "far past date": DatetimeMS(-(10**15)),
     "regex": Regex("odd"),
     "binary": b"odd",
     "timestamp": Timestamp(1, 1),
