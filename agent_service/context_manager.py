@@ -1,6 +1,7 @@
 """ContextManager: the one door to stored contexts, from planning to settling."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -54,9 +55,13 @@ class ContextManager:
         """The server's time, as well as this process knows it."""
         return self.store.clock.now()
 
-    async def plan(self, *requests: Request, until: float, session: Session | None = None) -> None:
+    async def plan(
+        self, *requests: Request, until: float, session: Session | None = None, size: float = math.inf
+    ) -> None:
         """
         Insert the contexts of new requests, sent before `until` (protocol, rule 7), which `plan_by` tells.
+
+        `size` is what they have together, in bytes, at most, if that is known.
 
         Dependents go before what they wait for, so that a step that ends finds all that it releases; what a
         retry copies goes before all of them. What follows from a copy that cannot be made, is the rescuer's.
@@ -69,7 +74,7 @@ class ContextManager:
             else:
                 steps = insertion_order(request.submission.steps)
                 contexts += [PlannedContext(request, step) for step in steps]
-        await self.store.contexts.insert(contexts, session=session, until=until)
+        await self.store.contexts.insert(contexts, session=session, until=until, size=size)
         if session is None:
             self._say_planned(requests)
 

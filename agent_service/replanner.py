@@ -4,7 +4,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -23,8 +23,8 @@ _LOOK_EVERY, _LEAST_APART = timedelta(seconds=1), timedelta(seconds=4)
 _BETWEEN_LOOKS = timedelta(seconds=2)
 #: How long after one try to plan a request comes the next.
 _TRIED_AGAIN_AFTER = timedelta(seconds=15)
-#: Ids that are read in one go, and requests that are planned in one.
-_PAGE, _BATCH = 500, 20
+#: Ids that are read in one go, and requests that are planned in one, and their bytes where one has no more.
+_PAGE, _BATCH, _MOST_BYTES = 500, 20, 2 * 1024 * 1024
 
 
 class Replanner:
@@ -119,8 +119,8 @@ class Replanner:
         planned = [each for each in page if due[each] <= now]
         # What cannot be planned now is not tried with every look.
         due |= dict.fromkeys(planned, now + _TRIED_AGAIN_AFTER.total_seconds())
-        for start in range(0, len(planned), _BATCH):
-            ids = planned[start : start + _BATCH]
+        sizes = await self._store.requests.sizes(planned) if planned else {}
+        for ids in _batches(planned, sizes):
             if not await repairs.attempt(partial(self._plan, ids), "requests that are not planned"):
                 # One of them may be what cannot be planned; the others must not wait for it.
                 for request_id in ids:
@@ -132,3 +132,17 @@ class Replanner:
         await self._contexts.plan_missing(*requests, until=until)
         for each in odd:
             await self._contexts.end_undecodable(each)
+
+
+def _batches(request_ids: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """These ids in the same order, those of as many requests as go together."""
+    batch, size = list[str](), 0
+    for request_id in request_ids:
+        own = sizes.get(request_id, 0)
+        if batch and (len(batch) == _BATCH or size + own > _MOST_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(request_id)
+        size += own
+    if batch:
+        yield batch

@@ -255,7 +255,8 @@ class RequestWriter:
     async def _plan(self, stored: Sequence[UnwrittenRequest]) -> None:
         until = min(item.plan_until for item in stored)
         try:
-            await self._contexts.plan(*(item.request for item in stored), until=until)
+            size = sum(item.size for item in stored)
+            await self._contexts.plan(*(item.request for item in stored), until=until, size=size)
         except BaseException as error:
             logger.warning("the contexts of {} requests are left to the rescuer: {!r}", len(stored), error)
             if not isinstance(error, AgentServiceError):

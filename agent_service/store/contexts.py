@@ -53,11 +53,13 @@ class ContextCollection:
         *,
         session: Session | None = None,
         until: float = math.inf,
+        size: float = math.inf,
     ) -> None:
         """
         Insert in the given order, sending nothing after `until` (monotonic); those that exist are left alone.
 
-        Raises `StoreUnavailable`, also where it is too late, `WriteOutcomeUnknown` or `UnstorableValue`.
+        `size` is what they have together, in bytes, at most, if that is known. Raises `StoreUnavailable`,
+        also where it is too late, `WriteOutcomeUnknown` or `UnstorableValue`.
         """
         documents = [
             planned_document(*each) if isinstance(each, PlannedContext) else context_document(each)
@@ -69,7 +71,7 @@ class ContextCollection:
             self._notifier.after_transaction(partial(self._say, _news_of(documents), always=True))
             return
         with self._notifier.after(lambda: self._say(_news_of(documents))):
-            await self._insert(documents, until)
+            await self._insert(documents, until, size)
 
     async def insert_missing(self, contexts: Sequence[Context], *, until: float) -> None:
         """Like `insert`, where most of them may exist: what does is not sent."""
@@ -79,7 +81,7 @@ class ContextCollection:
         known = [context_document(context) for context in contexts if context.id in existing]
         self._say(_news_of(known))
 
-    async def _insert(self, documents: Sequence[Document], until: float) -> None:
+    async def _insert(self, documents: Sequence[Document], until: float, size: float) -> None:
         sent = False
         while documents:
             if time.monotonic() > until:
@@ -88,7 +90,7 @@ class ContextCollection:
             sent = True
             try:
                 with writing():
-                    await insert_all(self._database, self._current, documents, ordered=True)
+                    await insert_all(self._database, self._current, documents, ordered=True, size=size)
             except BulkWriteError as error:
                 if not is_duplicate(error):
                     raise

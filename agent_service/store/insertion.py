@@ -1,42 +1,96 @@
 """Insertion: documents that have ids of ours, so that inserting them can be repeated."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
+import bson
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
-    DocumentTooLarge,
     OperationFailure,
     ServerSelectionTimeoutError,
 )
 
 from agent_service.store.driver import Collection, Database, Document, write_once
+from agent_service.store.operations import repeats_nothing
 
 #: A document as it is sent.
 Encoded: TypeAlias = RawBSONDocument
+
+#: Bytes, and documents, of one command at most, where one document is not larger.
+_MOST_BYTES, _MOST_DOCUMENTS = 8 * 1024 * 1024, 1_000
 
 #: Server codes of what passes, after which a driver sends a write again (its "retryable errors").
 _PASSING = frozenset({6, 7, 89, 91, 134, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
 
 
 async def insert_all(
-    database: Database, collection: Collection, documents: Sequence[Document | Encoded], *, ordered: bool
+    database: Database,
+    collection: Collection,
+    documents: Sequence[Document | Encoded],
+    *,
+    ordered: bool,
+    size: float = math.inf,
 ) -> None:
     """
-    Insert documents by a plain command, at half the cost of the driver's `insert_many`.
+    Insert documents by plain commands, at half the cost of the driver's `insert_many`.
 
-    The server keeps no record of it by which it would know it again. Where it has to be repeated, it is as
-    `insert_many` is; what was applied is told then as a duplicate of its own `_id`. Raises `BulkWriteError`,
-    and whatever else `insert_many` raises.
+    The server keeps no record of them by which it would know them again. What has to be repeated, is as
+    `insert_many` does it; what was applied is told then as a duplicate of its own `_id`. `size` is what they
+    have together, in bytes, at most; where nobody knows, they are measured if there are several. Raises
+    `BulkWriteError`, and whatever else `insert_many` raises.
     """
+    start, refused = 0, list[BulkWriteError]()
+    for piece in _pieces(documents, size):
+        try:
+            await _insert(database, collection, piece, ordered=ordered)
+        except BulkWriteError as error:
+            for each in error.details["writeErrors"]:
+                each["index"] += start
+            refused.append(error)
+            if ordered:
+                break
+        except ServerSelectionTimeoutError as error:
+            if start == 0:
+                raise
+            # This was not sent, and what was sent before it was applied.
+            raise AutoReconnect(str(error)) from error
+        start += len(piece)
+        repeats_nothing()
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        errors = [each for error in refused for each in error.details["writeErrors"]]
+        concerns = [each for error in refused for each in error.details["writeConcernErrors"]]
+        raise BulkWriteError({"writeErrors": errors, "writeConcernErrors": concerns})
+
+
+def _pieces(documents: Sequence[Document | Encoded], size: float) -> Iterator[Sequence[Document | Encoded]]:
+    """The documents in the same order, as many as go together; what one piece is sent as is not kept."""
+    if len(documents) == 1 or (size <= _MOST_BYTES and len(documents) <= _MOST_DOCUMENTS):
+        yield documents
+        return
+    piece, together = list[Document | Encoded](), 0
+    for document in documents:
+        # The driver encodes a command as a whole, however large it is, before it looks at its size.
+        each = document if isinstance(document, RawBSONDocument) else Encoded(bson.encode(document))
+        if piece and (together + len(each.raw) > _MOST_BYTES or len(piece) == _MOST_DOCUMENTS):
+            yield piece
+            piece, together = [], 0
+        piece.append(each)
+        together += len(each.raw)
+    if piece:
+        yield piece
+
+
+async def _insert(
+    database: Database, collection: Collection, documents: Sequence[Document | Encoded], *, ordered: bool
+) -> None:
     try:
         command = {"insert": collection.name, "documents": documents, "ordered": ordered}
         await write_once(database, command)
-    except DocumentTooLarge:
-        # Together they are more than one command holds, and nothing was sent.
-        await collection.insert_many(documents, ordered=ordered)
     except (AutoReconnect, OperationFailure) as error:
         if not _passes(error):
             raise

@@ -86,6 +86,13 @@ def paced(servers: list[Server]) -> list[Server]:
     return servers if sent is None or sent.may_go_on() else []
 
 
+def repeats_nothing() -> None:
+    """What the call sends next is no repetition of what it has sent: it is paced anew."""
+    sent = _sent.get()
+    if sent is not None:
+        sent.at_once = _AT_ONCE
+
+
 @contextmanager
 def at_most(limit: timedelta) -> Iterator[None]:
     """Bound everything inside, however many operations, by one limit; their own limits only shorten it."""

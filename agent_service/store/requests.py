@@ -132,6 +132,14 @@ class RequestCollection:
             )
         return decode_page(page, itemgetter("_id"), itemgetter("created_at", "_id"))
 
+    async def sizes(self, request_ids: Collection[str]) -> Mapping[str, int]:
+        """The bytes of those of these requests that are there. Raises `StoreUnavailable`."""
+        with reading():
+            found = self._committed.find(
+                {"_id": {"$in": list(request_ids)}}, {"size": {"$bsonSize": "$$ROOT"}}
+            )
+            return {document["_id"]: document["size"] async for document in found}
+
     async def unplanned(self, request_ids: Collection[str]) -> tuple[list[Request], list[Odd]]:
         """
         Those of these requests whose contexts may be missing, and what of them cannot be decoded.

@@ -1,15 +1,17 @@
 """What is inserted by a plain command is inserted as the driver's own way would have it, whatever fails."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from pymongo import AsyncMongoClient
 from pymongo.errors import AutoReconnect, BulkWriteError, OperationFailure, ServerSelectionTimeoutError
 
-from agent_service.store.driver import Database, durable
+from agent_service.store import insertion, operations
+from agent_service.store.driver import Database, durable, write_once
 from agent_service.store.insertion import insert_all
-from agent_service.store.operations import is_duplicate
+from agent_service.store.operations import is_duplicate, writing
 from tests.support.explained_commands import CommandRecorder, Document
 from tests.support.fail_points import FailPoint, fragile_store
 
@@ -108,6 +110,59 @@ async def test_what_is_too_much_for_one_command_goes_in_several(fragile: Fragile
     database, _ = fragile
     await insert(database, *({"_id": number, "text": "x" * (9 * MIB)} for number in range(7)))
     assert await stored(database) == list(range(7))
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_what_exists_is_told_by_its_place_among_all_of_them_however_many_commands_they_take(
+    fragile: Fragile, ordered: bool
+) -> None:
+    database, _ = fragile
+    documents = [{"_id": number, "text": "x" * (3 * MIB)} for number in range(7)]
+    await insert(database, {"_id": 3}, {"_id": 5})
+    with pytest.raises(BulkWriteError) as refused:
+        await insert(database, *documents, ordered=ordered)
+    assert is_duplicate(refused.value)
+    assert [each["index"] for each in refused.value.details["writeErrors"]] == ([3] if ordered else [3, 5])
+    assert await stored(database) == ([0, 1, 2, 3, 5] if ordered else list(range(7)))
+
+
+async def test_many_small_ones_are_measured_and_go_in_several_commands(
+    fragile: Fragile, recorder: CommandRecorder
+) -> None:
+    database, _ = fragile
+    await insert(database, *({"_id": number} for number in range(2_500)))
+    assert [len(command["documents"]) for command in recorder.named("insert")] == [1_000, 1_000, 500]
+    assert await stored(database) == list(range(2_500))
+
+
+async def test_more_commands_than_may_repeat_each_other_wait_for_nothing(
+    fragile: Fragile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, _ = fragile
+    monkeypatch.setattr(operations, "_PACE", 1_000.0)
+    with writing(timedelta(seconds=20)):
+        await insert(database, *({"_id": number} for number in range(12_000)))
+    assert len(await stored(database)) == 12_000
+
+
+async def test_where_the_primary_is_gone_after_the_first_command_nobody_is_told_that_nothing_was_sent(
+    fragile: Fragile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, _ = fragile
+    sent = 0
+
+    async def once(*arguments: Any, **options: Any) -> int:
+        nonlocal sent
+        sent += 1
+        if sent > 1:
+            raise ServerSelectionTimeoutError("no primary")
+        return await write_once(*arguments, **options)
+
+    monkeypatch.setattr(insertion, "write_once", once)
+    with pytest.raises(AutoReconnect) as failed:
+        await insert(database, *({"_id": number} for number in range(1_001)))
+    assert not isinstance(failed.value, ServerSelectionTimeoutError)
+    assert len(await stored(database)) == 1_000
 
 
 async def test_without_a_primary_nothing_is_sent() -> None:
