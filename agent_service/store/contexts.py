@@ -87,10 +87,15 @@ class ContextCollection:
             if time.monotonic() > until:
                 error = WriteOutcomeUnknown if sent else StoreUnavailable
                 raise error("it is too late to send the contexts of a request")
-            sent = True
+            first, sent = not sent, True
             try:
                 with writing():
                     await insert_all(self._database, self._current, documents, ordered=True, size=size)
+            except StoreUnavailable as error:
+                if first:
+                    raise
+                # What was sent before may have been inserted.
+                raise WriteOutcomeUnknown(*error.args) from error
             except BulkWriteError as error:
                 if not is_duplicate(error):
                     raise

@@ -1,16 +1,22 @@
 """Contexts: inserted in order, those that exist left alone, and read as a majority has them."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from pymongo.errors import ServerSelectionTimeoutError
 
 from agent_service.domain.context import ContextStatus
-from agent_service.domain.errors import UnstorableValue
+from agent_service.domain.errors import UnstorableValue, WriteOutcomeUnknown
 from agent_service.store import Store
+from agent_service.store import contexts as contexts_module
+from agent_service.store.insertion import insert_all
+from agent_service.store.notifier import Topic
 from tests.support.claiming import claim_one
 from tests.support.contexts import NOW, a_claim, a_context, ended_context, many_contexts, the_context
 from tests.support.explained_commands import CommandRecorder, explain
+from tests.support.open_subscriptions import forget_later_looks
 
 
 @pytest.mark.conformance
@@ -106,3 +112,29 @@ async def test_which_contexts_exist_is_read_from_keys_alone(
     assert plan.documents == 0
     assert await recorded_store.contexts.existing([]) == set()
     assert len(recorder.sent) == 1
+
+
+async def test_once_something_was_sent_nobody_is_told_that_nothing_was_written(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contexts = [a_context(step, request_id="r") for step in ("one", "two", "three")]
+    await store.contexts.insert([contexts[1]])
+    rounds = 0
+
+    async def insert_once(*arguments: Any, **options: Any) -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds > 1:
+            raise ServerSelectionTimeoutError("no primary")
+        await insert_all(*arguments, **options)
+
+    monkeypatch.setattr(contexts_module, "insert_all", insert_once)
+    with store.notifier.subscribe(Topic.WORK, "generation") as work:
+        assert await store.notifier.opened(timedelta(seconds=20))
+        forget_later_looks(store)
+        await work.wait(timedelta(0))
+        with pytest.raises(WriteOutcomeUnknown):
+            await store.contexts.insert(contexts)
+        assert await work.wait(timedelta(0))
+    assert rounds == 2
+    assert await store.contexts.existing([context.id for context in contexts]) == {"r.one", "r.two"}
