@@ -204,6 +204,8 @@ async def serving_api(settings: Settings, store: Store) -> AsyncIterator[str]:
         retention=settings.retention,
         quota=Quota(**dict(settings.limits)),
         callbacks=settings.callback.rules,
+        # The body of an HTTP request is nobody else's.
+        copies=False,
     )
     app = _load("create_app")(
         store,

@@ -10,7 +10,7 @@ from agent_service.domain.errors import AgentServiceError, RequestAlreadyEnded, 
 from agent_service.domain.events import Cursor, Event
 from agent_service.domain.listing import USUALLY_LISTED, RequestFilter
 from agent_service.domain.quota import Quota
-from agent_service.domain.request import DEFAULT_ORGANIZATION, Caller, Submission, context_id
+from agent_service.domain.request import DEFAULT_ORGANIZATION, Caller, Submission, context_id, own_submission
 from agent_service.domain.retrying import choose_reused, retry_fingerprint
 from agent_service.domain.stop import CANCELLED
 from agent_service.domain.submission import parse_submission
@@ -38,7 +38,8 @@ class RequestService:
     `max_attempts` says, for each service that a step may name, how many tries its steps have; left out, it
     and the other values come from the environment. `quota` limits every organization, except inside a
     caller's transaction; it is for an API that strangers call, so it never comes from the environment here.
-    `callbacks` says where clients may have themselves told.
+    `callbacks` says where clients may have themselves told. What is submitted is copied, so that its caller
+    may change it afterwards; with `copies=False` it must never be changed again.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class RequestService:
         retention: timedelta = DEFAULT_RETENTION,
         quota: Quota = _NO_QUOTA,
         callbacks: CallbackRules = NO_CALLBACKS,
+        copies: bool = True,
     ) -> None:
         if max_attempts is None:
             settings = load_settings()
@@ -60,6 +62,7 @@ class RequestService:
         self._max_attempts = dict(max_attempts)
         self._deadline = deadline
         self._callbacks = callbacks
+        self._copies = copies
         self._contexts = ContextManager(store, retention=retention)
         self._intake = RequestIntake(
             store, self._contexts, max_attempts=self._max_attempts, deadline=deadline, quota=quota
@@ -124,14 +127,16 @@ class RequestService:
         return await self._intake.take_many(made())
 
     def _checked(self, submission: object) -> Submission:
+        # The request is encoded now, its contexts when they are sent, and after that perhaps once more.
         if isinstance(submission, Submission):
-            return submission
+            return own_submission(submission) if self._copies else submission
         return parse_submission(
             submission,
             services=self._max_attempts,
             max_attempts=self._max_attempts,
             max_deadline=self._deadline,
             callbacks=self._callbacks,
+            copies=self._copies,
         )
 
     async def _submit(

@@ -162,3 +162,15 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def own_copy(value: JsonValue) -> JsonValue:
+    """The same value, in lists and objects that nobody else has. Raises `RecursionError` if too deep."""
+    # The types first that nearly everything has, and no call for what most of it is.
+    if type(value) in _SCALARS:
+        return value
+    if isinstance(value, dict | Mapping):
+        return {key: child if type(child) in _SCALARS else own_copy(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [child if type(child) in _SCALARS else own_copy(child) for child in value]
+    return value

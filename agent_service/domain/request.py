@@ -4,13 +4,14 @@ import re
 import sys
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 import uuid_utils
 
-from agent_service.domain.json_value import JsonValue
+from agent_service.domain.errors import UnstorableValue
+from agent_service.domain.json_value import JsonValue, own_copy
 
 #: Step and service names: short, safe in ids, paths, variables and environment names.
 STEP_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -79,6 +80,19 @@ class Submission:
     def sole(self) -> bool:
         """Whether the end of its only step is all that there is of it: not even a callback follows."""
         return len(self.steps) == 1 and self.callback is None
+
+
+def own_submission(submission: Submission) -> Submission:
+    """The same submission, of which whoever made it can change nothing. Raises `UnstorableValue`."""
+    try:
+        return replace(
+            submission,
+            steps=tuple(replace(step, input=own_copy(step.input)) for step in submission.steps),
+            variables={name: own_copy(value) for name, value in submission.variables.items()},
+            metadata={name: own_copy(value) for name, value in submission.metadata.items()},
+        )
+    except RecursionError as error:
+        raise UnstorableValue("RecursionError: the value cannot be stored") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

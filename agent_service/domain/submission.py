@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from agent_service.domain.callback import CALLBACK_SERVICE, NO_CALLBACKS, CallbackRules
 from agent_service.domain.errors import FieldProblem, InvalidSubmission
-from agent_service.domain.json_value import JsonObject, JsonValue, escape_pointer, find_unstorable
+from agent_service.domain.json_value import JsonObject, JsonValue, escape_pointer, find_unstorable, own_copy
 from agent_service.domain.planning import (
     MAX_PROBLEMS,
     check_graph,
@@ -50,15 +50,17 @@ def parse_submission(
     max_deadline: timedelta,
     max_attempts: Mapping[str, int] = _USUAL,
     callbacks: CallbackRules = NO_CALLBACKS,
+    copies: bool = False,
 ) -> Submission:
     """
     Check decoded JSON and make a Submission of it; `deadline` is None where the body names none.
 
-    `max_attempts` are the tries of steps by their service. Raises InvalidSubmission with all problems,
+    `max_attempts` are the tries of steps by their service. Unless it `copies`, the body must never be changed
+    again. Raises InvalidSubmission with all problems,
     MAX_PROBLEMS at most.
     """
     known = [service for service in services if service != CALLBACK_SERVICE]
-    parser = _Parser(known, max_deadline, max_attempts, callbacks)
+    parser = _Parser(known, max_deadline, max_attempts, callbacks, copies)
     if not isinstance(body, dict | Mapping):
         parser.add("", f"must be an object with {quoted(('steps',))}, not {kind(body)}")
         raise InvalidSubmission(parser.problems)
@@ -106,6 +108,7 @@ class _Parser:
     max_deadline: timedelta
     max_attempts: Mapping[str, int]
     callbacks: CallbackRules
+    copies: bool
     problems: list[FieldProblem] = field(default_factory=list)
     #: False once names or `after` cannot be read: then nothing is said about the graph that may be untrue.
     graph_readable: bool = True
@@ -270,8 +273,11 @@ class _Parser:
         for problem in find_unstorable(value, pointer):
             storable = False
             self.add(problem.pointer, problem.detail)
+        if not storable:
+            return None
         # What find_unstorable lets pass is a JSON value, which the type checker cannot see.
-        return value if storable else None  # type: ignore[return-value]
+        checked: JsonValue = value  # type: ignore[assignment]
+        return own_copy(checked) if self.copies else checked
 
     def _unknown_fields(
         self, item: Mapping[object, object], pointer: str, known: tuple[str, ...], also: tuple[str, ...] = ()

@@ -9,10 +9,11 @@ import pytest
 from agent_service import request_writer
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context, ContextStatus
-from agent_service.domain.request import Request, RequestStatus
+from agent_service.domain.request import Request, RequestStatus, Step, Submission
 from agent_service.request_service import RequestService
 from agent_service.request_writer import RequestWriter
-from agent_service.store import Store
+from agent_service.store import Store, insertion
+from agent_service.store.driver import write_once
 from tests.support.contexts import a_request, a_step, encoded
 from tests.support.hand_worker import work_off
 from tests.support.submissions import planned
@@ -123,3 +124,38 @@ async def test_what_is_acknowledged_is_planned_before_its_store_is_closed(
         await closing
         assert await raw.contexts.distinct("request_id") == [request_id]
         assert await raw.requests.distinct("planned") == [True]
+
+
+@pytest.mark.conformance
+@pytest.mark.parametrize("cancelled", [False, True], ids=["answered", "cancelled"])
+@pytest.mark.parametrize("checked", [False, True], ids=["body", "Submission"])
+async def test_what_a_caller_changes_after_its_call_changes_no_step(
+    any_store: Store, raw: Raw, monkeypatch: pytest.MonkeyPatch, checked: bool, cancelled: bool
+) -> None:
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def late(database: Any, command: Any, **options: Any) -> int:
+        if cancelled or command["insert"] == "contexts":
+            began.set()
+            await go_on.wait()
+        return await write_once(database, command, **options)
+
+    monkeypatch.setattr(insertion, "write_once", late)
+    text: dict[str, Any] = {"parts": [{"text": "submitted"}]}
+    metadata: dict[str, Any] = {"of": ["this"]}
+    body: Any = {"service": "generation", "input": text, "metadata": metadata}
+    if checked:
+        body = Submission(steps=(Step(name="draft", service="generation", input=text),), metadata=metadata)
+    submitting = asyncio.create_task(RequestService(any_store).submit(body))
+    if cancelled:
+        await began.wait()
+        submitting.cancel()
+    await asyncio.wait({submitting})
+    assert submitting.cancelled() == cancelled
+    text["parts"][0]["text"] = metadata["of"][0] = "changed"
+    metadata["more"] = True
+    go_on.set()
+    await planned(any_store)
+    (request,), (context,) = await raw.requests.find().to_list(), await raw.contexts.find().to_list()
+    assert request["steps"][0]["input"] == context["input"] == {"parts": [{"text": "submitted"}]}
+    assert request["metadata"] == context["metadata"] == {"of": ["this"]}

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import cast
 
 import pytest
@@ -14,9 +15,11 @@ from agent_service.domain.json_value import (
     MAX_ITEMS,
     MAX_KEYS,
     MAX_VALUES,
+    JsonValue,
     escape_pointer,
     find_unstorable,
     join_pointer,
+    own_copy,
     walk,
 )
 
@@ -137,3 +140,16 @@ def test_an_escaped_token_has_no_slash_and_can_be_read_back(token: str) -> None:
     escaped = escape_pointer(token)
     assert "/" not in escaped
     assert escaped.replace("~1", "/").replace("~0", "~") == token
+
+
+@given(storable)
+def test_a_copy_is_equal_and_shares_nothing_that_can_be_changed(value: JsonValue) -> None:
+    copy = own_copy(value)
+    assert copy == value
+    shared = {id(item) for _, item, _ in walk(value)} & {id(item) for _, item, _ in walk(copy)}
+    assert not [item for _, item, _ in walk(copy) if isinstance(item, dict | list) and id(item) in shared]
+
+
+def test_what_is_like_a_list_or_an_object_is_copied_as_one() -> None:
+    value: JsonValue = ({"a": MappingProxyType({"b": (1, [2])})},)
+    assert own_copy(value) == [{"a": {"b": [1, [2]]}}]

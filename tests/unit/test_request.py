@@ -2,9 +2,11 @@
 
 import uuid
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
+from agent_service.domain.errors import UnstorableValue
 from agent_service.domain.request import (
     STEP_NAME,
     Caller,
@@ -14,6 +16,7 @@ from agent_service.domain.request import (
     Submission,
     context_id,
     new_request_id,
+    own_submission,
 )
 
 
@@ -60,3 +63,11 @@ def test_a_request_tells_its_step_names_in_the_order_of_the_submission() -> None
         fingerprint="f",
     )
     assert request.step_names == ("b", "a")
+
+
+def test_a_submission_that_holds_itself_is_no_submission() -> None:
+    text: list[Any] = []
+    text.append(text)
+    step = Step(name="draft", service="generation", input=text)
+    with pytest.raises(UnstorableValue):
+        own_submission(Submission(steps=(step,)))
