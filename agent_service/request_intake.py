@@ -17,7 +17,6 @@ from agent_service.store import Store
 from agent_service.store.driver import Session
 from agent_service.store.operations import CALLER_LIMIT, at_most
 from agent_service.store.sizes import encode_request
-from agent_service.telemetry.metrics import Counted
 from agent_service.unwritten_request import UnwrittenRequest
 
 #: One of many submissions: the request that it makes, or why it makes none; and what becomes of it.
@@ -105,7 +104,7 @@ class RequestIntake:
         def write() -> Awaitable[Accepted]:
             return self._writer.submit_apart(request) if apart else self._writer.submit(request, document)
 
-        return self._counted(await (write() if self._limits is None else self._limits.submit(request, write)))
+        return await (write() if self._limits is None else self._limits.submit(request, write))
 
     async def take_many(self, requests: Iterable[Made]) -> list[Result]:
         """
@@ -121,7 +120,7 @@ class RequestIntake:
         put = [self._put(request) async for request in _in_turns(requests)]
         unwritten = [each for each in put if isinstance(each, UnwrittenRequest)]
         answers = iter(await self._writer.answers(unwritten))
-        return [each if isinstance(each, AgentServiceError) else self._ended(next(answers)) for each in put]
+        return [each if isinstance(each, AgentServiceError) else _expected(next(answers)) for each in put]
 
     async def _take_one(self, request: Made) -> Result:
         try:
@@ -137,30 +136,20 @@ class RequestIntake:
         except UnstorableValue as error:
             return error
 
-    def _ended(self, answer: Answer) -> Result:
-        """The answer to one of many. Raises what nobody expects."""
-        if isinstance(answer, Accepted):
-            return self._counted(answer)
-        if isinstance(answer, AgentServiceError):
-            return answer
-        raise answer
-
     async def take_in_transaction(self, request: Request, session: Session) -> Accepted:
         """
-        Store a request inside its caller's transaction; nothing limits it.
-
-        Whether the transaction commits is not known here, so it is not counted. Raises like `take`.
+        Store a request inside its caller's transaction; nothing limits or counts it. Raises like `take`.
         """
         encode_request(request)
         with at_most(CALLER_LIMIT):
             return await self._writer.submit_apart(request, session=session)
 
-    def _counted(self, accepted: Accepted) -> Accepted:
-        """The answer, once a request that was stored by it is counted."""
-        if not accepted.replayed:
-            first = accepted.request.submission.steps[0]
-            self._store.counters.tally.of(first.service, first.queue).count(Counted.SUBMITTED)
-        return accepted
+
+def _expected(answer: Answer) -> Result:
+    """The answer to one of many. Raises what nobody expects."""
+    if isinstance(answer, Accepted | AgentServiceError):
+        return answer
+    raise answer
 
 
 async def _in_turns(requests: Iterable[Made]) -> AsyncIterator[Made]:

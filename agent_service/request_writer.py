@@ -72,8 +72,7 @@ class RequestWriter:
         self._waiting: deque[UnwrittenRequest] = deque()
         self._groups = 0
         #: Groups that are acknowledged and not planned, and that there is one less of them.
-        self._planning = 0
-        self._planned = asyncio.Event()
+        self._planning, self._planned = 0, asyncio.Event()
 
     async def submit(self, request: Request, document: Encoded) -> Accepted:
         """
@@ -161,6 +160,8 @@ class RequestWriter:
                 raise
             # The request is there, so nobody may be told that nothing was written.
             raise WriteOutcomeUnknown(*error.args) from error
+        if session is None:  # Whether a caller's transaction commits is not known here.
+            self._store.counters.count_submitted(request)
         return Accepted(request=request, replayed=False)
 
     def _start(self) -> None:
@@ -249,6 +250,8 @@ class RequestWriter:
         if stored:
             self._planning += 1
             self._store.calls.start(self._plan(stored))
+        for item in stored:  # Whoever submitted them may have been cancelled.
+            self._store.counters.count_submitted(item.request)
         for item in group:
             item.end(written=item.request.id not in taken)
 
@@ -283,6 +286,8 @@ class RequestWriter:
             )
         if original.retry_of is not None and not original.planned:
             await self._contexts.plan_missing(original, until=plan_by())
+        if original.id == request.id:
+            self._store.counters.count_submitted(request)
         return Accepted(request=original, replayed=original.id != request.id)
 
 

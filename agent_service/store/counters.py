@@ -11,6 +11,7 @@ from typing import Any
 
 from agent_service.domain.context import AttemptOutcome
 from agent_service.domain.errors import StoreUnavailable
+from agent_service.domain.request import Request
 from agent_service.store.documents import SCHEMA
 from agent_service.store.driver import Database, Document, durable
 from agent_service.store.operations import CALLER_LIMIT, reading, writing
@@ -33,6 +34,11 @@ class CounterCollection:
     def __init__(self, database: Database) -> None:
         self._counters = durable(database, "counters")
         self.tally = Tally()
+
+    def count_submitted(self, request: Request) -> None:
+        """Count a request that was stored, with the queue of its first step."""
+        first = request.submission.steps[0]
+        self.tally.of(first.service, first.queue).count(Counted.SUBMITTED)
 
     async def tell(self) -> None:
         """

@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
+
+import pytest
 
 from agent_service.context_manager import ContextManager
 from agent_service.domain.context import AttemptOutcome, Context
@@ -47,6 +50,29 @@ async def test_a_request_is_counted_once_with_its_first_step(store: Store) -> No
         CHECKS: {Counted.SUBMITTED: 2},
         GENERATION: {Counted.SUBMITTED: 3},
     }
+
+
+async def test_who_is_cancelled_while_a_request_is_stored_has_it_counted(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests, insert_many = RequestService(store, max_attempts=SERVICES), store.requests.insert_many
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments: Any, **options: Any) -> frozenset[str]:
+        began.set()
+        await go_on.wait()
+        return await insert_many(*arguments, **options)
+
+    monkeypatch.setattr(store.requests, "insert_many", slow)
+    with counted(store) as counts:
+        submitting = asyncio.create_task(requests.submit({"service": "generation", "input": 1}))
+        await began.wait()
+        submitting.cancel()
+        await asyncio.wait({submitting})
+        assert submitting.cancelled()
+        go_on.set()
+        await store.calls.finish()
+    assert counts[GENERATION].events == {Counted.SUBMITTED: 1}
 
 
 async def test_claims_that_found_something_are_counted_with_what_they_took(store: Store) -> None:
