@@ -192,7 +192,12 @@ def open_client(concurrency: int, *, keep_connections: bool = True) -> HttpClien
 
 
 class _Decoder:
-    """Undoes `gzip` or `deflate`, never more than DECODED_BYTES at a time."""
+    """
+    Undoes `gzip` or `deflate`, never more than DECODED_BYTES at a time.
+
+    Nothing may follow the end of what was compressed, not even another member of `gzip`: nobody would count
+    those bytes, and zlib keeps them all, copied anew with each piece.
+    """
 
     def __init__(self, encoding: str) -> None:
         self._decompressor = zlib.decompressobj(zlib.MAX_WBITS | 16 if encoding == "gzip" else zlib.MAX_WBITS)
@@ -201,10 +206,12 @@ class _Decoder:
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         while piece:
+            if self._decompressor.eof:
+                raise DecodingError("the compressed body has ended, and more bytes follow")
             part = self._decompress(piece)
             if part:
                 yield part
-            piece = self._decompressor.unconsumed_tail
+            piece = self._decompressor.unconsumed_tail or self._decompressor.unused_data
 
     def _decompress(self, piece: bytes) -> bytes:
         try:

@@ -133,6 +133,31 @@ async def test_broken_compression_is_an_invalid_answer(kind: str) -> None:
         assert (await it.unavailable()).code == "invalid_answer"
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_what_follows_the_end_of_a_compressed_body_is_refused_and_not_kept(encoding: str) -> None:
+    body = b'{"output": 1}'
+    compressed = gzip.compress(body) if encoding == "gzip" else zlib.compress(body)
+    async with service(max_answer_bytes=65536) as it:
+        pieces = [compressed, *[b"\0" * 65536] * 160]
+        it.stub.behave(stream(pieces, headers={"Content-Encoding": encoding}))
+        tracemalloc.start()
+        try:
+            assert (await it.unavailable()).code == "invalid_answer"
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 5 * MEBIBYTE
+        await it.stub.calls[0].wait_closed()
+
+
+@pytest.mark.parametrize("follows", [b"\0", gzip.compress(b"")], ids=["one byte", "another member"])
+async def test_nothing_at_all_may_follow_the_end_of_a_compressed_body(follows: bytes) -> None:
+    async with service() as it:
+        body = gzip.compress(b'{"output": 1}') + follows
+        it.stub.behave(answer(body=body, headers={"Content-Encoding": "gzip"}))
+        assert (await it.unavailable()).code == "invalid_answer"
+
+
 @each_kind
 async def test_a_stream_counts_as_a_whole(kind: str) -> None:
     async with service(kind, max_answer_bytes=10_000) as it:
