@@ -68,8 +68,11 @@ class ClaimCollection:
                 continue
             if document is None:
                 return None
-            for context in await self._decode(claim, [document]):
-                return context
+            try:
+                for context in await self._decode(claim, [document]):
+                    return context
+            except StoreUnavailable as error:
+                raise _applied(error) from error
 
     async def claim_many(self, claim: Claim, ids: Sequence[Any]) -> list[Context]:
         """
@@ -86,10 +89,13 @@ class ClaimCollection:
             except OperationFailure as error:
                 if error.code not in _CANNOT_COUNT:
                     raise
-        if taken is None:
-            # It ended at one that cannot be counted up, and those before that one are taken.
-            await self.end_odd(ids, claim.at)
-        return [] if taken == 0 else await self._taken(claim, ids)
+        try:
+            if taken is None:
+                # It ended at one that cannot be counted up, and those before that one are taken.
+                await self.end_odd(ids, claim.at)
+            return [] if taken == 0 else await self._taken(claim, ids)
+        except StoreUnavailable as error:
+            raise _applied(error) from error
 
     async def end_odd(self, ids: Sequence[Any], at: datetime) -> bool:
         """
@@ -138,12 +144,9 @@ class ClaimCollection:
 
     async def _taken(self, claim: Claim, ids: Sequence[Any]) -> list[Context]:
         """Those of these contexts that have the claim's token, in the given order."""
-        try:
-            with reading():
-                mine = self._contexts.find({"_id": {"$in": list(ids)}, "lease.token": claim.lease.token})
-                documents = await mine.to_list(None)
-        except StoreUnavailable as error:
-            raise WriteOutcomeUnknown(f"what a claim took could not be read: {error}") from error
+        with reading():
+            mine = self._contexts.find({"_id": {"$in": list(ids)}, "lease.token": claim.lease.token})
+            documents = await mine.to_list(None)
         places = {each: place for place, each in enumerate(_texts(ids))}
         contexts = await self._decode(claim, documents)
         return sorted(contexts, key=lambda context: places.get(context.id, 0))
@@ -181,6 +184,11 @@ class ClaimCollection:
 
 class _CannotBeCounted(StoreUnavailable):
     """The context that was to be claimed has something else where its attempts are counted."""
+
+
+def _applied(error: StoreUnavailable) -> WriteOutcomeUnknown:
+    """What a claim raises that was applied before MongoDB was away: it did take something."""
+    return WriteOutcomeUnknown(f"what a claim took could not be looked at: {error}")
 
 
 def claim_update(claim: Claim) -> Mapping[str, Document]:

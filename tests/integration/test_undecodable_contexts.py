@@ -1,13 +1,19 @@
 """Contexts with a field of a wrong type in the line: each fails alone, and all other work is done."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from bson import Decimal128, ObjectId, Regex, Timestamp
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import ServerSelectionTimeoutError
 
+from agent_service.context_manager import ContextManager
+from agent_service.domain.errors import WriteOutcomeUnknown
 from agent_service.domain.request import RequestStatus
 from agent_service.store import Store
+from agent_service.workers.claimer import Claimer
 from tests.support.worker_tools import HandlerWorker, Raw, by_step, echo, ended, error_of, running, submit
 
 #: One wrong field for each of twelve contexts, of which one can be claimed and not counted up.
@@ -50,3 +56,33 @@ async def test_twelve_contexts_with_a_wrong_field_each_fail_alone_and_all_others
     assert [view.status for view in views] == [RequestStatus.FAILED] * len(WRONG)
     codes = [error_of(by_step(view)["draft"]) for view in views]
     assert codes == ["undecodable_context"] * len(WRONG)
+
+
+def no_primary(*_: object, **__: object) -> None:
+    raise ServerSelectionTimeoutError("no primary")
+
+
+@pytest.mark.parametrize(
+    ("others", "wrong"),
+    [(0, ("usage", Decimal128("1"))), (2, ("usage", Decimal128("1"))), (2, ("tries", "none"))],
+    ids=["alone", "in a batch", "where the batch ended"],
+)
+async def test_what_was_claimed_beside_one_that_could_not_be_ended_is_handed_back(
+    store: Store, raw: Raw, monkeypatch: pytest.MonkeyPatch, others: int, wrong: tuple[str, Any]
+) -> None:
+    good = [await submit(store) for _ in range(others)]
+    await damage_in_turn(raw, [await submit(store)], (wrong,))
+    claimer = Claimer(
+        ContextManager(store),
+        service="generation",
+        queues=("default",),
+        worker_id="worker",
+        lease=timedelta(minutes=5),
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(AsyncCollection, "update_one", no_primary)
+        with pytest.raises(WriteOutcomeUnknown):
+            await claimer.claim(others + 1)
+    claimed = [context for _ in good for context in (await claimer.claim(1)).contexts]
+    assert sorted(context.request_id for context in claimed) == sorted(good)
+    assert [(context.attempt, context.tries) for context in claimed] == [(2, 1)] * others
