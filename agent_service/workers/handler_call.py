@@ -54,6 +54,9 @@ class HandlerCall:
         #: Why the handler was told to end.
         self._told: type[CallStoppedError | CallOverdueError] | None = None
         self._left_alone = False
+        #: How often the task had been cancelled when the handler began, and, if it was, when it was told to
+        #: end: before Python 3.13 a TaskGroup whose child failed leaves one behind.
+        self._cancelled_before = self._cancelled_until_told = 0
 
     async def answer(self, begun: Awaitable[BaseServiceAnswer]) -> BaseServiceAnswer:
         """
@@ -61,17 +64,21 @@ class HandlerCall:
 
         Raises what it raised, but nothing that would end the event loop, such as SystemExit; where it was
         told to end `CallOverdueError`, or `CallStoppedError` unless it had an answer all the same; and
-        `CallLeftAloneError` where that was given up.
+        `CallLeftAloneError` where that was given up. CancelledError is raised where the task was cancelled
+        from outside, or by the handler itself: that looks the same from here.
         """
-        self._begin()
-        task = self._task
+        task = self._begin()
         try:
             answer = await begun
         except BaseException as error:
             self._end()
-            if self._told is None and isinstance(error, Exception):
+            if self._left_alone:
+                raise CallLeftAloneError from None
+            if self._is_from_outside(error, task):
                 raise
-            if not self._left_alone and _is_from_outside(error, task):
+            if task.cancelling() > self._cancelled_before:
+                await self._forget_cancellations(task)
+            if self._told is None and isinstance(error, Exception):
                 raise
             late = _answer_in(begun)
             if late is None:
@@ -83,15 +90,20 @@ class HandlerCall:
         self._end()
         if self._left_alone:
             raise CallLeftAloneError
+        if task.cancelling() > self._cancelled_before:
+            await self._forget_cancellations(task)
         if self._told is CallOverdueError:
             raise CallOverdueError
         return answer
 
-    def _begin(self) -> None:
-        self._task = asyncio.current_task()
+    def _begin(self) -> asyncio.Task[Any]:
+        self._task = task = asyncio.current_task()
+        assert task is not None
+        self._cancelled_before = self._cancelled_until_told = task.cancelling()
         loop = asyncio.get_running_loop()
         self._alarm = loop.call_later(self._within.total_seconds(), self._tell, CallOverdueError)
         self._stopped.add_done_callback(self._tell_stopped)
+        return task
 
     def _end(self) -> None:
         """The handler has ended."""
@@ -114,6 +126,7 @@ class HandlerCall:
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm = asyncio.get_running_loop().call_later(TO_END.total_seconds(), self._leave_alone)
+        self._cancelled_until_told = self._task.cancelling()
         self._task.cancel()
 
     def _leave_alone(self) -> None:
@@ -121,10 +134,26 @@ class HandlerCall:
             self._left_alone = True
             self._on_left_alone(self._told(), self._task)
 
+    def _is_from_outside(self, error: BaseException, task: asyncio.Task[Any]) -> bool:
+        """Whether somebody else ends the whole attempt; the handler has ended."""
+        if isinstance(error, GeneratorExit):
+            # Where the event loop has ended before the task, the coroutine is closed by whoever collects it.
+            return not _is_running(task)
+        return isinstance(error, asyncio.CancelledError) and task.cancelling() > self._cancelled_until_told
+
+    async def _forget_cancellations(self, task: asyncio.Task[Any]) -> None:
+        """What the handler left behind is not meant for what comes after it in its task."""
+        while task.cancelling() > self._cancelled_before:
+            task.uncancel()
+        try:
+            # What has not reached it is raised here; before Python 3.13 nothing else takes it back.
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            if task.cancelling() > self._cancelled_before:
+                raise
+
     def _instead_of(self, error: BaseException) -> Exception:
         """What is raised in the place of what the handler ended with."""
-        if self._left_alone:
-            return CallLeftAloneError()
         if self._told is not None:
             # Whatever a handler makes of being told to end, it was told.
             return self._told()
@@ -144,15 +173,7 @@ def broke_off(error: BaseException) -> Exception:
     )
 
 
-def _is_from_outside(error: BaseException, task: asyncio.Task[Any] | None) -> bool:
-    """Whether somebody else ends the whole attempt."""
-    if isinstance(error, GeneratorExit):
-        # Where the event loop has ended before the task, the coroutine is closed by whoever collects it.
-        return not _is_running(task)
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
-
-
-def _is_running(task: asyncio.Task[Any] | None) -> bool:
+def _is_running(task: asyncio.Task[Any]) -> bool:
     try:
         return asyncio.current_task() is task
     except RuntimeError:

@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,31 +14,15 @@ from agent_service.workers.handler_call import (
     CallLeftAloneError,
     CallOverdueError,
     CallStoppedError,
-    HandlerCall,
 )
-
-ANSWER = BaseServiceAnswer(output="done")
-LONG, SHORT = timedelta(minutes=5), timedelta(milliseconds=20)
-DEADLINE_SECONDS = 10.0
-
-
-class Attempt:
-    """What waits for a handler; `left_alone` gets why it had to go on without, and the handler's task."""
-
-    def __init__(self, *, stopped: asyncio.Future[None] | None = None, within: timedelta = LONG) -> None:
-        self.stopped = stopped or asyncio.get_running_loop().create_future()
-        self.left_alone: asyncio.Future[tuple[Exception, asyncio.Task[Any]]] = (
-            asyncio.get_running_loop().create_future()
-        )
-        self._call = HandlerCall(
-            stopped=self.stopped,
-            within=within,
-            on_left_alone=lambda why, task: self.left_alone.set_result((why, task)),
-        )
-
-    async def answer(self, begun: Awaitable[BaseServiceAnswer]) -> BaseServiceAnswer:
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            return await self._call.answer(begun)
+from tests.support.handler_attempt import (
+    ANSWER,
+    DEADLINE_SECONDS,
+    SHORT,
+    Attempt,
+    nobody_waits_any_more,
+    waiting,
+)
 
 
 def stopped_already() -> Attempt:
@@ -48,19 +31,8 @@ def stopped_already() -> Attempt:
     return Attempt(stopped=stopped)
 
 
-def nobody_waits_any_more() -> bool:
-    """Whether the task is as if nobody had told it anything."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() == 0
-
-
 async def answering() -> BaseServiceAnswer:
     return ANSWER
-
-
-async def waiting() -> BaseServiceAnswer:
-    await asyncio.Event().wait()
-    raise AssertionError
 
 
 async def until_told(told: list[bool]) -> BaseServiceAnswer:
