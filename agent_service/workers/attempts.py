@@ -30,7 +30,8 @@ class Attempts:
     Runs each execution in a task of its own, with its lease kept until its end is written.
 
     Its slot is free as soon as its work is over, because what is limited is the calls at a time; `on_free` is
-    called then, with how many seconds the work took, and `on_written` once its end is written. A handler that
+    called then, with how many seconds the work took, and `on_written` once its end is written. `may_write`
+    says whether ends are still written: not any more where the event loop cancels all tasks. A handler that
     goes on after its attempt has ended keeps the slot: there is no way to stop it, and what it calls must not
     be called more often at a time than was asked for.
     """
@@ -42,12 +43,16 @@ class Attempts:
         *,
         on_free: Callable[[float], None],
         on_written: Callable[[], None],
+        may_write: Callable[[], bool],
     ) -> None:
         self._keeper = keeper
         #: Who else runs in this process.
         self.solitude = solitude
         self._on_free = on_free
         self._on_written = on_written
+        self._may_write = may_write
+        #: Whether those that have not ended are cancelled.
+        self._given_up = False
         self._running: dict[asyncio.Task[None], _Attempt] = {}
         #: Those of them whose work is not over.
         self._working: set[Execution] = set()
@@ -84,6 +89,7 @@ class Attempts:
         if self._running:
             # Where a handler has not ended by then, its attempt goes on in another task.
             await asyncio.wait(self._running, timeout=2 * TO_END.total_seconds())
+        self._given_up = True
         await end_tasks(list(self._running))
 
     def _start(self, attempt: _Attempt, run: Callable[[], Awaitable[None]]) -> None:
@@ -91,13 +97,20 @@ class Attempts:
         self._running[task] = attempt
         task.add_done_callback(self._ended)
 
-    def _go_on(self, attempt: _Attempt, rest: Callable[[], Awaitable[None]]) -> None:
-        """Its handler keeps its task: do the rest of it in another one."""
+    def _go_on(self, attempt: _Attempt, rest: Callable[[], Awaitable[None]]) -> bool:
+        """Its handler keeps its task, or has cancelled it: do the rest of it in another one."""
+        if not self._may_go_on():
+            return False
         [kept] = [task for task, each in self._running.items() if each is attempt]
         kept.remove_done_callback(self._ended)
         kept.set_name(f"handler of {kept.get_name()}")
         del self._running[kept]
         self._start(attempt, rest)
+        return True
+
+    def _may_go_on(self) -> bool:
+        """Whether nobody of ours cancels attempts, and their ends are written."""
+        return not self._given_up and self._may_write()
 
     def _worked(self, attempt: _Attempt) -> None:
         """Its work is over: its slot is free, unless its handler goes on."""
@@ -119,7 +132,11 @@ class Attempts:
         attempt = self._running.pop(task)
         self._keeper.drop(attempt.execution.lease)
         attempt.seat.leave()
-        if not task.cancelled() and task.exception() is not None:
+        if task.cancelled():
+            if self._may_go_on():
+                log = logger.bind(**attempt_fields(attempt.execution.context))
+                log.error("an attempt was cancelled; its lease will end unless its outcome is on its way")
+        elif task.exception() is not None:
             log = logger.bind(**attempt_fields(attempt.execution.context))
             log.opt(exception=task.exception()).error("an attempt broke off; its lease will end")
         # Whatever it broke off with, it works no more.

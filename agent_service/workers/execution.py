@@ -36,18 +36,19 @@ from agent_service.workers.handler_call import (
     CallStoppedError,
     Handler,
     HandlerCall,
+    cancelled_itself,
 )
 from agent_service.workers.held_lease import HeldLease
 from agent_service.workers.outcome_writer import OutcomeWriter
-from agent_service.workers.stop_signal import StopReason, StopSignal
+from agent_service.workers.stop_signal import StopReason, StopSignal, stopped_at_claim
 
 #: How much later than its limit a call is given up from outside.
 _LATE = timedelta(seconds=1)
 #: How long a context waits whose input could not be read.
 _UNREADABLE_PAUSE = timedelta(seconds=2)
 
-#: Runs what is left of an attempt in another task.
-GoOn: TypeAlias = Callable[[Callable[[], Awaitable[None]]], None]
+#: Runs what is left of an attempt in another task; False where nothing is to go on any more.
+GoOn: TypeAlias = Callable[[Callable[[], Awaitable[None]]], bool]
 
 
 class Execution:
@@ -74,7 +75,7 @@ class Execution:
             raise ValueError(f"context {context.id} was not claimed")
         self.context = context
         #: What was flagged before it was claimed is stopped before it begins.
-        self.stop_signal = StopSignal(_stopped_at_claim(context))
+        self.stop_signal = StopSignal(stopped_at_claim(context))
         self.lease = HeldLease(
             context.id,
             context.lease.token,
@@ -100,20 +101,27 @@ class Execution:
         are by what surrounds this.
 
         `on_worked` is called when the work is over and only its outcome is left to be written; `go_on` where
-        the handler keeps this task although the attempt has ended.
+        the handler keeps this task although the attempt has ended, and where it has cancelled it.
         """
         self._began = time.monotonic()
         # Nothing here holds these two: they refer to this attempt.
         perform = partial(self._perform, partial(self._go_on_without, on_worked, go_on))
-        await self._end(perform, on_worked)
+        await self._end(perform, on_worked, go_on)
 
-    async def _end(self, perform: Callable[[], Awaitable[Transition]], on_worked: Callable[[], None]) -> None:
+    async def _end(
+        self, perform: Callable[[], Awaitable[Transition]], on_worked: Callable[[], None], go_on: GoOn
+    ) -> None:
         goes_on = False
         try:
             transition = await perform()
         except CallLeftAloneError:
             goes_on = True
             return
+        except asyncio.CancelledError:
+            # Where nobody of ours ends the attempt, its handler has cancelled this task, and may do so again.
+            error = CallStoppedError() if self.stop_signal.reason else cancelled_itself()
+            goes_on = go_on(partial(self._end, partial(self._ended_by, error), on_worked, go_on))
+            raise
         except LeaseLost:
             await self._chunks.abandon()
             self._outcomes.lost(self.context)
@@ -125,8 +133,7 @@ class Execution:
                     self._admission.over()
                 on_worked()
         outcome = Outcome(context=self.context, transition=transition, size=self._answer_bytes)
-        written = await self._outcomes.write(outcome)
-        if not written:
+        if not await self._outcomes.write(outcome):
             logger.warning("the lease was lost before the outcome was written")
             return
         # A field beside the text, as `bind` would add it.
@@ -148,7 +155,7 @@ class Execution:
     ) -> None:
         """The handler goes on in this task although it was told to end, for which the attempt has ended."""
         self._unfinished = task
-        go_on(partial(self._end, partial(self._ended_by, error), on_worked))
+        go_on(partial(self._end, partial(self._ended_by, error), on_worked, go_on))
 
     async def _perform(self, on_left_alone: Callable[[Exception, asyncio.Task[Any]], None]) -> Transition:
         """The work, and how it ended. Raises `LeaseLost` and `CallLeftAloneError`."""
@@ -282,12 +289,6 @@ class Execution:
             random=random.random,
             wait=wait,
         )
-
-
-def _stopped_at_claim(context: Context) -> StopReason | None:
-    if context.cancel_requested:
-        return StopReason.CANCELLED
-    return StopReason.DEADLINE if context.deadline_passed else None
 
 
 class _InputUnreadableError(Exception):

@@ -158,8 +158,13 @@ class HandlerCall:
             # Whatever a handler makes of being told to end, it was told.
             return self._told()
         if isinstance(error, asyncio.CancelledError):
-            return BaseServiceUnavailable("handler_error", "the handler cancelled itself")
+            return cancelled_itself()
         return broke_off(error)
+
+
+def cancelled_itself() -> Exception:
+    """What an attempt is said to have failed with whose handler ended as if it had been told to."""
+    return BaseServiceUnavailable("handler_error", "the handler cancelled itself")
 
 
 def broke_off(error: BaseException) -> Exception:

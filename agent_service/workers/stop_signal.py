@@ -3,6 +3,8 @@
 import asyncio
 from enum import Enum, auto
 
+from agent_service.domain.context import Context
+
 
 class StopReason(Enum):
     """Why an attempt is stopped before its work is done."""
@@ -36,3 +38,10 @@ class StopSignal:
             self.reason = reason
         if not self.given.done():
             self.given.set_result(None)
+
+
+def stopped_at_claim(context: Context) -> StopReason | None:
+    """Why an attempt is to stop whose context was flagged before it was claimed."""
+    if context.cancel_requested:
+        return StopReason.CANCELLED
+    return StopReason.DEADLINE if context.deadline_passed else None

@@ -51,6 +51,7 @@ class WorkerRun:
             Solitude.of(store),
             on_free=lambda seconds: self._claiming.fill(seconds),
             on_written=lambda: self._claiming.written(),
+            may_write=lambda: not any(each.cancelling() for each in self._others),
         )
         self._gate = ServiceGate(
             store,

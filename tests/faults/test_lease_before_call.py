@@ -49,7 +49,7 @@ async def test_a_lease_that_ended_while_the_process_stood_still_is_seen_before_t
     # No alarm has gone off yet: the event loop runs nothing else before the call.
     monkeypatch.setattr(execution_module, "is_template", stand_still)
     tasks = {
-        asyncio.create_task(execution.run(lambda: None, lambda _: None)),
+        asyncio.create_task(execution.run(lambda: None, lambda _: False)),
         asyncio.create_task(called.wait()),
     }
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -141,7 +141,7 @@ async def test_a_handler_does_not_outlive_its_attempt(store: Store) -> None:
         timeout=timedelta(minutes=1),
         backoff=AT_ONCE,
     )
-    attempt = asyncio.create_task(execution.run(lambda: None, lambda _: None))
+    attempt = asyncio.create_task(execution.run(lambda: None, lambda _: False))
     await called.wait()
     attempt.cancel()
     with pytest.raises(asyncio.CancelledError):
