@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, NamedTuple
@@ -51,6 +52,8 @@ class Attempts:
         self._on_free = on_free
         self._on_written = on_written
         self._may_write = may_write
+        #: Set when the last one has ended.
+        self._none_left = asyncio.Event()
         #: Whether those that have not ended are cancelled.
         self._given_up = False
         self._running: dict[asyncio.Task[None], _Attempt] = {}
@@ -82,15 +85,21 @@ class Attempts:
             if attempt.seat.waits:
                 # It has not begun, and will not begin any more.
                 attempt.execution.stop_signal.stop(StopReason.RELEASED)
-        if self._running:
-            await asyncio.wait(self._running, timeout=grace.total_seconds())
+        await self._wait(grace)
         for attempt in self._running.values():
             attempt.execution.stop_signal.stop(StopReason.RELEASED)
-        if self._running:
-            # Where a handler has not ended by then, its attempt goes on in another task.
-            await asyncio.wait(self._running, timeout=2 * TO_END.total_seconds())
+        # Where a handler has not ended by then, its attempt goes on in another task.
+        await self._wait(2 * TO_END)
         self._given_up = True
         await end_tasks(list(self._running))
+
+    async def _wait(self, limit: timedelta) -> None:
+        """Wait so long until all have ended; not for the tasks that handlers keep, which are not theirs."""
+        if self._running:
+            self._none_left.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(limit.total_seconds()):
+                    await self._none_left.wait()
 
     def _start(self, attempt: _Attempt, run: Callable[[], Awaitable[None]]) -> None:
         task = asyncio.create_task(_run(attempt, run), name=attempt.execution.context.id)
@@ -130,6 +139,8 @@ class Attempts:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         attempt = self._running.pop(task)
+        if not self._running:
+            self._none_left.set()
         self._keeper.drop(attempt.execution.lease)
         attempt.seat.leave()
         if task.cancelled():

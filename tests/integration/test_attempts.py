@@ -205,3 +205,24 @@ async def test_nothing_is_begun_for_what_is_cancelled_where_no_end_is_written_an
         await ended.wait()
     assert (len(attempts), attempts.unwritten) == (0, 0)
     assert (await read(store, context.id)).status is ContextStatus.RUNNING
+
+
+async def test_a_stop_waits_no_longer_for_a_handler_that_its_time_limit_has_left_alone(store: Store) -> None:
+    working, let_go = asyncio.Event(), asyncio.Event()
+
+    async def stubborn(call: BaseServiceCall, on_delta: OnDelta) -> BaseServiceAnswer:
+        working.set()
+        while not let_go.is_set():
+            with suppress(asyncio.CancelledError):
+                await let_go.wait()
+        return BaseServiceAnswer(output="too late")
+
+    worker = HandlerWorker(store, stubborn, timeout=0.1, shutdown_grace=300)
+    await worker.start()
+    request_id = await submit(store, tries=1)
+    async with asyncio.timeout(30):
+        await working.wait()
+        await worker.stop()
+    context = await read(store, f"{request_id}.draft")
+    assert (context.status, error_of(context)) == (ContextStatus.FAILED, "timeout")
+    let_go.set()
