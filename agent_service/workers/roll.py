@@ -175,10 +175,11 @@ class Roll:
         ids = {repr(each.id) for each in candidates}
         for reading, found in zip(choice.readings, waiting, strict=True):
             # One more than wanted was read, to see whether there is more.
-            new = (each for each in found if repr(each.id) not in ids)
-            candidates += islice(new, reading.wanted)
+            new = [each for each in found if repr(each.id) not in ids]
+            candidates += new[: reading.wanted]
             if not reading.stretch.skip:
-                more = len(found) == reading.stretch.limit
+                # Where others took what is known by its id, more that is new was read than is wanted.
+                more = len(found) == reading.stretch.limit or len(new) > reading.wanted
                 self._read(reading, found[0].rank if found else None, more=more)
         return candidates
 

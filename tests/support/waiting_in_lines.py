@@ -21,6 +21,10 @@ class Waiting:
         self.lines.setdefault(line, set()).add(candidate)
         return candidate
 
+    def first(self, line: Line, count: int) -> list[Candidate]:
+        """The first ones of a line."""
+        return sorted(self.lines.get(line, ()), key=_order)[:count]
+
     def heads(self) -> dict[Line, Candidate]:
         return {line: min(waiting, key=_order) for line, waiting in self.lines.items() if waiting}
 

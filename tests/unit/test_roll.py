@@ -1,88 +1,57 @@
 """Roll: which lines a worker claims from next, and that nothing it was told of, or could see, is left."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent_service.domain.line import Candidate, Line, rank_at
-from agent_service.workers.roll import Roll
+from agent_service.domain.line import Line, rank_at
 from tests.support.contexts import NOW, SECOND
+from tests.support.roll_actions import (
+    LINES,
+    Action,
+    a_roll,
+    claim,
+    drain,
+    happenings,
+    look,
+    run,
+    submissions,
+    tell,
+    told,
+)
 from tests.support.waiting_in_lines import Waiting
 
-QUEUES = ("first", "second")
-LINES = [
-    Line("generation", queue, priority, f"organization-{number}")
-    for queue in QUEUES
-    for priority in (0, 3)
-    for number in range(12)
-]
+
+def histories(
+    submitting: Callable[[Sequence[Line]], st.SearchStrategy[Action]],
+) -> st.SearchStrategy[list[Action]]:
+    """What may happen in one line alone, or in several."""
+    alone, several = (
+        st.lists(submitting(lines) | happenings(lines), max_size=40) for lines in (LINES[:1], LINES[:5])
+    )
+    return alone | several
 
 
-def a_roll(**options: object) -> Roll:
-    return Roll(QUEUES, now=lambda: NOW, **options)  # type: ignore[arg-type]  # of its keyword arguments
-
-
-def claim(roll: Roll, waiting: Waiting, limit: int) -> list[tuple[Line, Candidate]]:
-    """One claim, as a worker makes it."""
-    choice = roll.choose(limit)
-    return waiting.claim(roll.found(choice, waiting.read(choice)))
-
-
-def drain(roll: Roll, waiting: Waiting, limit: int = 4) -> Iterator[list[tuple[Line, Candidate]]]:
-    """Claim until the roll knows of nothing more."""
-    while roll:
-        yield claim(roll, waiting, limit)
-
-
-def look(roll: Roll, waiting: Waiting) -> None:
-    roll.see(waiting.seen(), told=roll.told)
-
-
-def tell(roll: Roll, line: Line, candidate: Candidate, *, named: bool) -> None:
-    roll.tell(line, candidate.rank, candidate.id if named else None)
-
-
-HOW = st.sampled_from(["named", "unnamed", ""])
-SUBMISSIONS = st.tuples(st.just("submit"), st.sampled_from(LINES[:5]), st.integers(1, 30), HOW)
-TOLD = SUBMISSIONS.filter(lambda each: bool(each[3]))
-#: What happens between the two halves of a look or a claim.
-MEANWHILE = st.lists(TOLD, max_size=2)
-LOOKS = st.tuples(st.just("look"), MEANWHILE)
-CLAIMS = st.tuples(st.just("claim"), st.integers(1, 5), MEANWHILE)
-
-
-def run(actions: Sequence[tuple[object, ...]], roll: Roll, waiting: Waiting) -> None:
-    for action in actions:
-        match action:
-            case ("submit", Line() as line, int(rank), str(told)):
-                candidate = waiting.submit(line, rank)
-                if told:
-                    tell(roll, line, candidate, named=told == "named")
-            case ("look", list(meanwhile)):
-                seen, told_before = waiting.seen(), roll.told
-                run(meanwhile, roll, waiting)
-                roll.see(seen, told=told_before)
-            case ("claim", int(limit), list(meanwhile)):
-                choice = roll.choose(limit)
-                found = waiting.read(choice)
-                run(meanwhile, roll, waiting)
-                waiting.claim(roll.found(choice, found))
-            case _:
-                pytest.fail(f"nobody knows what to do with {action}")
-
-
-@given(actions=st.lists(TOLD | CLAIMS | LOOKS, max_size=40))
+@given(actions=histories(told))
 @example(
     actions=[
         ("submit", LINES[0], 5, "unnamed"),
-        ("claim", 5, [("submit", LINES[0], 3, "unnamed")]),
+        ("claim", 5, [], [("submit", LINES[0], 3, "unnamed")]),
     ]
 )
-def test_whatever_it_was_told_of_is_claimed_without_a_further_look(actions: list[tuple[object, ...]]) -> None:
+@example(
+    actions=[
+        ("submit", LINES[0], 1, "named"),
+        ("look", []),
+        *(("submit", LINES[0], rank, "named") for rank in range(2, 7)),
+        ("claim", 5, [("others", LINES[0], 1, "")], []),
+    ]
+)
+def test_whatever_it_was_told_of_is_claimed_without_a_further_look(actions: list[Action]) -> None:
     roll, waiting = a_roll(), Waiting()
     run(actions, roll, waiting)
     for _ in drain(roll, waiting):
@@ -90,9 +59,9 @@ def test_whatever_it_was_told_of_is_claimed_without_a_further_look(actions: list
     assert len(waiting) == 0
 
 
-@given(actions=st.lists(SUBMISSIONS | CLAIMS | LOOKS, max_size=40))
+@given(actions=histories(submissions))
 @example(actions=[("submit", LINES[0], rank, how) for rank, how in ((20, "unnamed"), (5, ""), (6, ""))])
-def test_whatever_waits_in_a_few_lines_is_found_by_a_single_look(actions: list[tuple[object, ...]]) -> None:
+def test_whatever_waits_in_a_few_lines_is_found_by_a_single_look(actions: list[Action]) -> None:
     roll, waiting = a_roll(), Waiting()
     run(actions, roll, waiting)
     look(roll, waiting)
@@ -102,10 +71,12 @@ def test_whatever_waits_in_a_few_lines_is_found_by_a_single_look(actions: list[t
 
 
 @given(
-    unknown=st.lists(SUBMISSIONS, max_size=10), during=st.lists(TOLD, max_size=10), limit=st.integers(1, 5)
+    unknown=st.lists(submissions(LINES[:5]), max_size=10),
+    during=st.lists(told(LINES[:5]), max_size=10),
+    limit=st.integers(1, 5),
 )
 def test_what_a_look_saw_is_claimed_whatever_was_told_during_it(
-    unknown: list[tuple[object, ...]], during: list[tuple[object, ...]], limit: int
+    unknown: list[Action], during: list[Action], limit: int
 ) -> None:
     roll, waiting = a_roll(), Waiting()
     run([(*each[:3], "") for each in unknown], roll, waiting)
@@ -250,6 +221,16 @@ def test_where_many_organizations_wait_their_heads_are_claimed_without_reading()
     assert (len(choice.named), choice.stretches) == (64, [])
     waiting.claim(roll.found(choice, []))
     assert sum(len(claimed) for claimed in drain(roll, waiting, 64)) == 336
+
+
+def test_what_was_read_for_what_others_have_claimed_meanwhile_is_not_forgotten() -> None:
+    roll, waiting = a_roll(), Waiting()
+    for rank in range(1, 12):
+        waiting.submit(LINES[0], rank)
+    look(roll, waiting)
+    waiting.claim(waiting.first(LINES[0], 1))
+    assert [each.rank for _, each in claim(roll, waiting, 10)] == [*range(2, 11)]
+    assert [each.rank for _, each in claim(roll, waiting, 10)] == [11]
 
 
 def test_what_others_have_claimed_is_not_tried() -> None:
