@@ -15,7 +15,7 @@ from itertools import islice
 from agent_service.domain.line import Candidate, Line
 from agent_service.store.lines import Stretch
 from agent_service.workers.line_looks import Seen
-from agent_service.workers.standing import Level, Standing
+from agent_service.workers.standing import NO_RANK, Level, Standing
 
 #: One command reads in so many lines at most: in each of them that costs as much as claiming one context.
 _MOST_READ = 16
@@ -108,9 +108,12 @@ class Roll:
         self._told += 1
         standing = self._standing(line)
         standing.told = self._told
-        if context_id is None:
+        if standing.reaches(rank):
+            # What is read just now may not have it yet.
+            standing.unread = min(standing.unread, rank)
+        elif context_id is None:
             standing.read_from(rank)
-        elif not standing.reaches(rank):
+        else:
             standing.name(Candidate(context_id, rank))
         self._admit(standing)
 
@@ -191,7 +194,7 @@ class Roll:
     def _read(self, reading: Reading, first: int | None, *, more: bool) -> None:
         standing = reading.standing
         if first is not None and standing.since == reading.stretch.since:
-            standing.since = first
+            standing.since = min(first, standing.unread)
         if not more and standing.told <= reading.told:
             standing.drained()
         self._admit(standing)
@@ -218,6 +221,7 @@ class Roll:
         skip = random.randrange(wanted * apart) if apart > 1 else 0
         limit = wanted + again + 1
         stretch = Stretch(line=standing.line, limit=limit, since=standing.since, skip=skip)
+        standing.unread = NO_RANK
         return Reading(stretch, wanted, standing, self._told)
 
     def _standing(self, line: Line) -> Standing:

@@ -9,6 +9,8 @@ Level = tuple[int, float]
 
 #: Contexts of a line that are known by their ids; of more it is known from which rank on they wait.
 _MOST_NAMED = 32
+#: Behind every rank, which is an integer of 64 bits to MongoDB.
+NO_RANK = 2**63
 
 
 @dataclass(slots=True, eq=False)
@@ -29,6 +31,8 @@ class Standing:
     named: dict[str, int] = field(default_factory=dict)
     #: How much had been told to the roll when this line was told of last.
     told: int = 0
+    #: The smallest rank from `since` on that was told of since the line was read last.
+    unread: int = NO_RANK
     #: Whether something of it was claimed since a look last saw it.
     served: bool = False
     #: Whether that look told of its head alone, and more may wait where it is not read.

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from hypothesis import example, given
@@ -15,6 +16,7 @@ from tests.support.roll_actions import (
     Action,
     a_roll,
     claim,
+    claim_apart,
     drain,
     happenings,
     look,
@@ -49,6 +51,13 @@ def histories(
         ("look", []),
         *(("submit", LINES[0], rank, "named") for rank in range(2, 7)),
         ("claim", 5, [("others", LINES[0], 1, "")], []),
+    ]
+)
+@example(
+    actions=[
+        *(("submit", LINES[0], rank, "unnamed") for rank in (10, 20)),
+        ("claim", 1, [], []),
+        ("claim", 3, [], [("submit", LINES[0], 15, "named")]),
     ]
 )
 def test_whatever_it_was_told_of_is_claimed_without_a_further_look(actions: list[Action]) -> None:
@@ -209,6 +218,36 @@ def test_what_comes_late_is_claimed_by_its_id_and_the_line_is_read_from_where_it
     assert choice.named == [late]
     [stretch] = choice.stretches
     assert stretch.since == 103
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+@pytest.mark.parametrize("named", [False, True])
+def test_what_is_told_of_while_a_line_is_read_is_claimed_although_what_was_found_stands_behind_it(
+    limit: int, named: bool
+) -> None:
+    line = LINES[0]
+    roll, waiting = a_roll(), Waiting()
+    tell(roll, line, waiting.submit(line, 10), named=False)
+    claim_apart(roll, waiting, 1)
+    waiting.submit(line, 20)
+    claim_apart(
+        roll,
+        waiting,
+        limit,
+        answering=lambda: tell(roll, line, waiting.submit(line, 15), named=named),
+    )
+    assert [each.rank for _, each in claim_apart(roll, waiting, limit)] == [15]
+
+
+def test_a_line_that_is_told_of_without_pause_is_read_from_where_it_was_all_the_same() -> None:
+    line = LINES[0]
+    roll, waiting = a_roll(), Waiting()
+    tell(roll, line, waiting.submit(line, 1), named=False)
+    for rank in range(2, 10):
+        later = waiting.submit(line, rank)
+        claim_apart(roll, waiting, 1, answering=partial(tell, roll, line, later, named=True))
+    [stretch] = roll.choose(1).stretches
+    assert stretch.since == 8
 
 
 def test_where_many_organizations_wait_their_heads_are_claimed_without_reading() -> None:
