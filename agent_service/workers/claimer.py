@@ -194,8 +194,9 @@ class Claimer:
     def _note(self, claimed: Claimed, limit: int) -> None:
         """Count what was claimed, and remember whether there was work."""
         contexts = claimed.contexts
-        if contexts and not self._found_work:
-            # Where work comes one by one, notifications tell of it, and nobody need look.
+        if contexts and not self._found_work and not (self._look_wanted or self._looks.unfinished):
+            # Where work comes one by one, notifications tell of it, and nobody need look. A look that is
+            # wanted all the same is not put off, or it would be again with each that comes.
             next_look = time.monotonic() + _LOOKS_APART.total_seconds()
             self._next_look = max(self._next_look, next_look)
         if not contexts and (self._roll or self._roll.may_go_on):

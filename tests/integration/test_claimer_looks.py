@@ -10,11 +10,13 @@ from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context
 from agent_service.domain.request import Caller
 from agent_service.store import Store
+from agent_service.store.notifier import Notification, Topic
 from agent_service.workers import roll
 from agent_service.workers.claimer import Claimer
 from tests.support.waiting import until
 from tests.support.worker_tools import (
     Raw,
+    read,
     step,
     submit,
 )
@@ -56,6 +58,27 @@ async def test_what_nobody_told_of_is_looked_for_although_other_work_comes_now_a
 
     found: Sequence[Context] = await until(claimed)
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("how", ["nobody", "without a line"])
+async def test_what_nobody_named_is_looked_for_while_others_come_one_by_one(store: Store, how: str) -> None:
+    often = timedelta(milliseconds=300) if how == "nobody" else timedelta(hours=1)
+    claimer = claimer_of(ContextManager(store), look_every=often)
+    assert not (await claimer.claim(1)).contexts
+    unnamed = await submit(store, caller=Caller(organization_id="elsewhere"))
+    if how == "without a line":
+        claimer.hear(Notification(topic=Topic.WORK, key="generation"))
+
+    async def claimed() -> bool:
+        context = await read(store, f"{await submit(store)}.draft")
+        told = Notification(topic=Topic.WORK, context_id=context.id, line=context.line, rank=context.rank)
+        claimer.hear(told)
+        # The first of these finds what was told of, and the second one nothing.
+        found = [*(await claimer.claim(1)).contexts, *(await claimer.claim(10)).contexts]
+        return unnamed in {each.request_id for each in found}
+
+    found: bool = await until(claimed, seconds=20)
+    assert found
 
 
 async def test_a_look_that_took_long_puts_the_next_one_off_by_no_more_than_a_few_seconds(
