@@ -36,7 +36,12 @@ class Seen:
 
 
 class LineLooks:
-    """Goes on each time where the last look ended, and begins again after the last line."""
+    """
+    Goes on each time where the last look ended, and begins again after the last line.
+
+    A round is over when each queue and priority was looked through from its beginning to its end; those with
+    fewer lines are looked through again and again meanwhile.
+    """
 
     def __init__(self, lines: LineCollection, *, service: str, queues: Sequence[str]) -> None:
         self._lines = lines
@@ -47,11 +52,14 @@ class LineLooks:
 
     @property
     def unfinished(self) -> bool:
-        """Whether there are lines that looks have not come to since they began."""
+        """Whether there are lines that looks have not come to in this round."""
         return any(each.unfinished for each in self._rounds.values())
 
     async def look(self) -> Seen:
         """Look at each queue and priority that something waits with. Raises `StoreUnavailable`."""
+        if not self.unfinished:
+            for current in self._rounds.values():
+                current.begin()
         heads: dict[Line, Candidate] = {}
         odd: list[Any] = []
         parts: dict[tuple[str, float], Part] = {}
@@ -76,9 +84,15 @@ class _Round:
     def __init__(self) -> None:
         #: The last organization of each part but the last, which has no end.
         self._ends: list[str] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin with the first part, wherever it was."""
         self._place = 0
-        #: How many lines this round has seen.
+        #: How many lines it has seen since the first part.
         self._seen = 0
+        #: Whether it has not come to the end since.
+        self.unfinished = True
 
     @property
     def part(self) -> Part:
@@ -86,11 +100,6 @@ class _Round:
         after = self._ends[self._place - 1] if self._place else None
         up_to = self._ends[self._place] if self._place < len(self._ends) else None
         return after, up_to
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether this round has not come to the end."""
-        return self._place > 0
 
     def took(self, found: Heads) -> None:
         """The next part is read; the next time it is divided where it is too large."""
@@ -103,3 +112,4 @@ class _Round:
             if self._seen <= MOST_AT_ONCE:
                 self._ends = []
             self._place = self._seen = 0
+            self.unfinished = False
