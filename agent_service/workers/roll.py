@@ -84,7 +84,7 @@ class Roll:
         self._turns: dict[Level, OrderedDict[Standing, None]] = {}
         #: How often somebody told of something.
         self._told = 0
-        #: Whether something was served since the last look of which only that was known.
+        #: Whether something was claimed since the last look, here or elsewhere, of which only that was known.
         self._behind_heads = False
 
     def __bool__(self) -> bool:
@@ -122,6 +122,7 @@ class Roll:
         known = [each for turns in self._turns.values() for each in islice(turns, _MOST_SEARCHED)]
         for standing in known:
             if standing.named.pop(context_id, None) is not None:
+                self._behind_heads |= standing.beyond
                 self._admit(standing)
 
     def see(self, seen: Seen, *, told: int) -> None:

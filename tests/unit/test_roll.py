@@ -95,9 +95,15 @@ def test_what_a_look_saw_is_claimed_whatever_was_told_during_it(
     assert len(waiting) == 0
 
 
-@given(ranks=st.lists(st.tuples(st.sampled_from(LINES[:8]), st.integers(1, 30)), max_size=60))
+@given(
+    ranks=st.lists(st.tuples(st.sampled_from(LINES[:8]), st.integers(1, 30)), max_size=60),
+    others=st.lists(st.tuples(st.sampled_from(LINES[:8]), st.booleans()), max_size=60),
+)
+@example(
+    ranks=[(line, rank) for line in LINES[:4] for rank in (1, 2)], others=[(line, True) for line in LINES[:4]]
+)
 def test_a_backlog_is_claimed_by_whoever_looks_again_where_more_may_follow(
-    ranks: list[tuple[Line, int]],
+    ranks: list[tuple[Line, int]], others: list[tuple[Line, bool]]
 ) -> None:
     roll, waiting = a_roll(), Waiting()
     with pytest.MonkeyPatch.context() as patch:
@@ -105,6 +111,8 @@ def test_a_backlog_is_claimed_by_whoever_looks_again_where_more_may_follow(
         for line, rank in ranks:
             waiting.submit(line, rank)
         look(roll, waiting)
+        for line, heard in others:
+            run([("others", line, 1, "told" if heard else "")], roll, waiting)
         while roll or roll.may_go_on:
             if not roll:
                 look(roll, waiting)
