@@ -24,6 +24,11 @@ class Seen:
     #: The ids of contexts that have no place in a line.
     odd: Sequence[Any] = ()
 
+    @property
+    def whole(self) -> bool:
+        """Whether it came to all lines."""
+        return all(part == (None, None) for part in self.parts.values())
+
     def covers(self, line: Line) -> bool:
         """Whether it would have seen what waits in this line."""
         part = self.parts.get((line.queue, line.priority))

@@ -84,7 +84,8 @@ class Roll:
         self._turns: dict[Level, OrderedDict[Standing, None]] = {}
         #: How often somebody told of something.
         self._told = 0
-        #: Whether something was claimed since the last look, here or elsewhere, of which only that was known.
+        #: Whether something was claimed since the last look at all lines, here or elsewhere, of which only
+        #: that was known.
         self._behind_heads = False
 
     def __bool__(self) -> bool:
@@ -144,7 +145,8 @@ class Roll:
                 standing.read_from(seen.heads[line].rank)
             self._admit(standing)
         self._age()
-        self._behind_heads = False
+        if seen.whole:
+            self._behind_heads = False
         if len(self._lines) > _MOST_LINES:
             self._lines = {line: each for line, each in self._lines.items() if each.servable}
 

@@ -9,6 +9,8 @@ from agent_service.domain.errors import StoreUnavailable
 from agent_service.domain.line import Candidate, Line
 from agent_service.store.lines import Heads, LineCollection
 from agent_service.workers.line_looks import LineLooks
+from agent_service.workers.roll import Roll
+from tests.support.contexts import NOW
 
 
 class ManyLines:
@@ -98,3 +100,19 @@ async def test_a_round_ends_while_lines_come_and_go() -> None:
     seen = set().union(*await a_round(looks))
     assert {line for line in lines.all if line.priority == 2} <= seen
     assert set().union(*await a_round(looks)) == lines.all
+
+
+async def test_a_look_at_a_part_says_nothing_of_what_follows_in_the_lines_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("agent_service.workers.roll._MOST_DEEP", 3)
+    lines = ManyLines([15])
+    looks, roll = looks_at(lines), Roll(["default"], now=lambda: NOW)
+    await a_round(looks)
+    roll.see(await looks.look(), told=roll.told)
+    while roll:
+        roll.found(roll.choose(4), [])
+    del lines.lines[0][10:]
+    roll.see(await looks.look(), told=roll.told)
+    assert not roll
+    assert roll.may_go_on
