@@ -22,7 +22,7 @@ from agent_service.domain.context import (
     ContextError,
     ContextStatus,
 )
-from agent_service.domain.json_value import JsonObject, JsonValue
+from agent_service.domain.json_value import JsonObject, JsonValue, own_copy
 
 #: The error of a context that ends because its request was cancelled.
 CANCELLATION = ContextError(code="cancelled", message="the request was cancelled", retryable=False)
@@ -50,13 +50,13 @@ class Transition:
 
 
 def completed(*, at: datetime, output: JsonValue, usage: JsonObject | None, chunks: int) -> Transition:
-    """The base service did the work."""
+    """The base service did the work; what it answered is copied, because it is written later."""
     return Transition(
         outcome=AttemptOutcome.COMPLETED,
         status=ContextStatus.COMPLETED,
         at=at,
-        output=output,
-        usage=usage,
+        output=own_copy(output),
+        usage=None if usage is None else {name: own_copy(value) for name, value in usage.items()},
         chunks=chunks,
     )
 
