@@ -17,7 +17,7 @@ _MAX_ATTEMPTS = 5
 
 async def measure(stage: Stage) -> None:
     """How many requests end in a second, and how long one takes that is alone."""
-    for _ in range(stage.few_runs):
+    for _ in range(stage.runs):
         await _measure_alone(stage)
         await _measure_many(stage)
 

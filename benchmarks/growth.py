@@ -19,7 +19,7 @@ CONTEXTS, QUICK_CONTEXTS = 2_000, 1_500
 async def measure(stage: Stage) -> None:
     """As many contexts for each process, so that all runs take about as long; then one under a profiler."""
     async with stage.stub(DELAY_MS) as base_url:
-        for _ in range(stage.few_runs):
+        for _ in range(stage.runs):
             alone = None
             for number in PROCESSES:
                 found = await _run(stage, base_url, number)

@@ -40,7 +40,7 @@ async def measure(stage: Stage) -> None:
             single = _single_over_http(session, address)
             batch = _batch_over_http(session, address)
             requests = RequestService(store, max_attempts={GENERATION: 5})
-            for _ in range(stage.few_runs):
+            for _ in range(stage.runs):
                 for clients in CLIENTS:
                     await _add(stage, f"ingest: HTTP, {_clients(clients)}", single, clients)
                 await _add(stage, f"ingest: HTTP, batches of {BATCH:,}", batch, BATCH_CLIENTS)

@@ -66,7 +66,7 @@ async def measure(stage: Stage) -> None:
         _worker(stage, database, base_url),
         read_record(base_url) as record,
     ):
-        for _ in range(stage.few_runs):
+        for _ in range(stage.runs):
             await _measure_cancelling(stage, store, record)
     async with stage.default_history():
         await _measure_after_burst(stage)
@@ -74,7 +74,7 @@ async def measure(stage: Stage) -> None:
 
 async def _measure_way(stage: Stage, way: Way, record: StubRecord, about: str) -> None:
     await _submit_steadily(way, _WARM_UP)
-    for _ in range(stage.few_runs):
+    for _ in range(stage.runs):
         times = await _submit_steadily(way, QUICK_REQUESTS if stage.quick else REQUESTS)
         await record.wait_for_calls(times.acknowledged)
         called = [record.received[each] - at for each, at in times.acknowledged.items()]
