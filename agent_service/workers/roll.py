@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from agent_service.domain.line import Candidate, Line
-from agent_service.store.lines import Stretch
+from agent_service.store.lines import Stretch, is_integer
 from agent_service.workers.line_looks import Seen
 from agent_service.workers.standing import NO_RANK, Level, Standing
 
@@ -186,7 +186,9 @@ class Roll:
             if not reading.stretch.skip:
                 # Where others took what is known by its id, more that is new was read than is wanted.
                 more = len(found) == reading.stretch.limit or len(new) > reading.wanted
-                self._read(reading, found[0].rank if found else None, more=more)
+                # An odd rank may be of any type.
+                first = next((each.rank for each in found if is_integer(each.rank)), None)
+                self._read(reading, first, more=more)
         return candidates
 
     def found_first(self, choice: Choice, rank: int | None) -> None:
