@@ -56,8 +56,7 @@ def parse_submission(
     Check decoded JSON and make a Submission of it; `deadline` is None where the body names none.
 
     `max_attempts` are the tries of steps by their service. Unless it `copies`, the body must never be changed
-    again. Raises InvalidSubmission with all problems,
-    MAX_PROBLEMS at most.
+    again. Raises InvalidSubmission with all problems, MAX_PROBLEMS at most.
     """
     known = [service for service in services if service != CALLBACK_SERVICE]
     parser = _Parser(known, max_deadline, max_attempts, callbacks, copies)
