@@ -12,6 +12,7 @@ It speaks HTTP/1.1 over bare sockets, because a well-behaved server library coul
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Self
 
 from agent_service.testing.behaviours import echo
@@ -96,7 +97,8 @@ class ScriptedBaseService:
     async def __aexit__(self, *_: object) -> None:
         """Stop listening and drop every connection; entering again listens on the same port."""
         if self._server is not None:
-            self._server.close()
+            server, self._server = self._server, None
+            await _close(server)
         self.drop_connections()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -111,9 +113,14 @@ class ScriptedBaseService:
         reader = asyncio.StreamReader(limit=2**20)
 
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if self._server is None:  # The event loop had taken this one already when the service stopped.
+                writer.close()
+                return
             task = asyncio.create_task(self._serve(reader, writer, number))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            # Not in the task: one that is cancelled before its first step runs no line of its own.
+            task.add_done_callback(lambda _: writer.close())
 
         return _WatchedProtocol(reader, accept, lambda: self._mark_closed(number))
 
@@ -137,8 +144,20 @@ class ScriptedBaseService:
                 keep_alive = reply.keep_alive
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
-        finally:
-            writer.close()
+
+
+async def _close(server: asyncio.Server) -> None:
+    """
+    Stop listening, and lose no connection meanwhile.
+
+    An asyncio server that is closed between accepting a connection and giving it a protocol, one turn of the
+    event loop later, leaves that connection open and unread. So it stops to accept first.
+    """
+    with suppress(NotImplementedError):  # Windows' event loop has no readers.
+        for listener in server.sockets:
+            asyncio.get_running_loop().remove_reader(listener)
+    await asyncio.sleep(0)
+    server.close()
 
 
 class _WatchedProtocol(asyncio.StreamReaderProtocol):

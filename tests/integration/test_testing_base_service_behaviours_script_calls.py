@@ -1,5 +1,7 @@
 import asyncio
+import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -135,6 +137,18 @@ async def test_a_call_that_hangs_goes_on_until_the_client_leaves(service: Script
     calling.cancel()
     await asyncio.gather(calling, return_exceptions=True)
     await call.wait_closed()
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_service_that_stops_leaves_no_connection_open_however_new_it_is(turns: int) -> None:
+    async with asyncio.timeout(5):
+        async with ScriptedBaseService() as service:
+            connection = socket.create_connection(("127.0.0.1", service.port))
+            for _ in range(turns):  # From a connection that only the kernel knows to one that is served.
+                await asyncio.sleep(0)
+        with connection, suppress(ConnectionResetError):
+            connection.setblocking(False)
+            assert await asyncio.get_running_loop().sock_recv(connection, 1) == b""
 
 
 async def test_an_answer_comes_when_the_test_lets_it(service: ScriptedBaseService) -> None:
