@@ -42,7 +42,7 @@ async def read_body(call: HttpRequest, *, max_bytes: int) -> bytes:
 
     Raises HttpProblem (415, 413).
     """
-    _check_type(call.headers)
+    check_type(call.headers)
     return await _read(call, max_bytes)
 
 
@@ -51,7 +51,7 @@ async def read_optional_json(call: HttpRequest, *, max_bytes: int) -> object:
     body = await _read(call, max_bytes)
     if not body:
         return {}
-    _check_type(call.headers)
+    check_type(call.headers)
     return parse_json(body)
 
 
@@ -141,7 +141,8 @@ def _repetitions(decoded: object, repeated: list[tuple[dict[str, object], str]])
             )
 
 
-def _check_type(headers: Headers) -> None:
+def check_type(headers: Headers) -> None:
+    """Raises HttpProblem (415) unless these say that the body is JSON in UTF-8."""
     content_type, _, parameters = headers.get("content-type", "").lower().partition(";")
     if not _JSON_TYPE.fullmatch(content_type.strip()):
         raise _unsupported("the body must be sent as Content-Type: application/json")

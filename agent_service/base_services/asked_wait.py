@@ -4,18 +4,15 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from agent_service.domain.retry_after import parse_retry_after
+from agent_service.domain.retry_after import LONGEST, parse_retry_after
 
 #: What OpenAI limits, each with a header of what remains and one of when it is whole again.
 _LIMITED = ("requests", "tokens")
-_MILLISECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]+)?")
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]+)?)(ms|s|m|h)")
-_UNITS = {
-    "ms": timedelta(milliseconds=1),
-    "s": timedelta(seconds=1),
-    "m": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-}
+_MILLISECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_DURATION = re.compile(f"(?:{_PART.pattern})+")
+#: In seconds.
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def asked_wait(status: int, headers: Mapping[str, str], *, now: datetime) -> timedelta | None:
@@ -27,7 +24,7 @@ def asked_wait(status: int, headers: Mapping[str, str], *, now: datetime) -> tim
     """
     milliseconds = headers.get("retry-after-ms", "").strip()
     if _MILLISECONDS.fullmatch(milliseconds):
-        return timedelta(milliseconds=float(milliseconds))
+        return _at_most(float(milliseconds) / 1000)
     said = parse_retry_after(headers.get("retry-after"), now=now, date=headers.get("date"))
     if said is not None or status != 429:
         return said
@@ -38,7 +35,11 @@ def asked_wait(status: int, headers: Mapping[str, str], *, now: datetime) -> tim
 
 def _parse_duration(text: str) -> timedelta | None:
     """A duration as `1h2m3.5s` or `120ms`; None for anything else."""
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
+    if not _DURATION.fullmatch(text):
         return None
-    return sum((float(number) * _UNITS[unit] for number, unit in parts), timedelta())
+    return _at_most(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
+
+
+def _at_most(seconds: float) -> timedelta:
+    """So many seconds, or the longest wait: who asks for more, or for a number that is none, has that."""
+    return timedelta(seconds=min(seconds, LONGEST.total_seconds()))

@@ -6,6 +6,8 @@ from email.utils import parsedate_to_datetime
 
 #: A longer wait is cut to this, so that arithmetic with it cannot overflow.
 LONGEST = timedelta(days=365)
+#: No date is longer, with room for comments; what reads dates takes the square of their length.
+_LONGEST_DATE = 100
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
@@ -27,8 +29,10 @@ def parse_retry_after(value: str | None, *, now: datetime, date: str | None = No
 
 
 def _parse_date(value: str | None) -> datetime | None:
+    if value is None or len(value) > _LONGEST_DATE:
+        return None
     try:
-        parsed = parsedate_to_datetime(value or "")
+        parsed = parsedate_to_datetime(value)
     except (ValueError, OverflowError):
         return None
     # The obsolete asctime form names no zone; RFC 9110 says that it is UTC.

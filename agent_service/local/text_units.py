@@ -5,7 +5,8 @@ import re
 _WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")
 _PARAGRAPH_BREAK = re.compile(r"\n[^\S\n]*\n\s*")
 # An end mark, closing quotes or brackets, and then white space; the marks of Chinese and Japanese need none.
-_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[」』]*")
+# Marks that none follows are looked at once, not once from each of them.
+_SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’»)\]]*+(?=\s)|[。！？]+[」』]*")
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:mr|mrs|ms|dr|prof|st|vs|etc|e\.g|i\.e|no|fig|approx|[a-z])\.$", re.IGNORECASE
 )

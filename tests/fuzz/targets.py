@@ -2,6 +2,7 @@
 
 from tests.fuzz.answers import ANSWERS
 from tests.fuzz.calls import CALLS
+from tests.fuzz.headers import HEADERS
 from tests.fuzz.submissions import SUBMISSIONS
 
-TARGETS = (*CALLS, *SUBMISSIONS, *ANSWERS)
+TARGETS = (*CALLS, *HEADERS, *SUBMISSIONS, *ANSWERS)

@@ -35,3 +35,40 @@ def test_a_large_input_takes_no_longer_than_its_size_says(target: Target, index:
     began = time.process_time()
     target.check(value)
     assert time.process_time() - began < LIMIT_SECONDS * size / LARGEST
+
+
+#: Sizes that a header has at most.
+HEADER = 2**15
+#: Where a time could be that of anything, it is measured over so many calls.
+LEAST_SECONDS = 0.01
+
+
+@pytest.mark.parametrize(("target", "index"), LARGE, ids=lambda item: getattr(item, "name", str(item)))
+def test_twice_the_input_takes_at_most_two_and_a_half_times_the_time(target: Target, index: int) -> None:
+    make = target.large[index]
+    ratios = []
+    for _ in range(5):
+        once, twice = (fastest(target, make(size)) for size in (HEADER, 2 * HEADER))
+        ratios.append(twice / once)
+        # A machine with other things to do is no reason to fail.
+        if ratios[-1] <= 2.5:
+            return
+    pytest.fail(f"twice the input took {min(ratios):.1f} times the time")
+
+
+def fastest(target: Target, value: object) -> float:
+    """Processor seconds that one check takes, without what else the machine did meanwhile."""
+    calls, spent = 1, 0.0
+    while True:
+        spent = min(timed(target, value, calls) for _ in range(3))
+        if spent >= LEAST_SECONDS:
+            return spent / calls
+        calls *= 4
+
+
+def timed(target: Target, value: object, calls: int) -> float:
+    """Processor seconds of so many checks."""
+    began = time.process_time()
+    for _ in range(calls):
+        target.check(value)
+    return time.process_time() - began

@@ -50,7 +50,9 @@ def test_a_wait_is_read_and_bounded(values: list[str], seconds: int) -> None:
         ["respond-async"],
         ["wait=soon, wait=10"],
         ["wait=" + "9" * 5000],
-        ['"' * 1000],
+        ['"' * 1001],
+        ['foo="bar, wait=10'],
+        ['foo="bar, wait=10\\'],
     ],
 )
 def test_what_cannot_be_read_is_passed_over(values: list[str]) -> None:
