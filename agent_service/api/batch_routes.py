@@ -14,7 +14,7 @@ from starlette.types import Scope
 from agent_service.api.bounded_calls import BoundedCalls
 from agent_service.api.caller import Submitter
 from agent_service.api.error_handlers import problem_of
-from agent_service.api.idempotency_key import HEADER, LONGEST_OF_BATCH, read_idempotency_key
+from agent_service.api.idempotency_key import HEADER, LONGEST_OF_BATCH, batch_key, read_idempotency_key
 from agent_service.api.json_request import decode_json, read_body
 from agent_service.api.openapi_document import answers
 from agent_service.api.openapi_examples import PROBLEM_EXAMPLES
@@ -72,7 +72,7 @@ def batch_routes(requests: RequestService, calls: BoundedCalls, *, max_body_byte
         submitting = requests.submit_many(
             [submissions[index] for index in chosen],
             caller=caller,
-            idempotency_keys=None if key is None else [f"{key}/{index}" for index in chosen],
+            idempotency_keys=None if key is None else [batch_key(key, index) for index in chosen],
         )
         late = WriteOutcomeUnknown("storing a batch of requests took longer than its caller can wait")
         taken = dict(zip(chosen, await calls.wait_for(submitting, late=late), strict=True))

@@ -14,7 +14,22 @@ LONGEST_KEY = 255
 LONGEST_OF_BATCH = LONGEST_KEY - len(f"/{LARGEST_BATCH - 1}")
 #: A string of RFC 8941: backslash escapes itself and the quote, and nothing else.
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+_OF_BATCH = re.compile(r"/[0-9]+\Z")
 _KEY = re.compile(rf"[!-~]{{1,{LONGEST_KEY}}}")
+
+
+def single_key(key: str | None) -> str | None:
+    """
+    The key under which a single submission is stored.
+
+    One that looks like that of a submission of a batch gets a blank at its end, which no header can send.
+    """
+    return f"{key} " if key is not None and _OF_BATCH.search(key) else key
+
+
+def batch_key(key: str, place: int) -> str:
+    """The key under which a submission of a batch is stored, by its place in it."""
+    return f"{key}/{place}"
 
 
 def pattern(longest: int = LONGEST_KEY) -> str:

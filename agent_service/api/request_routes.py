@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from agent_service.api.bounded_calls import BoundedCalls
 from agent_service.api.caller import Reader, Submitter
-from agent_service.api.idempotency_key import read_idempotency_key
+from agent_service.api.idempotency_key import read_idempotency_key, single_key
 from agent_service.api.json_request import read_json
 from agent_service.api.openapi_document import NOT_FOUND, answers, made_request, refusals
 from agent_service.api.openapi_parameters import showing_extra, submission_extra
@@ -44,7 +44,7 @@ def request_routes(
     )
     async def submit_request(call: HttpRequest, caller: Submitter) -> Response:
         """Take a request; with an Idempotency-Key it can be sent any number of times and is taken once."""
-        key = read_idempotency_key(call.headers)
+        key = single_key(read_idempotency_key(call.headers))
         body = await read_json(call, max_bytes=max_body_bytes)
         if not isinstance(body, dict):
             raise InvalidSubmission([FieldProblem(pointer="", detail='must be an object with "steps"')])

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -14,8 +14,11 @@ Resolver: TypeAlias = AbstractResolver
 
 #: All unicast addresses of IPv6 that are given out to anybody (RFC 4291).
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
-#: Addresses of IPv4 for protocols (RFC 6890), which older versions of Python take for global.
-_SPECIAL = IPv4Network("192.0.0.0/24")
+#: What Python takes for public, and nobody's service is at: addresses for protocols (RFC 6890), relays that are
+#: gone (RFC 7526), the metadata service of Azure's machines, and newer addresses for documentation (RFC 9637).
+_SPECIAL = tuple(
+    ip_network(each) for each in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "3fff::/20")
+)
 #: What is translated to IPv4 on its way (RFC 6052); the last four bytes are the address there.
 _TRANSLATED = IPv6Network("64:ff9b::/96")
 
@@ -66,7 +69,9 @@ def is_public(address: Address) -> bool:
     embedded = list(_embedded(address))
     if embedded:
         return all(is_public(inner) for inner in embedded)
-    if address in _SPECIAL or (isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST):
+    if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
+        return False
+    if any(address in network for network in _SPECIAL):
         return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 

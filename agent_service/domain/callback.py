@@ -22,8 +22,6 @@ _URI = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
 #: A name of two labels or more; the last one is no number, so an address is none.
 _HOST = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+(?![0-9]+$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LONGEST_HOST = 253
-#: Ports below this belong to other protocols; those of HTTP are meant anyway.
-_LOWEST_PORT = 1_024
 _OWN_PORTS = {"https": 443, "http": 80}
 
 
@@ -32,11 +30,13 @@ class CallbackRules:
     """
     Which addresses callbacks may go to; none as long as no host is allowed.
 
-    A host is a name (`hooks.example.org`), or stands for all names below one (`*.example.org`).
+    A host is a name (`hooks.example.org`), or stands for all names below one (`*.example.org`). The port is
+    that of the scheme, 443 or 80, or in one of `allowed_ports`.
     """
 
     allowed_hosts: tuple[str, ...] = ()
     allow_http: bool = False
+    allowed_ports: tuple[range, ...] = ()
 
     def problem(self, url: str) -> str | None:
         """What must be otherwise for a callback to go there; None if it may. Completes "the address …"."""
@@ -58,10 +58,10 @@ class CallbackRules:
             return "must not have a user or password; callbacks are signed instead"
         if parts.fragment:
             return "must not have a fragment (#…), which is never sent"
-        port = parts.port
-        if port is not None and port < _LOWEST_PORT and port != _OWN_PORTS[parts.scheme]:
-            return f"must have port {_OWN_PORTS[parts.scheme]}, or one from {_LOWEST_PORT} on"
-        return None
+        port, own = parts.port, _OWN_PORTS[parts.scheme]
+        if port is None or port == own or any(port in ports for ports in self.allowed_ports):
+            return None
+        return f"must have port {own}, or one that is allowed here; {port} is not (CALLBACK_ALLOWED_PORTS)"
 
     def _host_problem(self, host: str) -> str | None:
         if not is_host_name(host):

@@ -14,6 +14,7 @@ from agent_service.settings.value_types import (
     duration,
     parse_allowed_hosts,
     parse_networks,
+    parse_ports,
 )
 from agent_service.settings.variable import EVERY_ROLE, WORKER, Variable
 
@@ -52,6 +53,16 @@ class CallbackSettings(Section):
             read_by=EVERY_ROLE,
         ),
     ] = False
+    allowed_ports: Annotated[
+        tuple[range, ...],
+        BeforeValidator(parse_ports),
+        Variable(
+            name="CALLBACK_ALLOWED_PORTS",
+            about="ports that callbacks may go to besides 443 (and 80 for http://), separated by commas",
+            must_be="ports like 8443, or ranges like 9000-9010, separated by commas",
+            read_by=EVERY_ROLE,
+        ),
+    ] = ()
     allowed_networks: Annotated[
         tuple[IPv4Network | IPv6Network, ...],
         BeforeValidator(parse_networks),
@@ -86,4 +97,6 @@ class CallbackSettings(Section):
     @property
     def rules(self) -> CallbackRules:
         """Which addresses callbacks may go to."""
-        return CallbackRules(allowed_hosts=self.allowed_hosts, allow_http=self.allow_http)
+        return CallbackRules(
+            allowed_hosts=self.allowed_hosts, allow_http=self.allow_http, allowed_ports=self.allowed_ports
+        )

@@ -24,6 +24,8 @@ Protocol = Literal["execute", "openai"]
 
 _DATABASE_NAME = re.compile(r"[^/\\. \"$*<>:|?\0]{1,63}")
 _VISIBLE = re.compile(r"[!-~]+")
+_PORTS = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?")
+_LARGEST_PORT = 65_535
 _MONGODB_SCHEMES = ("mongodb://", "mongodb+srv://")
 
 
@@ -94,6 +96,23 @@ def parse_allowed_hosts(value: str | Sequence[str]) -> tuple[str, ...]:
 def parse_networks(value: str | Sequence[str]) -> tuple[IPv4Network | IPv6Network, ...]:
     """Networks, or single addresses, separated by commas."""
     return tuple(ip_network(item) for item in _list_items(value))
+
+
+def parse_ports(value: str | Sequence[range]) -> tuple[range, ...]:
+    """Ports and ranges of ports (9000-9010, both ends included), separated by commas."""
+    if not isinstance(value, str):
+        return tuple(value)
+    return tuple(_ports(item) for item in _list_items(value))
+
+
+def _ports(text: str) -> range:
+    if not _PORTS.fullmatch(text):
+        raise ValueError
+    first, _, last = text.partition("-")
+    ports = range(int(first), int(last or first) + 1)
+    if not ports or ports[0] < 1 or ports[-1] > _LARGEST_PORT:
+        raise ValueError
+    return ports
 
 
 def _list_items(value: str | Sequence[object]) -> Sequence[str]:

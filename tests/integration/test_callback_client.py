@@ -19,11 +19,12 @@ from agent_service.domain.errors import BaseServiceError, BaseServiceRejected, D
 from agent_service.domain.webhook_signature import read_secrets
 from tests.support.base_service_behaviours import Behaviour, RecordedCall, Reply, answer
 from tests.support.base_service_stub import BaseServiceStub
+from tests.support.callbacks import ANY_PORT
 from tests.support.names import HostTable, Names
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 BODY = b'{"type":"request.completed"}'
-RULES = CallbackRules(allowed_hosts=("hooks.example.org",), allow_http=True)
+RULES = CallbackRules(allowed_hosts=("hooks.example.org",), allow_http=True, allowed_ports=ANY_PORT)
 LOOPBACK = [ip_network("127.0.0.0/8")]
 
 

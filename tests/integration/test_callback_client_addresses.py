@@ -15,11 +15,12 @@ from agent_service.base_services.public_resolver import Network, Resolver
 from agent_service.domain.callback import CallbackRules
 from agent_service.domain.errors import BaseServiceRejected, DestinationUnavailable
 from agent_service.domain.webhook_signature import read_secrets
+from tests.support.callbacks import ANY_PORT
 from tests.support.names import Names, UdpResolver
 from tests.support.waiting import until
 
 SECRETS = read_secrets("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-RULES = CallbackRules(allowed_hosts=("hooks.example.org",), allow_http=True)
+RULES = CallbackRules(allowed_hosts=("hooks.example.org",), allow_http=True, allowed_ports=ANY_PORT)
 #: All of these end at a server on this machine that listens everywhere.
 THIS_MACHINE = ["127.0.0.1", "127.9.9.9", "0.0.0.0", "::1", "::ffff:127.0.0.1", "::"]
 #: Where a cloud keeps its secrets, and what is private.
@@ -138,7 +139,7 @@ async def test_a_name_that_stands_for_an_internal_address_is_refused_before_anyt
 async def test_an_address_that_is_no_name_is_not_even_resolved(host: str) -> None:
     async with listening("127.0.0.1") as listener:
         names = Names(["127.0.0.1"])
-        rules = CallbackRules(allowed_hosts=(host, "*.example.org"), allow_http=True)
+        rules = CallbackRules(allowed_hosts=(host, "*.example.org"), allow_http=True, allowed_ports=ANY_PORT)
         with pytest.raises(BaseServiceRejected, match="must name a host") as caught:
             await deliver(f"http://{host}:{listener.port}/", names, rules=rules)
         assert caught.value.code == "address_refused"

@@ -14,7 +14,9 @@ from tests.support.waiting import until
 from tests.support.worker_tools import AT_ONCE, Raw
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-RULES = CallbackRules(allowed_hosts=("*.example.org",), allow_http=True)
+#: Receivers of tests have any free port.
+ANY_PORT = (range(1, 65_536),)
+RULES = CallbackRules(allowed_hosts=("*.example.org",), allow_http=True, allowed_ports=ANY_PORT)
 #: An address that is never called in these tests.
 CALLBACK: Mapping[str, Any] = {"url": "https://hooks.example.org/ended"}
 SERVICES = {"generation": 3, "analysis": 3, "communication": 3}
@@ -59,6 +61,7 @@ def a_callback_worker(
         {
             "CALLBACK_ALLOWED_HOSTS": ",".join(RULES.allowed_hosts),
             "CALLBACK_ALLOW_HTTP": "true",
+            "CALLBACK_ALLOWED_PORTS": "1-65535",
             "CALLBACK_ALLOWED_NETWORKS": "127.0.0.0/8",
             "CALLBACK_SECRET": SECRET,
             "CALLBACK_TIMEOUT": "30",

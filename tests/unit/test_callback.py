@@ -45,7 +45,6 @@ def problems(callback: object, rules: CallbackRules = RULES) -> list[tuple[str, 
     [
         URL,
         "https://HOOKS.example.org:443/ended?tenant=7&x=%20",
-        "https://hooks.example.org:8443",
         "https://a.example.com/",
         "https://a.b.example.com/~x/(y);z=1",
     ],
@@ -75,8 +74,9 @@ def test_an_address_at_an_allowed_host_may_be_told(url: str) -> None:
         ("https://user:pass@hooks.example.org/", "must not have a user or password"),
         ("https://@hooks.example.org/", "must not have a user or password"),
         ("https://hooks.example.org/#part", "must not have a fragment"),
-        ("https://hooks.example.org:22/", "must have port 443, or one from 1024 on"),
-        ("https://hooks.example.org:80/", "must have port 443, or one from 1024 on"),
+        ("https://hooks.example.org:22/", "must have port 443, or one that is allowed here"),
+        ("https://hooks.example.org:8443/", "8443 is not (CALLBACK_ALLOWED_PORTS)"),
+        ("https://hooks.example.org:80/", "must have port 443, or one that is allowed here"),
         ("https://127.0.0.1/", "must name a host such as"),
         ("https://[2001:db8::1]/", "must name a host such as"),
         ("https://2130706433/", "must name a host such as"),
@@ -107,8 +107,16 @@ def test_without_an_allowed_host_there_are_no_callbacks() -> None:
 def test_plain_http_needs_to_be_allowed() -> None:
     rules = replace(RULES, allow_http=True)
     assert rules.problem("http://hooks.example.org/") is None
-    assert rules.problem("http://hooks.example.org:443/") == "must have port 80, or one from 1024 on"
+    refused = rules.problem("http://hooks.example.org:443/")
+    assert refused is not None
+    assert refused.startswith("must have port 80, or one that is allowed here; 443 is not")
     assert rules.problem(URL) is None
+
+
+@pytest.mark.parametrize(("port", "allowed"), [(8443, True), (9000, True), (9010, True), (9011, False), (80, False)])
+def test_other_ports_than_those_of_http_need_to_be_allowed(port: int, allowed: bool) -> None:
+    rules = replace(RULES, allowed_ports=(range(8443, 8444), range(9000, 9011)))
+    assert (rules.problem(f"https://hooks.example.org:{port}/") is None) == allowed
 
 
 @pytest.mark.parametrize(

@@ -26,10 +26,13 @@ def test_hosts_and_networks_are_lists() -> None:
     callback = load(
         CALLBACK_ALLOWED_HOSTS="Hooks.example.org, *.example.com,hooks.example.org",
         CALLBACK_ALLOW_HTTP="true",
+        CALLBACK_ALLOWED_PORTS="8443, 9000-9010",
         CALLBACK_ALLOWED_NETWORKS="10.1.0.0/16, fd00::/8,127.0.0.1",
     ).callback
     assert callback.rules == CallbackRules(
-        allowed_hosts=("hooks.example.org", "*.example.com"), allow_http=True
+        allowed_hosts=("hooks.example.org", "*.example.com"),
+        allow_http=True,
+        allowed_ports=(range(8443, 8444), range(9000, 9011)),
     )
     assert callback.allowed_networks == (
         ip_network("10.1.0.0/16"),
@@ -47,6 +50,10 @@ def test_hosts_and_networks_are_lists() -> None:
         ("CALLBACK_ALLOWED_HOSTS", "hooks.example.org:8443"),
         ("CALLBACK_ALLOWED_HOSTS", "10.0.0.1"),
         ("CALLBACK_ALLOWED_HOSTS", "hooks.*.org"),
+        ("CALLBACK_ALLOWED_PORTS", "https"),
+        ("CALLBACK_ALLOWED_PORTS", "0"),
+        ("CALLBACK_ALLOWED_PORTS", "9010-9000"),
+        ("CALLBACK_ALLOWED_PORTS", "65535-65536"),
         ("CALLBACK_ALLOWED_NETWORKS", "10.1.0.1/16"),
         ("CALLBACK_ALLOWED_NETWORKS", "intranet"),
         ("CALLBACK_CONCURRENCY", "0"),
