@@ -27,11 +27,12 @@ from agent_service.domain.errors import ConfigurationError
 from agent_service.domain.quota import Quota
 from agent_service.keys.key_ring import KeyRing
 from agent_service.local.addresses import Addresses, published
+from agent_service.local.connection_limits import ConnectionLimits
 from agent_service.processes.parent_process import ParentProcess
 from agent_service.processes.role_run import run_until_told
 from agent_service.processes.worker_processes import WorkerProcesses
 from agent_service.request_service import RequestService
-from agent_service.settings import Settings, mask_uri
+from agent_service.settings import ApiSettings, Settings, mask_uri
 from agent_service.store import Store
 from agent_service.store.roster import ProcessPlace
 from agent_service.upkeep import Upkeep
@@ -211,11 +212,14 @@ async def serving_api(settings: Settings, store: Store) -> AsyncIterator[str]:
         store,
         requests,
         max_body_bytes=settings.api.max_body_bytes,
+        body_timeout=settings.api.body_timeout,
         keys=KeyRing.of(settings.api, store),
         hosts=admitted_hosts(settings.api),
     )
     say_who_is_served(settings.api)
-    async with _load("serve")(app, host=settings.api.host, port=settings.api.port) as server:
+    async with _load("serve")(
+        app, host=settings.api.host, port=settings.api.port, limits=_connection_limits(settings.api)
+    ) as server:
         logger.info("the API listens on {}:{}", server.host, server.port)
         draining = app.state.draining
         serving = store.supervisor.start("HTTP server", server.wait_until_ended, ends=draining.is_set)
@@ -225,6 +229,12 @@ async def serving_api(settings: Settings, store: Store) -> AsyncIterator[str]:
             # Streams end by themselves now, and their readers go on elsewhere.
             draining.set()
             serving.cancel()
+
+
+def _connection_limits(api: ApiSettings) -> ConnectionLimits:
+    return ConnectionLimits(
+        connections=api.max_connections, head_bytes=api.max_head_bytes, head_timeout=api.head_timeout
+    )
 
 
 @asynccontextmanager

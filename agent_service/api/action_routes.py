@@ -10,7 +10,7 @@ from starlette.responses import Response
 from agent_service.api.bounded_calls import BoundedCalls
 from agent_service.api.caller import Canceller, Submitter
 from agent_service.api.idempotency_key import read_idempotency_key, single_key
-from agent_service.api.json_request import read_optional_json
+from agent_service.api.json_request import BodyLimit, read_optional_json
 from agent_service.api.openapi_document import NOT_FOUND, answers, made_request, refusals
 from agent_service.api.openapi_parameters import retry_extra, waiting_extra
 from agent_service.api.request_answer import RequestAnswer
@@ -29,7 +29,7 @@ from agent_service.request_service import RequestService
 
 
 def action_routes(
-    requests: RequestService, calls: BoundedCalls, waiting: Waiting, *, max_body_bytes: int
+    requests: RequestService, calls: BoundedCalls, waiting: Waiting, *, body_limit: BodyLimit
 ) -> APIRouter:
     """`POST /v1/requests/{request_id}/cancel` and `…/retry`."""
     router = APIRouter(tags=["requests"])
@@ -53,7 +53,7 @@ def action_routes(
     async def retry_request(request_id: str, call: HttpRequest, caller: Submitter) -> Response:
         """Repeat an ended request as a new one: what completed is copied, the rest runs anew."""
         key = single_key(read_idempotency_key(call.headers))
-        from_step = _from_step(await read_optional_json(call, max_bytes=max_body_bytes))
+        from_step = _from_step(await read_optional_json(call, limit=body_limit))
         late = WriteOutcomeUnknown("retrying a request took longer than its caller can wait")
         retrying = _retry(requests, request_id, from_step, caller.organization_id, key)
         view, replayed = await calls.run(retrying, late=late)

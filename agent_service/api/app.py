@@ -20,6 +20,7 @@ from agent_service.api.fleet_routes import fleet_routes
 from agent_service.api.health_routes import health_routes
 from agent_service.api.host_guard import HostGuard
 from agent_service.api.http_metrics import HttpMetrics
+from agent_service.api.json_request import READ_WITHIN, BodyLimit
 from agent_service.api.list_routes import list_routes
 from agent_service.api.metrics_routes import metrics_routes
 from agent_service.api.openapi_document import PROBLEM_RESPONSES, DocumentedApi
@@ -40,6 +41,7 @@ def create_app(
     requests: RequestService,
     *,
     max_body_bytes: int,
+    body_timeout: timedelta = READ_WITHIN,
     keys: KeyRing | None = None,
     hosts: Collection[str] | None = None,
     ping_every: timedelta = PING_EVERY,
@@ -59,6 +61,7 @@ def create_app(
     ProcessCollector(registry=registry)
     draining = asyncio.Event()
     waiting = Waiting(requests, calls, draining=draining)
+    body_limit = BodyLimit(max_body_bytes, body_timeout)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -80,10 +83,10 @@ def create_app(
     )
     app.state.draining = draining
     app.state.keys = keys or KeyRing(store)
-    app.include_router(request_routes(requests, calls, waiting, max_body_bytes=max_body_bytes))
+    app.include_router(request_routes(requests, calls, waiting, body_limit=body_limit))
     app.include_router(list_routes(requests, calls))
-    app.include_router(action_routes(requests, calls, waiting, max_body_bytes=max_body_bytes))
-    app.include_router(batch_routes(requests, calls, max_body_bytes=max_body_bytes))
+    app.include_router(action_routes(requests, calls, waiting, body_limit=body_limit))
+    app.include_router(batch_routes(requests, calls, body_limit=body_limit))
     app.include_router(event_routes(requests, calls, draining=draining, ping_every=ping_every))
     app.include_router(health_routes(store, calls))
     app.include_router(fleet_routes(insights, calls))

@@ -15,7 +15,7 @@ from agent_service.api.bounded_calls import BoundedCalls
 from agent_service.api.caller import Submitter
 from agent_service.api.error_handlers import problem_of
 from agent_service.api.idempotency_key import HEADER, LONGEST_OF_BATCH, batch_key, read_idempotency_key
-from agent_service.api.json_request import decode_json, read_body
+from agent_service.api.json_request import BodyLimit, decode_json, read_body
 from agent_service.api.openapi_document import answers
 from agent_service.api.openapi_examples import PROBLEM_EXAMPLES
 from agent_service.api.openapi_parameters import batch_extra
@@ -42,7 +42,7 @@ _PLACE = re.compile(r"/requests/(?P<index>[0-9]+)(?P<pointer>/.*)", re.DOTALL)
 Result = Accepted | AgentServiceError
 
 
-def batch_routes(requests: RequestService, calls: BoundedCalls, *, max_body_bytes: int) -> APIRouter:
+def batch_routes(requests: RequestService, calls: BoundedCalls, *, body_limit: BodyLimit) -> APIRouter:
     """`POST /v1/requests:batch`."""
     router = APIRouter(tags=["requests"])
 
@@ -67,7 +67,7 @@ def batch_routes(requests: RequestService, calls: BoundedCalls, *, max_body_byte
     async def submit_requests(call: HttpRequest, caller: Submitter) -> Response:
         """Take many requests; with an Idempotency-Key the batch can be sent any number of times."""
         key = _read_key(call)
-        submissions, refused = _read_submissions(await read_body(call, max_bytes=max_body_bytes))
+        submissions, refused = _read_submissions(await read_body(call, limit=body_limit))
         chosen = [index for index in range(len(submissions)) if index not in refused]
         submitting = requests.submit_many(
             [submissions[index] for index in chosen],

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from http import HTTPStatus
 from itertools import islice
+from typing import NamedTuple
 
 from fastapi import Request as HttpRequest
 from starlette.datastructures import Headers
@@ -22,33 +23,41 @@ from agent_service.domain.planning import MAX_PROBLEMS
 _JSON_TYPE = re.compile(r"application/(?:[\w.!#$&^-]+\+)?json", re.ASCII)
 #: No integer of 64 bits has more characters, its sign included.
 _LONGEST_INTEGER = 20
-#: A body that takes longer to arrive is given up.
-_READ_WITHIN = timedelta(seconds=30)
+#: A body that takes longer to arrive is given up, where nothing else is said.
+READ_WITHIN = timedelta(seconds=30)
 
 
-async def read_json(call: HttpRequest, *, max_bytes: int) -> object:
+class BodyLimit(NamedTuple):
+    """How large the body of a call may be, and how long it may take to arrive."""
+
+    max_bytes: int
+    within: timedelta = READ_WITHIN
+
+
+
+async def read_json(call: HttpRequest, *, limit: BodyLimit) -> object:
     """
-    The decoded body, of which never more than `max_bytes` and one piece are held.
+    The decoded body, of which never more than the limit and one piece are held.
 
     Raises HttpProblem (415, 413, 400) or InvalidSubmission. Numbers that no JSON has (NaN) and integers that
     do not fit are left to be found with their place by whoever checks the values.
     """
-    return parse_json(await read_body(call, max_bytes=max_bytes))
+    return parse_json(await read_body(call, limit=limit))
 
 
-async def read_body(call: HttpRequest, *, max_bytes: int) -> bytes:
+async def read_body(call: HttpRequest, *, limit: BodyLimit) -> bytes:
     """
-    The body of a call that says that it is JSON, of which never more than `max_bytes` and one piece are held.
+    The body of a call that says that it is JSON, of which never more than the limit and one piece are held.
 
     Raises HttpProblem (415, 413).
     """
     check_type(call.headers)
-    return await _read(call, max_bytes)
+    return await _read(call, limit)
 
 
-async def read_optional_json(call: HttpRequest, *, max_bytes: int) -> object:
+async def read_optional_json(call: HttpRequest, *, limit: BodyLimit) -> object:
     """Like `read_json`, of a call that may have no body; then an empty object."""
-    body = await _read(call, max_bytes)
+    body = await _read(call, limit)
     if not body:
         return {}
     check_type(call.headers)
@@ -153,15 +162,16 @@ def check_type(headers: Headers) -> None:
         raise _unsupported("the body must be sent without Content-Encoding")
 
 
-async def _read(call: HttpRequest, max_bytes: int) -> bytes:
+async def _read(call: HttpRequest, limit: BodyLimit) -> bytes:
+    max_bytes, within = limit
     declared = call.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > max_bytes):
         raise _too_large(max_bytes)
     try:
-        async with asyncio.timeout(_READ_WITHIN.total_seconds()):
+        async with asyncio.timeout(within.total_seconds()):
             return await _read_all(call.receive, max_bytes)
     except TimeoutError:
-        seconds = _READ_WITHIN.total_seconds()
+        seconds = within.total_seconds()
         raise refuse(
             HTTPStatus.REQUEST_TIMEOUT,
             "body_too_slow",

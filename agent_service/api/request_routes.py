@@ -9,7 +9,7 @@ from starlette.responses import Response
 from agent_service.api.bounded_calls import BoundedCalls
 from agent_service.api.caller import Reader, Submitter
 from agent_service.api.idempotency_key import read_idempotency_key, single_key
-from agent_service.api.json_request import read_json
+from agent_service.api.json_request import BodyLimit, read_json
 from agent_service.api.openapi_document import NOT_FOUND, answers, made_request, refusals
 from agent_service.api.openapi_parameters import showing_extra, submission_extra
 from agent_service.api.request_answer import RequestAnswer
@@ -21,7 +21,7 @@ from agent_service.request_service import RequestService
 
 
 def request_routes(
-    requests: RequestService, calls: BoundedCalls, waiting: Waiting, *, max_body_bytes: int
+    requests: RequestService, calls: BoundedCalls, waiting: Waiting, *, body_limit: BodyLimit
 ) -> APIRouter:
     """`POST /v1/requests` and `GET /v1/requests/{request_id}`."""
     router = APIRouter(tags=["requests"])
@@ -45,7 +45,7 @@ def request_routes(
     async def submit_request(call: HttpRequest, caller: Submitter) -> Response:
         """Take a request; with an Idempotency-Key it can be sent any number of times and is taken once."""
         key = single_key(read_idempotency_key(call.headers))
-        body = await read_json(call, max_bytes=max_body_bytes)
+        body = await read_json(call, limit=body_limit)
         if not isinstance(body, dict):
             raise InvalidSubmission([FieldProblem(pointer="", detail='must be an object with "steps"')])
 

@@ -1,12 +1,16 @@
 """LingeringProtocol: an answer that is given before the request has arrived reaches its client too."""
 
 import asyncio
+import time
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any
 
 import h11
+from loguru import logger
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from agent_service.local.connection_limits import USUAL_LIMITS, ConnectionLimits
 from agent_service.local.strict_connection import StrictConnection
 
 #: How long, and how much, is read and thrown away of what a client still sends after its answer.
@@ -14,6 +18,8 @@ LINGER_WITHIN = timedelta(seconds=5)
 LINGER_BYTES = 64 * 1024 * 1024
 #: Bytes that are sent in one piece at most.
 MOST_GATHERED = 64 * 1024
+#: Seconds between two lines of the log that say that there are too many connections.
+_BETWEEN_WARNINGS = 60.0
 
 
 class LingeringProtocol(H11Protocol):
@@ -24,8 +30,14 @@ class LingeringProtocol(H11Protocol):
     after that; a client that is reset throws away the answer if it has not read it yet. So the answer is
     followed by the end of our side alone, and what still comes is thrown away, until the client has closed
     too, or for `LINGER_WITHIN`, or for `LINGER_BYTES`. The rest of a body after which the connection can be
-    used again has the same limits.
+    used again has the same limits. And what is no request in time, or one connection too many, is closed.
     """
+
+    def __init__(self, *arguments: Any, limits: ConnectionLimits = USUAL_LIMITS, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._limits = limits
+        #: Runs while a head is awaited.
+        self._head_alarm: asyncio.TimerHandle | None = None
 
     def connection_made(  # type: ignore[override]  # uvicorn calls it with nothing else
         self, transport: asyncio.Transport
@@ -35,12 +47,18 @@ class LingeringProtocol(H11Protocol):
         #: Bytes that may still come of what is thrown away; None while nothing is.
         self._left: int | None = None
         self._alarm: asyncio.TimerHandle | None = None
-        self.conn = StrictConnection(h11.SERVER)
+        self.conn = StrictConnection(self._limits)
         super().connection_made(_Gathering(transport, self))
+        if len(self.connections) > self._limits.connections:
+            _warn_of_too_many(self._limits.connections)
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
+        else:
+            self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing comes any more."""
         self._stop_counting()
+        self._head_came()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -53,6 +71,10 @@ class LingeringProtocol(H11Protocol):
         if self.transport.is_closing():
             return
         super().data_received(data)
+        if self.conn.their_state is h11.IDLE:
+            self._await_head()
+        else:
+            self._head_came()
         if self._left is not None and self.conn.their_state is not h11.SEND_BODY:
             self._stop_counting()
 
@@ -63,11 +85,31 @@ class LingeringProtocol(H11Protocol):
             self._start_counting()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no request, without a body: the answer to a HEAD can have none."""
+        """Refuse what is no request."""
+        self._refuse(self.conn.refusal)
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        """Answer without a body, as the answer to a HEAD can have none, and close."""
         headers = [(b"content-length", b"0"), (b"connection", b"close")]
-        self.transport.write(self.conn.send(h11.Response(status_code=400, headers=headers)) or b"")
+        self.transport.write(self.conn.send(h11.Response(status_code=status, headers=headers)) or b"")
         self.transport.write(self.conn.send(h11.EndOfMessage()) or b"")
         self.transport.close()
+
+    def _await_head(self) -> None:
+        """Close unless a head is complete in time, counted from its first byte."""
+        if self._head_alarm is None and not self.transport.is_closing():
+            within = self._limits.head_timeout.total_seconds()
+            self._head_alarm = self.loop.call_later(within, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        self._head_alarm = None
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT)
+
+    def _head_came(self) -> None:
+        if self._head_alarm is not None:
+            self._head_alarm.cancel()
+            self._head_alarm = None
 
     def close_in_stages(self) -> None:
         """Close, at once where nothing more is coming, or where this was said before."""
@@ -149,3 +191,15 @@ class _Gathering(asyncio.Transport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._transport.get_extra_info(name, default)
+
+
+_warned_at = -_BETWEEN_WARNINGS
+
+
+def _warn_of_too_many(most: int) -> None:
+    """Say now and then that connections are refused; a flood of them must not be one of lines."""
+    global _warned_at
+    now = time.monotonic()
+    if now - _warned_at >= _BETWEEN_WARNINGS:
+        _warned_at = now
+        logger.warning("there are {} connections, and no more are taken (API_MAX_CONNECTIONS)", most)

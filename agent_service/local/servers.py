@@ -5,12 +5,14 @@ import contextlib
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import uvicorn
 from loguru import logger
 from starlette.types import ASGIApp
 
 from agent_service.domain.errors import LocalPartUnavailable
+from agent_service.local.connection_limits import USUAL_LIMITS, ConnectionLimits
 from agent_service.local.lingering import LingeringProtocol
 
 #: How long open answers (streams for instance) may go on after the stop; then they are cancelled.
@@ -49,9 +51,11 @@ class _EmbeddedServer(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serve(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Server]:
+async def serve(
+    app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0, limits: ConnectionLimits = USUAL_LIMITS
+) -> AsyncIterator[Server]:
     """
-    Serve `app` while the block runs; port 0 takes a free one.
+    Serve `app` while the block runs, within these limits; port 0 takes a free one.
 
     Leaving the block takes a few seconds at most, also with streams open. Raises LocalPartUnavailable when
     the address is taken or the application does not start.
@@ -61,7 +65,7 @@ async def serve(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Asyn
     config = uvicorn.Config(
         app,
         interface="asgi3",
-        http=LingeringProtocol,
+        http=_protocol(limits),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -85,6 +89,16 @@ async def serve(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Asyn
         server.should_exit = True
         await asyncio.shield(_finish(running))
         listener.close()
+
+
+def _protocol(limits: ConnectionLimits) -> type[asyncio.Protocol]:
+    """The class of protocols with these limits: uvicorn makes them itself, and asks for a class."""
+
+    class Limited(LingeringProtocol):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, limits=limits, **options)
+
+    return Limited
 
 
 def _listen(host: str, port: int) -> socket.socket:

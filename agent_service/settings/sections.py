@@ -1,5 +1,6 @@
 """The sections of the settings, and the table of their variables in the annotations."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -7,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from agent_service.settings.value_types import (
     LOWER_CASE,
+    SECOND,
     UPPER_CASE,
     DatabaseName,
     HostName,
@@ -14,6 +16,7 @@ from agent_service.settings.value_types import (
     LogLevel,
     MongoDriver,
     MongoUri,
+    duration,
 )
 from agent_service.settings.variable import API, DEV, EVERY_ROLE, Variable
 
@@ -154,6 +157,46 @@ class ApiSettings(Section):
             read_by=API,
         ),
     ] = 1024 * 1024
+    body_timeout: Annotated[
+        timedelta,
+        duration(),
+        Variable(
+            name="API_BODY_TIMEOUT",
+            about="seconds within which the body of a request arrives",
+            must_be="a number of seconds above 0 (ten years at most)",
+            read_by=API,
+        ),
+    ] = 30 * SECOND
+    max_head_bytes: Annotated[
+        int,
+        Field(ge=1024),
+        Variable(
+            name="API_MAX_HEAD_BYTES",
+            about="largest head of a request, in bytes; it has 100 headers at most",
+            must_be="a whole number of bytes, 1024 at least",
+            read_by=API,
+        ),
+    ] = 32 * 1024
+    head_timeout: Annotated[
+        timedelta,
+        duration(),
+        Variable(
+            name="API_HEAD_TIMEOUT",
+            about="seconds within which the head of a request arrives",
+            must_be="a number of seconds above 0 (ten years at most)",
+            read_by=API,
+        ),
+    ] = 10 * SECOND
+    max_connections: Annotated[
+        int,
+        Field(ge=1),
+        Variable(
+            name="API_MAX_CONNECTIONS",
+            about="connections that are open at a time, in each process; more are refused",
+            must_be="a whole number, 1 at least",
+            read_by=API,
+        ),
+    ] = 1_000
 
 
 class LogSettings(Section):

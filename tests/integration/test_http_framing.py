@@ -152,7 +152,7 @@ async def test_a_head_without_an_end_is_refused(server: Server, begin: bytes, mo
     reader, writer = await asyncio.open_connection(server.host, server.port)
     writer.write(begin + more * (2**20 // len(more)))
     async with asyncio.timeout(LIMIT):
-        assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+        assert (await reader.read()).startswith(b"HTTP/1.1 431 ")
     writer.close()
 
 

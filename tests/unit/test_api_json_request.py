@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message
 
-from agent_service.api import json_request
-from agent_service.api.json_request import parse_json, read_json, read_optional_json
+from agent_service.api.json_request import BodyLimit, parse_json, read_json, read_optional_json
 from agent_service.api.problems import HttpProblem
 from agent_service.domain.errors import InvalidSubmission
 
@@ -75,7 +74,7 @@ def test_every_repeated_name_is_found_in_its_place() -> None:
 )
 async def test_json_types_are_read(kind: str) -> None:
     request, _ = call([b'{"a"', b": 1}"], content_type=kind)
-    assert await read_json(request, max_bytes=100) == {"a": 1}
+    assert await read_json(request, limit=BodyLimit(100)) == {"a": 1}
 
 
 @pytest.mark.parametrize(
@@ -92,7 +91,7 @@ async def test_json_types_are_read(kind: str) -> None:
 async def test_other_types_are_refused_unread(headers: dict[str, str]) -> None:
     request, left = call([b"{}"], **headers)
     with pytest.raises(HttpProblem) as caught:
-        await read_json(request, max_bytes=100)
+        await read_json(request, limit=BodyLimit(100))
     assert code_of(caught.value) == (415, "unsupported_media_type")
     assert left
 
@@ -102,7 +101,7 @@ async def test_a_declared_length_over_the_limit_is_refused_unread(length: str) -
     fields = {"content_type": "application/json", "content_length": length}
     request, left = call([b"{}"], **fields)
     with pytest.raises(HttpProblem) as caught:
-        await read_json(request, max_bytes=100)
+        await read_json(request, limit=BodyLimit(100))
     assert code_of(caught.value) == (413, "body_too_large")
     assert left
 
@@ -110,30 +109,29 @@ async def test_a_declared_length_over_the_limit_is_refused_unread(length: str) -
 async def test_reading_ends_with_the_piece_that_is_over_the_limit() -> None:
     request, left = call([b"x" * 60] * 10, content_type="application/json")
     with pytest.raises(HttpProblem) as caught:
-        await read_json(request, max_bytes=100)
+        await read_json(request, limit=BodyLimit(100))
     assert code_of(caught.value) == (413, "body_too_large")
     assert len(left) == 8
 
 
-async def test_a_body_that_does_not_arrive_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_does_not_arrive_is_given_up() -> None:
     async def receive() -> Message:
         await asyncio.Event().wait()
         raise AssertionError("nobody sets that event")
 
-    monkeypatch.setattr(json_request, "_READ_WITHIN", timedelta(milliseconds=20))
     headers = [(b"content-type", b"application/json")]
     request = HttpRequest({"type": "http", "method": "POST", "headers": headers}, receive)
     with pytest.raises(HttpProblem) as caught:
-        await read_json(request, max_bytes=100)
+        await read_json(request, limit=BodyLimit(100, timedelta(milliseconds=20)))
     assert code_of(caught.value) == (408, "body_too_slow")
 
 
 async def test_a_body_that_may_be_left_out_is_an_empty_object_then_and_else_like_any_other() -> None:
     nothing, _ = call([b""])
-    assert await read_optional_json(nothing, max_bytes=100) == {}
+    assert await read_optional_json(nothing, limit=BodyLimit(100)) == {}
     some, _ = call([b'{"a"', b": 1}"], content_type="application/json")
-    assert await read_optional_json(some, max_bytes=100) == {"a": 1}
+    assert await read_optional_json(some, limit=BodyLimit(100)) == {"a": 1}
     untyped, _ = call([b"{}"])
     with pytest.raises(HttpProblem) as caught:
-        await read_optional_json(untyped, max_bytes=100)
+        await read_optional_json(untyped, limit=BodyLimit(100))
     assert code_of(caught.value) == (415, "unsupported_media_type")

@@ -1,0 +1,86 @@
+"""What clients may have a server hold before anybody knows who they are: heads, time and connections."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from agent_service.local import lingering
+from agent_service.local.connection_limits import ConnectionLimits
+from agent_service.local.servers import serve
+from tests.integration.test_http_framing import LAST, LIMIT, answers_to, served, tell
+from tests.support.log_lines import log_lines
+
+FIRST = b"GET /first HTTP/1.1\r\nHost: api\r\n"
+SHORT = ConnectionLimits(head_timeout=timedelta(seconds=0.2))
+
+
+@pytest.mark.parametrize("headers", [98, 99, 100])
+async def test_a_head_has_a_hundred_headers_at_most(headers: int) -> None:
+    async with serve(tell) as server:
+        answers = await answers_to(server, FIRST + b"X: y\r\n" * headers + b"Connection: close\r\n\r\n")
+    # Host and Connection are two more.
+    assert answers.startswith(b"HTTP/1.1 200 " if headers == 98 else b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("place", ["header", "path"])
+@pytest.mark.parametrize(("size", "status"), [(1_800, 200), (2_100, 431), (200_000, 431)])
+async def test_a_head_that_comes_in_one_piece_has_a_limit_too(size: int, status: int, place: str) -> None:
+    filler = b"x" * size
+    head = FIRST + b"X: " + filler + b"\r\n" if place == "header" else FIRST.replace(b"/first", b"/" + filler)
+    async with serve(tell, limits=ConnectionLimits(head_bytes=2_048)) as server:
+        answers = await answers_to(server, head + b"Connection: close\r\n\r\n")
+    assert answers.startswith(b"HTTP/1.1 %d " % status)
+
+
+@pytest.mark.parametrize("begun", [b"", b"G", FIRST], ids=["nothing", "a byte", "half of it"])
+async def test_a_head_that_does_not_come_in_time_is_given_up(begun: bytes) -> None:
+    async with serve(tell, limits=SHORT) as server:
+        assert (await answers_to(server, begun)).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_head_that_comes_byte_by_byte_is_given_up_as_well() -> None:
+    async with serve(tell, limits=SHORT) as server:
+        reader, writer = await asyncio.open_connection(server.host, server.port)
+
+        async def drip() -> None:
+            for byte in FIRST * 100:
+                writer.write(bytes([byte]))
+                await asyncio.sleep(0.01)
+
+        dripping = asyncio.create_task(drip())
+        async with asyncio.timeout(LIMIT):
+            assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+        dripping.cancel()
+        writer.close()
+
+
+async def test_the_head_after_an_answer_has_its_own_time_and_a_body_has_none_of_it() -> None:
+    async with serve(tell, limits=SHORT) as server:
+        reader, writer = await asyncio.open_connection(server.host, server.port)
+        writer.write(b"POST /first HTTP/1.1\r\nHost: api\r\nContent-Length: 5\r\n\r\nhe")
+        await asyncio.sleep(0.4)
+        writer.write(b"llo")
+        async with asyncio.timeout(LIMIT):
+            assert (await reader.readuntil(b"]")).startswith(b"HTTP/1.1 200 ")
+            writer.write(b"GET /next")
+            assert (await reader.read()).endswith(b"\r\n\r\n")
+        writer.close()
+
+
+async def test_more_connections_than_are_allowed_are_refused_and_the_log_says_so_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lingering, "_warned_at", float("-inf"))
+    async with serve(tell, limits=ConnectionLimits(connections=2)) as server:
+        held = [await asyncio.open_connection(server.host, server.port) for _ in range(2)]
+        with log_lines() as lines:
+            for _ in range(3):
+                assert (await answers_to(server, LAST)).startswith(b"HTTP/1.1 503 ")
+        assert len([line for line in lines if "API_MAX_CONNECTIONS" in str(line)]) == 1
+        for _, writer in held:
+            writer.close()
+            await writer.wait_closed()
+        async with asyncio.timeout(LIMIT):
+            while not served(await answers_to(server, LAST)):
+                await asyncio.sleep(0.01)
