@@ -135,10 +135,10 @@ class WholeLife:
         async def claimed() -> Context | None:
             # The contexts are written behind the answer to the submission.
             now = self.sound.clock.now()
-            lease = Lease(token=uuid.uuid4().hex, worker="silent", expires_at=now + timedelta(milliseconds=100))
-            return await claim_one(
-                self.sound, Claim(service="generation", queues=("default",), lease=lease, at=now)
-            )
+            expires_at = now + timedelta(milliseconds=100)
+            lease = Lease(token=uuid.uuid4().hex, worker="silent", expires_at=expires_at)
+            claim = Claim(service="generation", queues=("default",), lease=lease, at=now)
+            return await claim_one(self.sound, claim)
 
         await until(claimed, seconds=DEADLINE)
         return request_id
