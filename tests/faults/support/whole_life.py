@@ -140,7 +140,8 @@ class WholeLife:
             claim = Claim(service="generation", queues=("default",), lease=lease, at=now)
             return await claim_one(self.sound, claim)
 
-        await until(claimed, seconds=DEADLINE)
+        taken: Context = await until(claimed, seconds=DEADLINE)
+        assert taken
         return request_id
 
     async def _submit(self, requests: RequestService, *steps: dict[str, Any], **more: Any) -> str:
