@@ -9,7 +9,7 @@ from agent_service.store.planned_marks import PlannedRequest
 from tests.support.contexts import a_request, a_step
 from tests.support.explained_commands import CommandRecorder
 from tests.support.rescuers import a_replanner
-from tests.support.submissions import CHAIN, planned
+from tests.support.submissions import CHAIN, confirmed, planned
 from tests.support.worker_tools import Raw
 
 
@@ -26,7 +26,7 @@ async def test_a_request_whose_context_is_lost_is_not_marked_and_planned_again(
     contexts = ContextManager(any_store)
     requests = [a_request(a_step("one"), a_step("two", "one")) for _ in range(4)]
     await any_store.requests.insert_many(requests)
-    await contexts.plan(*requests, until=plan_by(), ahead=True)
+    await contexts.plan(*requests, until=plan_by(), size=1_000, ahead=True)
     await raw.contexts.delete_one({"_id": f"{requests[2].id}.one"})
     await any_store.planned_marks.flush()
     assert await marked(raw) == {request.id for request in requests if request is not requests[2]}
@@ -37,11 +37,11 @@ async def test_a_request_whose_context_is_lost_is_not_marked_and_planned_again(
 
 
 async def test_what_a_majority_has_by_then_is_marked_by_one_look_and_one_write(
-    recorded_store: Store, recorder: CommandRecorder
+    recorded_store: Store, store: Store, recorder: CommandRecorder
 ) -> None:
     requests = RequestService(recorded_store)
-    await requests.submit_many([CHAIN] * 5)
-    await recorded_store.calls.finish()
+    accepted = [await requests.submit(CHAIN) for _ in range(5)]
+    await confirmed(store, *(each.request for each in accepted))
     recorder.sent.clear()
     await planned(recorded_store)
     assert [name for name, _ in recorder.sent] == ["find", "update"]
