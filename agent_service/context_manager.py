@@ -31,6 +31,7 @@ from agent_service.store.operations import WRITE_LIMIT, at_most
 from agent_service.store.outcomes import Outcome
 from agent_service.store.paging import Odd
 from agent_service.store.planned_document import PlannedContext
+from agent_service.store.planned_marks import PlannedRequest
 from agent_service.store.sizes import check_answer_size
 from agent_service.telemetry import fail_point
 
@@ -56,12 +57,18 @@ class ContextManager:
         return self.store.clock.now()
 
     async def plan(
-        self, *requests: Request, until: float, session: Session | None = None, size: float = math.inf
+        self,
+        *requests: Request,
+        until: float,
+        session: Session | None = None,
+        size: float = math.inf,
+        ahead: bool = False,
     ) -> None:
         """
         Insert the contexts of new requests, sent before `until` (protocol, rule 7), which `plan_by` tells.
 
-        `size` is what they have together, in bytes, at most, if that is known.
+        `size` is what they have together, in bytes, at most, if that is known. It returns when a majority
+        has them, or, `ahead` of it, when they can be claimed.
 
         Dependents go before what they wait for, so that a step that ends finds all that it releases; what a
         retry copies goes before all of them. What follows from a copy that cannot be made, is the rescuer's.
@@ -74,20 +81,28 @@ class ContextManager:
             else:
                 steps = insertion_order(request.submission.steps)
                 contexts += [PlannedContext(request, step) for step in steps]
-        await self.store.contexts.insert(contexts, session=session, until=until, size=size)
+        insert = self.store.contexts.insert
+        confirmed = await insert(contexts, session=session, until=until, size=size, ahead=ahead)
         if session is None:
-            self._say_planned(requests)
+            self._say_planned(requests, confirmed=confirmed)
 
     async def plan_missing(self, *requests: Request, until: float) -> None:
         """Like `plan`, for requests that were read before: one that has ended has all of its contexts."""
         open_requests = [request for request in requests if not request.status.ended]
         contexts = [context for request in open_requests for context in await self._contexts_of(request)]
         await self.store.contexts.insert_missing(contexts, until=until)
-        self._say_planned(requests)
+        self._say_planned(requests, confirmed=True)
 
-    def _say_planned(self, requests: Sequence[Request]) -> None:
+    def _say_planned(self, requests: Sequence[Request], *, confirmed: bool) -> None:
+        """Have it marked of these, once a majority has their contexts if that is not `confirmed` yet."""
         fail_point.reach("contexts.inserted")
-        self.store.planned_marks.add(request.id for request in requests)
+        self.store.planned_marks.add(
+            PlannedRequest(
+                request.id,
+                () if confirmed else [context_id(request.id, step) for step in request.step_names],
+            )
+            for request in requests
+        )
 
     async def _contexts_of(self, request: Request) -> list[Context]:
         """The contexts that a request begins with, in the order in which they are to be inserted."""

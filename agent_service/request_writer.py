@@ -259,7 +259,7 @@ class RequestWriter:
         until = min(item.plan_until for item in stored)
         try:
             size = sum(item.size for item in stored)
-            await self._contexts.plan(*(item.request for item in stored), until=until, size=size)
+            await self._contexts.plan(*(item.request for item in stored), until=until, size=size, ahead=True)
         except BaseException as error:
             logger.warning("the contexts of {} requests are left to the rescuer: {!r}", len(stored), error)
             if not isinstance(error, AgentServiceError):

@@ -1,9 +1,11 @@
 """Benchmark `fleet`: what idle processes cost a busy worker: of its own service, and of another one."""
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from functools import partial
-from statistics import median
 
 from agent_service.local.child_process import ChildProcess
 from benchmarks.noop_worker import SERVICE
@@ -15,6 +17,8 @@ CONCURRENCY = 32
 CONTEXTS, QUICK_CONTEXTS = 12_000, 4_000
 #: A queue of the same service in which nothing ever waits.
 _EMPTY_QUEUE = "night"
+#: Seconds that idle processes have, once they go on, to be as idle as they were.
+_CAUGHT_UP = 8
 
 Start = Callable[[], AbstractAsyncContextManager[ChildProcess]]
 
@@ -33,38 +37,45 @@ async def measure(stage: Stage) -> None:
 async def _measure_beside(
     stage: Stage, database: str, stack: AsyncExitStack, start: Start, whose: str
 ) -> None:
-    alone = await _busy(stage, database, f"beside 0 {whose}")
-    there = 0
+    idle: list[ChildProcess] = []
     for number in QUICK_BESIDE if stage.quick else BESIDE:
-        for _ in range(number - there):
-            await stack.enter_async_context(start())
-        there = number
+        for _ in range(number - len(idle)):
+            idle.append(await stack.enter_async_context(start()))
         await until_ready(stage, database, number)
-        found = await _busy(stage, database, f"beside {number} {whose}")
-        figure = f"fleet: beside {number} {whose} / beside none"
-        stage.results.add(figure, "ratio", _rate(found) / _rate(alone))
-        figure = f"fleet: mongod beside {number} {whose} / beside none"
-        stage.results.add(figure, "ratio", _server_cpu(found) / _server_cpu(alone))
+        for _ in range(stage.runs):
+            # Both within a minute: what else the machine does changes from one to the next.
+            with _stopped(idle):
+                alone = await _busy(stage, database, f"beside 0 {whose}")
+            # They look at what they have missed.
+            await asyncio.sleep(_CAUGHT_UP)
+            beside = await _busy(stage, database, f"beside {number} {whose}")
+            figure = f"fleet: beside {number} {whose} / beside none"
+            stage.results.add(figure, "ratio", beside.rate / alone.rate)
+            if beside.server_cpu and alone.server_cpu:
+                figure = f"fleet: mongod beside {number} {whose} / beside none"
+                stage.results.add(figure, "ratio", beside.server_cpu / alone.server_cpu)
 
 
-async def _busy(stage: Stage, database: str, beside: str) -> list[Drained]:
-    """How a worker did that had enough to do, in each run."""
-    found: list[Drained] = []
+@contextmanager
+def _stopped(processes: Sequence[ChildProcess]) -> Iterator[None]:
+    """These do nothing while the block runs; to end them and start them again would take far longer."""
+    for process in processes:
+        os.kill(process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process.pid, signal.SIGCONT)
+
+
+async def _busy(stage: Stage, database: str, beside: str) -> Drained:
+    """How a worker does that has enough to do."""
     place = stage.client[database]
-    for _ in range(stage.runs):
-        await stage.fill(database, SERVICE, QUICK_CONTEXTS if stage.quick else CONTEXTS)
-        async with noop_worker(stage, database, CONCURRENCY) as worker:
-            found.append(await drained(stage, database, SERVICE, worker.pid))
-        for name in ("contexts", "requests"):
-            await place[name].delete_many({})
-        stage.results.add(f"fleet: {beside}", "contexts/s", found[-1].rate)
-        stage.results.add_cpu(f"fleet: mongod {beside}", found[-1].server_cpu)
+    await stage.fill(database, SERVICE, QUICK_CONTEXTS if stage.quick else CONTEXTS)
+    async with noop_worker(stage, database, CONCURRENCY) as worker:
+        found = await drained(stage, database, SERVICE, worker.pid)
+    for name in ("contexts", "requests"):
+        await place[name].delete_many({})
+    stage.results.add(f"fleet: {beside}", "contexts/s", found.rate)
+    stage.results.add_cpu(f"fleet: mongod {beside}", found.server_cpu)
     return found
-
-
-def _rate(found: list[Drained]) -> float:
-    return median(each.rate for each in found)
-
-
-def _server_cpu(found: list[Drained]) -> float:
-    return median(each.server_cpu or 0 for each in found) or float("nan")

@@ -17,7 +17,7 @@ from agent_service.domain.line import Candidate, Line
 from agent_service.domain.request import context_id
 from agent_service.store.documents import context_document, context_of, json_of
 from agent_service.store.driver import Database, Document, Session, durable
-from agent_service.store.insertion import insert_all
+from agent_service.store.insertion import insert_ahead, insert_all
 from agent_service.store.notifier import Notifier
 from agent_service.store.operations import is_duplicate, reading, writing
 from agent_service.store.planned_document import PlannedContext, planned_document
@@ -54,12 +54,15 @@ class ContextCollection:
         session: Session | None = None,
         until: float = math.inf,
         size: float = math.inf,
-    ) -> None:
+        ahead: bool = False,
+    ) -> bool:
         """
         Insert in the given order, sending nothing after `until` (monotonic); those that exist are left alone.
 
-        `size` is what they have together, in bytes, at most, if that is known. Raises `StoreUnavailable`,
-        also where it is too late, `WriteOutcomeUnknown` or `UnstorableValue`.
+        `size` is what they have together, in bytes, at most, if that is known. Returns whether a majority is
+        known to have them, once that is so, or, `ahead` of it, once the primary has them: nobody can claim
+        them without a majority having them then. Raises `StoreUnavailable`, also where it is too late,
+        `WriteOutcomeUnknown` or `UnstorableValue`.
         """
         documents = [
             planned_document(*each) if isinstance(each, PlannedContext) else context_document(each)
@@ -69,9 +72,12 @@ class ContextCollection:
             with writing():
                 await self._current.insert_many(documents, ordered=True, session=session)
             self._notifier.after_transaction(partial(self._say, _news_of(documents), always=True))
-            return
+            return False
         with self._notifier.after(lambda: self._say(_news_of(documents))):
-            await self._insert(documents, until, size)
+            if ahead and await self._insert_ahead(documents, until, size):
+                return False
+            await self._insert(documents, until, size, sent=ahead)
+            return True
 
     async def insert_missing(self, contexts: Sequence[Context], *, until: float) -> None:
         """Like `insert`, where most of them may exist: what does is not sent."""
@@ -81,8 +87,13 @@ class ContextCollection:
         known = [context_document(context) for context in contexts if context.id in existing]
         self._say(_news_of(known))
 
-    async def _insert(self, documents: Sequence[Document], until: float, size: float) -> None:
-        sent = False
+    async def _insert_ahead(self, documents: Sequence[Document], until: float, size: float) -> bool:
+        if not documents or time.monotonic() > until:
+            return False
+        with writing():
+            return await insert_ahead(self._database, self._current, documents, size=size)
+
+    async def _insert(self, documents: Sequence[Document], until: float, size: float, *, sent: bool) -> None:
         while documents:
             if time.monotonic() > until:
                 error = WriteOutcomeUnknown if sent else StoreUnavailable

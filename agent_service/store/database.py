@@ -50,7 +50,7 @@ class Store(Collections):
         self.clock = ServerClock()
         self.notifier = Notifier(self._database, supervisor=self.supervisor, roster=self.roster)
         super().__init__(self._database, self.notifier)
-        self.planned_marks = PlannedMarks(self.requests, self.supervisor)
+        self.planned_marks = PlannedMarks(self.requests, self.contexts, self.supervisor)
         self.settled_marks = SettledMarks(self.settlement, self.clock, self.supervisor)
         self._owns_client = False
         self._preparing: asyncio.Task[None] | None = None

@@ -167,13 +167,15 @@ async def update_once(
     return await write_once(database, command, session=session)
 
 
-async def write_once(database: Database, command: Document, *, session: Session | None = None) -> int:
+async def write_once(
+    database: Database, command: Document, *, session: Session | None = None, w: int | str = "majority"
+) -> int:
     """
-    Send a write command that the driver never repeats, to a majority; returns its `n`.
+    Send a write command that the driver never repeats; returns its `n` once `w` members have it.
 
     Raises `BulkWriteError`, as `bulk_write` does.
     """
-    answer = await run_command(database, {**command, "writeConcern": {"w": "majority"}}, session=session)
+    answer = await run_command(database, {**command, "writeConcern": {"w": w}}, session=session)
     refused, unconfirmed = answer.get("writeErrors"), answer.get("writeConcernError")
     if refused or unconfirmed:
         concerns = [unconfirmed] if unconfirmed else []

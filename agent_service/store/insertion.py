@@ -67,6 +67,27 @@ async def insert_all(
         raise BulkWriteError({"writeErrors": errors, "writeConcernErrors": concerns})
 
 
+async def insert_ahead(
+    database: Database, collection: Collection, documents: Sequence[Document | Encoded], *, size: float
+) -> bool:
+    """
+    Insert documents, in their order, by one command that the primary alone acknowledges.
+
+    The next primary may have none of them, or the first of them: that has to be looked at. Where one command
+    may not be enough nothing is sent, because between two there may be an election. False: `insert_all` is to
+    do it, and to tell why it cannot be done; they may have been sent. Raises `ServerSelectionTimeoutError`.
+    """
+    if len(documents) > 1 and (size > _MOST_BYTES or len(documents) > _MOST_DOCUMENTS):
+        return False
+    try:
+        await write_once(database, {"insert": collection.name, "documents": documents}, w=1)
+    except ServerSelectionTimeoutError:
+        raise
+    except (AutoReconnect, OperationFailure):
+        return False
+    return True
+
+
 def _pieces(documents: Sequence[Document | Encoded], size: float) -> Iterator[Sequence[Document | Encoded]]:
     """The documents in the same order, as many as go together; what one piece is sent as is not kept."""
     if len(documents) == 1 or (size <= _MOST_BYTES and len(documents) <= _MOST_DOCUMENTS):

@@ -1,24 +1,58 @@
 """PlannedMarks: says in the background that requests are planned, of many at once (protocol, rule 7)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from agent_service.concurrency import Supervisor
+from agent_service.store.contexts import ContextCollection
 from agent_service.store.marks import Marks
 from agent_service.store.requests import RequestCollection
 from agent_service.telemetry import fail_point
 
-#: Ids in one command.
+#: Requests in one command, and contexts that are looked for in one.
 _MOST = 10_000
 
 
-class PlannedMarks(Marks[str]):
-    """Gathers the ids of requests of which a majority has all contexts."""
+@dataclass(frozen=True, slots=True)
+class PlannedRequest:
+    """A request whose contexts are inserted; `unsure` are the ids of those that a majority may not have."""
 
-    def __init__(self, requests: RequestCollection, supervisor: Supervisor) -> None:
+    id: str
+    unsure: Sequence[str] = ()
+
+
+class PlannedMarks(Marks[PlannedRequest]):
+    """
+    Gathers the requests whose contexts are inserted, and marks those of which a majority has all of them.
+
+    What a primary lost with its office is not marked, and the rescuer inserts it again.
+    """
+
+    def __init__(
+        self, requests: RequestCollection, contexts: ContextCollection, supervisor: Supervisor
+    ) -> None:
         super().__init__(supervisor, name="saying what is planned")
         self._requests = requests
+        self._contexts = contexts
 
-    async def _mark(self, items: Sequence[str]) -> None:
-        for start in range(0, len(items), _MOST):
-            await self._requests.mark_planned(items[start : start + _MOST])
+    async def _mark(self, items: Sequence[PlannedRequest]) -> None:
+        unconfirmed = await self._mark_confirmed(items)
+        if unconfirmed:
+            # A majority that has the marks, or has heard that there are none, has what was inserted before.
+            await self._mark_confirmed(unconfirmed)
         fail_point.reach("request.planned")
+
+    async def _mark_confirmed(self, items: Sequence[PlannedRequest]) -> list[PlannedRequest]:
+        """Mark those of which a majority has all contexts, and return the others."""
+        there = await self._there([each for item in items for each in item.unsure])
+        confirmed = [item.id for item in items if there.issuperset(item.unsure)]
+        # Also where there are none: it is acknowledged when a majority has all that came before it.
+        for start in range(0, max(len(confirmed), 1), _MOST):
+            await self._requests.mark_planned(confirmed[start : start + _MOST])
+        return [item for item in items if not there.issuperset(item.unsure)]
+
+    async def _there(self, context_ids: Sequence[str]) -> frozenset[str]:
+        there = frozenset[str]()
+        for start in range(0, len(context_ids), _MOST):
+            there |= await self._contexts.existing(context_ids[start : start + _MOST])
+        return there

@@ -59,6 +59,8 @@ class Attempts:
         self._running: dict[asyncio.Task[None], _Attempt] = {}
         #: Those of them whose work is not over.
         self._working: set[Execution] = set()
+        #: What the answers take of those that have done their work, and whose ends are not written.
+        self.unwritten_bytes = 0
         self._going_on: set[asyncio.Future[Any]] = set()
 
     def __len__(self) -> int:
@@ -127,6 +129,7 @@ class Attempts:
         if execution not in self._working:
             return
         self._working.discard(execution)
+        self.unwritten_bytes += execution.answer_bytes
         unfinished = execution.unfinished_call
         if unfinished is None:
             self._free(attempt.began)
@@ -152,6 +155,7 @@ class Attempts:
             log.opt(exception=task.exception()).error("an attempt broke off; its lease will end")
         # Whatever it broke off with, it works no more.
         self._worked(attempt)
+        self.unwritten_bytes -= attempt.execution.answer_bytes
         self._on_written()
 
     def _call_ended(self, call: asyncio.Future[Any], *, began: float) -> None:

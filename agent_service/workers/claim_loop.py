@@ -13,6 +13,7 @@ from agent_service.context_manager import ContextManager
 from agent_service.domain.context import Context
 from agent_service.domain.errors import StoreError
 from agent_service.store.notifier import Subscription
+from agent_service.store.outcomes import MOST_BYTES
 from agent_service.workers.admission import Admission
 from agent_service.workers.attempts import Attempts
 from agent_service.workers.claimer import Claimed, Claimer, jittered
@@ -29,6 +30,8 @@ _LONGEST_PAUSE = timedelta(seconds=15)
 _SPREAD = timedelta(milliseconds=200)
 #: So many ends may wait to be written, for each slot and at least; while there are more, nothing is claimed.
 _UNWRITTEN_PER_SLOT, _LEAST_UNWRITTEN = 8, 256
+#: And so many bytes of their answers: one bulk on its way and the next. Above them nothing begins, either.
+_MOST_UNWRITTEN_BYTES = 2 * MOST_BYTES
 
 
 class ClaimLoop:
@@ -98,6 +101,7 @@ class ClaimLoop:
     def written(self) -> None:
         """An end is written: claim again if too many were not."""
         if self._held_up and not self._too_many_unwritten():
+            self._begin_waiting()
             self.wake()
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -199,7 +203,10 @@ class ClaimLoop:
 
     def _too_many_unwritten(self) -> bool:
         most = max(self._settings.concurrency * _UNWRITTEN_PER_SLOT, _LEAST_UNWRITTEN)
-        return self._attempts.unwritten >= most
+        return self._attempts.unwritten >= most or self._too_many_bytes()
+
+    def _too_many_bytes(self) -> bool:
+        return self._attempts.unwritten_bytes >= _MOST_UNWRITTEN_BYTES
 
     async def _take(self, claimed: Claimed) -> None:
         """Start what may start now, let the rest wait for a slot, and hand back what may do neither."""
@@ -232,6 +239,9 @@ class ClaimLoop:
         """Start those that wait, as far as there are slots; a hold may have begun since they were claimed."""
         # What waited too long is handed back: nobody has renewed its lease.
         if not self._prefetch or self._prefetch.overdue or self._stopping.is_set():
+            return
+        if self._too_many_bytes():
+            self._held_up = True
             return
         startable = min(
             self._gate.may_start(len(self._attempts)), self._settings.concurrency - len(self._attempts)

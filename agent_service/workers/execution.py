@@ -56,7 +56,7 @@ class Execution:
     One attempt.
 
     `run` is the whole story: perform, then record. `stop_signal` ends the call to the base service, and does
-    nothing once that has ended.
+    nothing once that has ended; `answer_bytes` is what its answer takes until it is written.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Execution:
         self._admission = admission
         #: Whether the request's own deadline left the call less time than calls have.
         self._cut_short = False
-        self._answer_bytes = 0
+        self.answer_bytes = 0
         self._chunks = ChunkWriter(contexts, context, self.lease)
         self._unfinished: asyncio.Future[Any] | None = None
         self._began = time.monotonic()
@@ -132,7 +132,7 @@ class Execution:
                 if self._admission is not None:
                     self._admission.over()
                 on_worked()
-        outcome = Outcome(context=self.context, transition=transition, size=self._answer_bytes)
+        outcome = Outcome(context=self.context, transition=transition, size=self.answer_bytes)
         if not await self._outcomes.write(outcome):
             logger.warning("the lease was lost before the outcome was written")
             return
@@ -255,7 +255,7 @@ class Execution:
         for problem in find_unstorable({"output": answer.output, "usage": answer.usage}):
             raise UnstorableValue(f"the answer cannot be stored: {problem.pointer}: {problem.detail}")
         stored = {"output": answer.output, "usage": answer.usage}
-        self._answer_bytes = self._contexts.check_size(self.context, stored)
+        self.answer_bytes = self._contexts.check_size(self.context, stored)
 
     async def _stopped(self) -> Transition:
         """How an attempt ends that was stopped from outside. Raises `LeaseLost`."""

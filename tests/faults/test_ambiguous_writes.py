@@ -281,7 +281,7 @@ async def test_what_is_there_already_and_not_confirmed_is_unknown_too(
     chunk = Chunk(context_id="r.draft", attempt=1, seq=1, delta="text", at=NOW)
     context = a_context()
     async with fragile_store(mongodb_uri, database_name) as (store, point):
-        inserts: list[Callable[[], Awaitable[None]]] = [
+        inserts: list[Callable[[], Awaitable[object]]] = [
             lambda: store.contexts.insert([context]),
             lambda: store.chunks.append(chunk),
         ]

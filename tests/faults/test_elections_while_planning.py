@@ -51,9 +51,9 @@ async def test_an_election_between_two_writes_of_a_submission_loses_nothing(
         await store.prepare()
         insert, mark_planned = store.contexts.insert, store.requests.mark_planned
 
-        async def insert_late(contexts: Sequence[Context], **options: Any) -> None:
+        async def insert_late(contexts: Sequence[Context], **options: Any) -> bool:
             await elect(replica_set)
-            await insert(contexts, **options)
+            return await insert(contexts, **options)
 
         async def mark_late(request_ids: Sequence[str]) -> None:
             await elect(replica_set)

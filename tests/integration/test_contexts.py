@@ -1,5 +1,6 @@
 """Contexts: inserted in order, those that exist left alone, and read as a majority has them."""
 
+import time
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from agent_service.store.notifier import Topic
 from tests.support.claiming import claim_one
 from tests.support.contexts import NOW, a_claim, a_context, ended_context, many_contexts, the_context
 from tests.support.explained_commands import CommandRecorder, explain
+from tests.support.fail_points import fragile_store
 from tests.support.open_subscriptions import forget_later_looks
 
 
@@ -138,3 +140,38 @@ async def test_once_something_was_sent_nobody_is_told_that_nothing_was_written(
         assert await work.wait(timedelta(0))
     assert rounds == 2
     assert await store.contexts.existing([context.id for context in contexts]) == {"r.one", "r.two"}
+
+
+async def test_what_is_inserted_ahead_of_a_majority_is_acknowledged_by_the_primary_alone(
+    recorded_store: Store, recorder: CommandRecorder, raw: Any
+) -> None:
+    contexts = [a_context(step, request_id="r") for step in ("one", "two")]
+    recorder.sent.clear()
+    assert not await recorded_store.contexts.insert(contexts, size=1_000, ahead=True)
+    ((_, command),) = recorder.sent
+    assert command["writeConcern"] == {"w": 1}
+    assert await raw.contexts.count_documents({}) == 2
+
+
+@pytest.mark.parametrize("trouble", ["one exists", "it fails", "it is not answered", "too large"])
+async def test_what_cannot_be_inserted_ahead_is_inserted_as_usual(
+    mongodb_uri: str, database_name: str, raw: Any, trouble: str
+) -> None:
+    async with fragile_store(mongodb_uri, database_name) as (fragile, point):
+        contexts = [a_context(step, request_id="r") for step in ("one", "two", "three")]
+        if trouble == "one exists":
+            await fragile.contexts.insert([contexts[1]])
+        elif trouble == "it fails":
+            await point.fail("insert", times=1, errorCode=14031)
+        elif trouble == "it is not answered":
+            await point.fail("insert", times=1, closeConnection=True)
+        size = 9 * 1024 * 1024 if trouble == "too large" else 1_000
+        assert await fragile.contexts.insert(contexts, size=size, ahead=True)
+    assert set(await raw.contexts.distinct("step")) == {"one", "two", "three"}
+
+
+async def test_nothing_is_inserted_ahead_when_it_is_too_late(store: Store, raw: Any) -> None:
+    with pytest.raises(WriteOutcomeUnknown, match="too late"):
+        await store.contexts.insert([a_context()], until=time.monotonic() - 1, ahead=True)
+    assert await raw.contexts.count_documents({}) == 0
+    assert await store.contexts.insert([], ahead=True)

@@ -120,9 +120,9 @@ async def test_steps_are_told_of_before_their_contexts_are_there(
     """Whatever a client reads right after the acknowledgement, it sees what it would see a moment later."""
     insert, go_on = store.contexts.insert, asyncio.Event()
 
-    async def insert_late(contexts: Sequence[Context], **options: Any) -> None:
+    async def insert_late(contexts: Sequence[Context], **options: Any) -> bool:
         await go_on.wait()
-        await insert(contexts, **options)
+        return await insert(contexts, **options)
 
     monkeypatch.setattr(store.contexts, "insert", insert_late)
     request_id = (await requests.submit(CHAIN)).request.id

@@ -196,6 +196,40 @@ async def test_while_too_many_outcomes_wait_to_be_written_nothing_is_claimed(
         await all_ended(store, requests)
 
 
+async def test_while_answers_of_too_many_bytes_wait_to_be_written_nothing_begins(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim_loop, "_MOST_UNWRITTEN_BYTES", 3_000)
+    called: list[str] = []
+    may_write, held_up = asyncio.Event(), asyncio.Event()
+    finish, too_many = ContextManager.finish, claim_loop.ClaimLoop._too_many_bytes
+
+    async def verbose(call: BaseServiceCall, on_delta: OnDelta) -> BaseServiceAnswer:
+        called.append(call.context_id)
+        return BaseServiceAnswer(output="x" * 1_000)
+
+    async def slowly(self: ContextManager, outcomes: Sequence[Outcome]) -> frozenset[str]:
+        await may_write.wait()
+        return await finish(self, outcomes)
+
+    def watched(self: claim_loop.ClaimLoop) -> bool:
+        if too_many(self):
+            held_up.set()
+        return too_many(self)
+
+    monkeypatch.setattr(ContextManager, "finish", slowly)
+    monkeypatch.setattr(claim_loop.ClaimLoop, "_too_many_bytes", watched)
+    requests = [await submit(store) for _ in range(20)]
+    # Nothing but written outcomes can wake it.
+    async with running(HandlerWorker(store, verbose, concurrency=2, poll_interval=HOUR)):
+        await asyncio.wait_for(held_up.wait(), 20)
+        # Three answers fill what may wait; one more had begun beside the third.
+        assert 3 <= len(called) <= 4
+        may_write.set()
+        await all_ended(store, requests)
+    assert len(called) == len(requests)
+
+
 async def test_claiming_goes_on_as_soon_as_enough_outcomes_are_written(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from agent_service.request_writer import Accepted, RequestWriter
 from agent_service.store import Store
 from tests.support.contexts import a_request, a_step, encoded
 from tests.support.explained_commands import CommandRecorder
-from tests.support.submissions import planned
+from tests.support.submissions import confirmed, planned
 from tests.support.waiting import until
 from tests.support.worker_tools import DEADLINE_SECONDS, Raw
 
@@ -52,25 +52,27 @@ async def assert_planned(store: Store, *requests: Request) -> None:
         assert {context.step for context in contexts} == set(request.step_names)
 
 
-async def test_a_lone_request_is_answered_after_one_command_and_planned_in_two_more(
-    recorded_store: Store, recorder: CommandRecorder
+async def test_a_lone_request_is_answered_after_one_command_and_planned_in_three_more(
+    recorded_store: Store, store: Store, recorder: CommandRecorder
 ) -> None:
     writer, request = RequestWriter(recorded_store, ContextManager(recorded_store)), a_request()
     assert replays(await together(writer, request)) == [(request.id, False)]
     assert [command["insert"] for command in recorder.named("insert")][:1] == ["requests"]
+    await confirmed(store, request)
     await planned(recorded_store)
-    assert [name for name, _ in recorder.sent] == ["insert", "insert", "update"]
+    assert [name for name, _ in recorder.sent] == ["insert", "insert", "find", "update"]
     await assert_planned(recorded_store, request)
 
 
-async def test_requests_that_arrive_together_are_written_in_three_commands(
-    recorded_store: Store, recorder: CommandRecorder
+async def test_requests_that_arrive_together_are_written_in_four_commands(
+    recorded_store: Store, store: Store, recorder: CommandRecorder
 ) -> None:
     writer = RequestWriter(recorded_store, ContextManager(recorded_store))
     requests = [a_request(a_step("one"), a_step("two", "one")) for _ in range(40)]
     assert replays(await together(writer, *requests)) == [(request.id, False) for request in requests]
+    await confirmed(store, *requests)
     await planned(recorded_store)
-    assert [name for name, _ in recorder.sent] == ["insert", "insert", "update"]
+    assert [name for name, _ in recorder.sent] == ["insert", "insert", "find", "update"]
     await assert_planned(recorded_store, *requests)
 
 

@@ -209,8 +209,8 @@ async def test_wherever_the_process_dies_that_writes_a_group_what_is_submitted_a
                 assert (request.status, request.planned) == (RequestStatus.COMPLETED, True)
         await empty_database(raw)
         at += 1
-    # A group of any size takes three writes.
-    assert at == 3 + 1
+    # A group of any size takes three writes, and one more where a majority is late.
+    assert at - 1 in (3, 4)
 
 
 @pytest.mark.parametrize("point", ["request.inserted", "contexts.inserted", "request.planned"])

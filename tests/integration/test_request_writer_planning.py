@@ -41,9 +41,9 @@ async def test_a_request_is_acknowledged_before_its_contexts_are_there(
 ) -> None:
     insert, go_on = store.contexts.insert, asyncio.Event()
 
-    async def insert_late(contexts: Sequence[Context], **options: Any) -> None:
+    async def insert_late(contexts: Sequence[Context], **options: Any) -> bool:
         await go_on.wait()
-        await insert(contexts, **options)
+        return await insert(contexts, **options)
 
     monkeypatch.setattr(store.contexts, "insert", insert_late)
     request = a_request(a_step("one"), a_step("two", "one"))
@@ -60,10 +60,10 @@ async def test_one_that_is_cancelled_before_its_group_is_planned_does_not_run(
     stopped, *others = requests = [a_request(a_step("one"), a_step("two", "one")) for _ in range(4)]
     insert, go_on = store.contexts.insert, asyncio.Event()
 
-    async def insert_late(contexts: Sequence[Context], **options: Any) -> None:
+    async def insert_late(contexts: Sequence[Context], **options: Any) -> bool:
         if len(contexts) > len(stopped.step_names):
             await go_on.wait()
-        await insert(contexts, **options)
+        return await insert(contexts, **options)
 
     monkeypatch.setattr(store.contexts, "insert", insert_late)
     await asyncio.gather(*(writer.submit(request, encoded(request)) for request in requests))
@@ -81,9 +81,9 @@ async def test_no_more_is_taken_than_what_can_be_planned(
 ) -> None:
     insert, go_on = store.contexts.insert, asyncio.Event()
 
-    async def insert_late(contexts: Sequence[Context], **options: Any) -> None:
+    async def insert_late(contexts: Sequence[Context], **options: Any) -> bool:
         await go_on.wait()
-        await insert(contexts, **options)
+        return await insert(contexts, **options)
 
     monkeypatch.setattr(store.contexts, "insert", insert_late)
     monkeypatch.setattr(request_writer, "_PLANNED_AT_ONCE", 2)
@@ -109,10 +109,10 @@ async def test_what_is_acknowledged_is_planned_before_its_store_is_closed(
         await store.prepare()
         insert = store.contexts.insert
 
-        async def insert_late(contexts: Sequence[Context], **options: Any) -> None:
+        async def insert_late(contexts: Sequence[Context], **options: Any) -> bool:
             began.set()
             await go_on.wait()
-            await insert(contexts, **options)
+            return await insert(contexts, **options)
 
         monkeypatch.setattr(store.contexts, "insert", insert_late)
         request_id = (await RequestService(store).submit(ONE_STEP)).request.id

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from agent_service.domain.request import Request, context_id
 from agent_service.store import Store
+from tests.support.waiting import until
 
 #: `b` waits for `a`.
 CHAIN: Mapping[str, Any] = {
@@ -21,6 +23,17 @@ DIAMOND: Mapping[str, Any] = {
         {"name": "bottom", "service": "communication", "input": {}, "after": ["left", "right"]},
     ]
 }
+
+
+async def confirmed(store: Store, *requests: Request) -> None:
+    """Wait until a majority has the contexts of these."""
+    ids = [context_id(request.id, step) for request in requests for step in request.step_names]
+
+    async def there() -> bool:
+        return len(await store.contexts.existing(ids)) == len(ids)
+
+    are_there: bool = await until(there)
+    assert are_there
 
 
 async def planned(store: Store) -> None:

@@ -8,12 +8,13 @@ import pytest
 
 from agent_service.concurrency import Supervisor
 from agent_service.store.driver import Document
-from agent_service.store.notifier import sender
+from agent_service.store.notifier import pace, sender
 from agent_service.store.notifier.digest import CONTEXTS
 from agent_service.store.notifier.sender import Sender
 from tests.support.waiting import until
 
-USUAL = timedelta(milliseconds=20)
+NONE = timedelta(0)
+each_spacing = pytest.mark.parametrize("usual", [timedelta(milliseconds=ms) for ms in (5, 20, 50)])
 
 
 @pytest.fixture
@@ -30,34 +31,51 @@ def inserted(monkeypatch: pytest.MonkeyPatch) -> list[Document]:
 
     monkeypatch.setattr(sender, "run_command", take)
     monkeypatch.setattr(sender, "ensure_capped", nothing)
-    monkeypatch.setattr(sender, "time", SimpleNamespace(monotonic=lambda: 0.0))
     return commands
 
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[timedelta]:
-    """How long it waits before it sends, though it does not."""
+    """How long it waits before each that it sends, in a world where nothing else takes any time."""
     found: list[timedelta] = []
+    now = timedelta(hours=1)
 
-    async def note(_sender: Sender, pause: timedelta) -> None:
-        found.append(pause)
+    async def wait(_sender: Sender, pause: timedelta) -> None:
+        nonlocal now
+        found.append(max(pause, timedelta(0)))
+        now += found[-1]
 
-    monkeypatch.setattr(Sender, "_rest", note)
+    monkeypatch.setattr(Sender, "_rest", wait)
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: now.total_seconds()))
     return found
 
 
-@pytest.mark.parametrize("usual", [USUAL, timedelta(milliseconds=50)])
+async def say(inserted: list[Document], usual: timedelta, *many: int) -> None:
+    """Say so many ids at once, each time when nothing is left to be sent."""
+    says = Sender(cast("Any", None), "events", process="me", supervisor=Supervisor(), spacing=lambda: usual)
+    for ids in many:
+        sent = len(inserted)
+        says.say(CONTEXTS, [f"request.step_{number}" for number in range(ids)])
+        await until(lambda sent=sent: len(inserted) > sent and says.silent)
+
+
+def rounded(pauses: list[timedelta]) -> list[timedelta]:
+    """Whole milliseconds: the seconds of a clock are no exact numbers."""
+    return [timedelta(milliseconds=round(pause / timedelta(milliseconds=1))) for pause in pauses]
+
+
+@each_spacing
+async def test_after_a_silence_four_go_at_once_and_those_that_follow_keep_the_spacing(
+    inserted: list[Document], pauses: list[timedelta], usual: timedelta
+) -> None:
+    await say(inserted, usual, *[1] * 7)
+    assert rounded(pauses) == [NONE] * 4 + [usual] * 3
+
+
+@each_spacing
 async def test_after_many_ids_at_once_the_next_ones_wait_for_longer(
     inserted: list[Document], pauses: list[timedelta], usual: timedelta
 ) -> None:
-    says = Sender(cast("Any", None), "events", process="me", supervisor=Supervisor(), spacing=lambda: usual)
-
-    async def say(many: int) -> None:
-        sent = len(inserted)
-        says.say(CONTEXTS, [f"request.step_{number}" for number in range(many)])
-        await until(lambda: len(inserted) > sent and says.silent)
-
-    for many in (31, 32, 31, 1):
-        await say(many)
+    await say(inserted, usual, 31, 32, 31, 1)
     longer = max(usual, timedelta(milliseconds=40))
-    assert pauses == [usual, usual, longer, usual]
+    assert rounded(pauses) == [NONE, NONE, longer, usual]

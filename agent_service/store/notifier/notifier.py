@@ -2,8 +2,9 @@
 Notifier: what one process tells the others, and hears from them, of what changed in MongoDB.
 
 A notification is a hint: it may be missing, late, or about nothing, and everybody who waits for one polls
-slowly besides. It is sent once a majority has the write that it is about, or when nobody knows whether it
-has; in this process it arrives at once. Nobody waits for its insert.
+slowly besides. It is sent once a majority has the write that it is about, of new contexts once the primary
+has them, or when nobody knows whether it has; in this process it arrives at once. Nobody waits for its
+insert.
 """
 
 import asyncio
@@ -81,13 +82,13 @@ class Notifier:
         self._work_reader = reader(
             WORK,
             wanted=self._subscriptions.wanted_of_work,
-            rest=work_spacing,
+            spacing=work_spacing,
             on_opened=self._subscriptions.work_may_be_missed,
         )
         self._events_reader = reader(
             EVENTS,
             wanted=self._subscriptions.wanted_of_events,
-            rest=events_spacing,
+            spacing=events_spacing,
             on_opened=self._subscriptions.events_may_be_missed,
         )
 

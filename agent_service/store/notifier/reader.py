@@ -16,6 +16,7 @@ from agent_service.concurrency import Supervisor, end_by_cancelling
 from agent_service.domain.errors import StoreError
 from agent_service.store.driver import Database, Document
 from agent_service.store.notifier.capped_collection import ensure_capped
+from agent_service.store.notifier.pace import Pace
 from agent_service.store.notifier.tail import AWAIT, Tail, latest, newest_time, tail_of
 from agent_service.store.primary import primary_of
 from agent_service.telemetry.spaced import Spaced
@@ -52,7 +53,7 @@ class Reader:
         process: str,
         supervisor: Supervisor,
         wanted: Callable[[], frozenset[str] | None],
-        rest: Callable[[], timedelta],
+        spacing: Callable[[], timedelta],
         on_read: Callable[[Sequence[Document]], None],
         on_opened: Callable[[], None],
     ) -> None:
@@ -63,8 +64,8 @@ class Reader:
         self._supervisor = supervisor
         #: What is wanted now, by its `about`; nothing where that is empty, and everything where it is None.
         self._wanted = wanted
-        #: The pause after each read, in which more may come.
-        self._rest = rest
+        #: Of the reads that brought something: in a pause more may come.
+        self._pace = Pace(spacing)
         self._on_read = on_read
         self._on_opened = on_opened
         self._seen = Timestamp(0, 0)
@@ -211,7 +212,8 @@ class Reader:
                     batch = await tail.read()
                 if batch:
                     self._hand_on(batch)
-                    await asyncio.sleep(self._rest().total_seconds())
+                    self._pace.count()
+                    await asyncio.sleep(self._pace.pause().total_seconds())
                 if self.is_wanted:
                     wanted_at = time.monotonic()
                 elif time.monotonic() - wanted_at > _UNWANTED_FOR.total_seconds():

@@ -1,7 +1,6 @@
 """Sender: inserts what a process has to say, so often at most, without anybody waiting for it."""
 
 import asyncio
-import time
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 
@@ -13,6 +12,7 @@ from agent_service.domain.line import Candidate, Line
 from agent_service.store.driver import Database, Document, run_command
 from agent_service.store.notifier.capped_collection import ensure_capped
 from agent_service.store.notifier.digest import EVERYTHING, Digest
+from agent_service.store.notifier.pace import Pace
 from agent_service.store.operations import writing
 from agent_service.telemetry.spaced import Spaced
 
@@ -28,7 +28,7 @@ _MANY_IDS, _SPACING_OF_MANY_IDS = 32, timedelta(milliseconds=40)
 
 
 class Sender:
-    """Sends the first word at once, and what is said soon after it together."""
+    """Sends the first words at once, and where more follow, what is said meanwhile together."""
 
     def __init__(
         self,
@@ -44,13 +44,10 @@ class Sender:
         self._process = process
         self._digest = Digest()
         self._supervisor = supervisor
-        #: The least time between two inserts.
-        self._spacing = spacing
+        self._pace = Pace(spacing)
         self._unsent: list[Document] = []
         self._sending: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
-        self._last_sent = 0.0
-        self._many_sent = False
         self._capped = False
         self._troubles = Spaced(timedelta(minutes=1))
 
@@ -101,9 +98,9 @@ class Sender:
     async def _send_all(self) -> None:
         try:
             while self._digest or self._unsent:
-                spacing = max(self._spacing(), _SPACING_OF_MANY_IDS) if self._many_sent else self._spacing()
-                await self._rest(spacing - timedelta(seconds=time.monotonic() - self._last_sent))
-                self._last_sent, self._many_sent = time.monotonic(), len(self._digest) >= _MANY_IDS
+                await self._rest(self._pace.pause())
+                many = len(self._digest) >= _MANY_IDS
+                self._pace.count(least=_SPACING_OF_MANY_IDS if many else timedelta(0))
                 self._keep(self._digest.take(self._process))
                 try:
                     await self._insert()

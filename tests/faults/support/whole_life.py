@@ -131,10 +131,17 @@ class WholeLife:
         """A request whose step somebody claimed who is never heard of again."""
         requests = RequestService(self.sound, max_attempts=_SERVICES)
         request_id = await self._submit(requests, step("silent"))
-        now = self.sound.clock.now()
-        lease = Lease(token=uuid.uuid4().hex, worker="silent", expires_at=now + timedelta(milliseconds=100))
-        claim = Claim(service="generation", queues=("default",), lease=lease, at=now)
-        assert await claim_one(self.sound, claim)
+
+        async def claimed() -> Context | None:
+            # The contexts are written behind the answer to the submission.
+            now = self.sound.clock.now()
+            expires_at = now + timedelta(milliseconds=100)
+            lease = Lease(token=uuid.uuid4().hex, worker="silent", expires_at=expires_at)
+            claim = Claim(service="generation", queues=("default",), lease=lease, at=now)
+            return await claim_one(self.sound, claim)
+
+        taken: Context = await until(claimed, seconds=DEADLINE)
+        assert taken
         return request_id
 
     async def _submit(self, requests: RequestService, *steps: dict[str, Any], **more: Any) -> str:
