@@ -34,7 +34,6 @@ class BodyLimit(NamedTuple):
     within: timedelta = READ_WITHIN
 
 
-
 async def read_json(call: HttpRequest, *, limit: BodyLimit) -> object:
     """
     The decoded body, of which never more than the limit and one piece are held.

@@ -18,7 +18,7 @@ def submission_extra() -> Fragment:
 
 def batch_extra() -> Fragment:
     """The body and the headers of a batch, which are read without FastAPI."""
-    about = "submission number i, from 0, has the key KEY/i, so an unchanged batch takes nothing twice"
+    about = "each submission has it with its position, so an unchanged batch takes nothing twice"
     return _submitting("Batch", BATCH_EXAMPLE, _idempotency_key(idempotency_key.LONGEST_OF_BATCH, about))
 
 

@@ -14,8 +14,8 @@ Resolver: TypeAlias = AbstractResolver
 
 #: All unicast addresses of IPv6 that are given out to anybody (RFC 4291).
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
-#: What Python takes for public, and nobody's service is at: addresses for protocols (RFC 6890), relays that are
-#: gone (RFC 7526), the metadata service of Azure's machines, and newer addresses for documentation (RFC 9637).
+#: What Python takes for public, and no receiver is at: addresses for protocols (RFC 6890), relays that are
+#: gone (RFC 7526), the metadata service of Azure's machines, and addresses for documentation (RFC 9637).
 _SPECIAL = tuple(
     ip_network(each) for each in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "3fff::/20")
 )

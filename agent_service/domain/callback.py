@@ -25,6 +25,20 @@ _LONGEST_HOST = 253
 _OWN_PORTS = {"https": 443, "http": 80}
 
 
+@dataclass(frozen=True, slots=True)
+class PortRange:
+    """The ports from `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+    def __contains__(self, port: int) -> bool:
+        return self.first <= port <= self.last
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackRules:
     """
@@ -36,7 +50,7 @@ class CallbackRules:
 
     allowed_hosts: tuple[str, ...] = ()
     allow_http: bool = False
-    allowed_ports: tuple[range, ...] = ()
+    allowed_ports: tuple[PortRange, ...] = ()
 
     def problem(self, url: str) -> str | None:
         """What must be otherwise for a callback to go there; None if it may. Completes "the address …"."""

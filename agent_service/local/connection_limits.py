@@ -7,7 +7,7 @@ from datetime import timedelta
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
     """
-    `connections` may be open at a time; more are closed at once, and the log says so.
+    `connections` may be open at a time; more are refused, and the log says so.
 
     A head has `head_bytes` and `headers` at most, and arrives within `head_timeout` of the opening of its
     connection, or of its first byte where the connection was used before.

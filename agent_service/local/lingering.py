@@ -1,7 +1,6 @@
 """LingeringProtocol: an answer that is given before the request has arrived reaches its client too."""
 
 import asyncio
-import time
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
@@ -12,14 +11,18 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from agent_service.local.connection_limits import USUAL_LIMITS, ConnectionLimits
 from agent_service.local.strict_connection import StrictConnection
+from agent_service.telemetry.spaced import Spaced
 
 #: How long, and how much, is read and thrown away of what a client still sends after its answer.
 LINGER_WITHIN = timedelta(seconds=5)
 LINGER_BYTES = 64 * 1024 * 1024
 #: Bytes that are sent in one piece at most.
 MOST_GATHERED = 64 * 1024
-#: Seconds between two lines of the log that say that there are too many connections.
-_BETWEEN_WARNINGS = 60.0
+#: Connections above their limit that are told so; those above that are closed without an answer.
+MOST_TOLD = 64
+
+#: A flood of connections must not become one of lines in the log.
+_too_many = Spaced(timedelta(minutes=1))
 
 
 class LingeringProtocol(H11Protocol):
@@ -30,8 +33,10 @@ class LingeringProtocol(H11Protocol):
     after that; a client that is reset throws away the answer if it has not read it yet. So the answer is
     followed by the end of our side alone, and what still comes is thrown away, until the client has closed
     too, or for `LINGER_WITHIN`, or for `LINGER_BYTES`. The rest of a body after which the connection can be
-    used again has the same limits. And what is no request in time, or one connection too many, is closed.
+    used again has the same limits. What is no request in time is closed, and so is one connection too many.
     """
+
+    conn: StrictConnection
 
     def __init__(self, *arguments: Any, limits: ConnectionLimits = USUAL_LIMITS, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -50,8 +55,7 @@ class LingeringProtocol(H11Protocol):
         self.conn = StrictConnection(self._limits)
         super().connection_made(_Gathering(transport, self))
         if len(self.connections) > self._limits.connections:
-            _warn_of_too_many(self._limits.connections)
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
+            self._turn_away()
         else:
             self._await_head()
 
@@ -90,21 +94,37 @@ class LingeringProtocol(H11Protocol):
 
     def _refuse(self, status: HTTPStatus) -> None:
         """Answer without a body, as the answer to a HEAD can have none, and close."""
-        headers = [(b"content-length", b"0"), (b"connection", b"close")]
-        self.transport.write(self.conn.send(h11.Response(status_code=status, headers=headers)) or b"")
-        self.transport.write(self.conn.send(h11.EndOfMessage()) or b"")
+        # What is wrong may be the rest of a request that has its answer already.
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            headers = [(b"content-length", b"0"), (b"connection", b"close")]
+            self.transport.write(self.conn.send(h11.Response(status_code=status, headers=headers)) or b"")
+            self.transport.write(self.conn.send(h11.EndOfMessage()) or b"")
         self.transport.close()
 
+    def _turn_away(self) -> None:
+        """Close a connection that is one too many."""
+        most = self._limits.connections
+        if _too_many.is_due():
+            logger.warning("there are {} connections, and no more are taken (API_MAX_CONNECTIONS)", most)
+        if len(self.connections) > most + MOST_TOLD:
+            self._socket.close()
+        else:
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
+
     def _await_head(self) -> None:
-        """Close unless a head is complete in time, counted from its first byte."""
+        """Close unless a head is complete in time, counted from its first byte or the opening."""
         if self._head_alarm is None and not self.transport.is_closing():
             within = self._limits.head_timeout.total_seconds()
             self._head_alarm = self.loop.call_later(within, self._head_is_late)
 
     def _head_is_late(self) -> None:
         self._head_alarm = None
-        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+        begun, _ = self.conn.trailing_data
+        if begun and self.conn.their_state is h11.IDLE:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
+        else:
+            # An answer to nothing would be taken for that to a request that is just being sent.
+            self.timeout_keep_alive_handler()
 
     def _head_came(self) -> None:
         if self._head_alarm is not None:
@@ -113,7 +133,8 @@ class LingeringProtocol(H11Protocol):
 
     def close_in_stages(self) -> None:
         """Close, at once where nothing more is coming, or where this was said before."""
-        unread = self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
+        # In IDLE a head is awaited, which may be on its way.
+        unread = self.conn.their_state in (h11.IDLE, h11.SEND_BODY, h11.ERROR)
         if self._socket.is_closing() or not unread or not self._socket.can_write_eof():
             self._socket.close()
             return
@@ -191,15 +212,3 @@ class _Gathering(asyncio.Transport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._transport.get_extra_info(name, default)
-
-
-_warned_at = -_BETWEEN_WARNINGS
-
-
-def _warn_of_too_many(most: int) -> None:
-    """Say now and then that connections are refused; a flood of them must not be one of lines."""
-    global _warned_at
-    now = time.monotonic()
-    if now - _warned_at >= _BETWEEN_WARNINGS:
-        _warned_at = now
-        logger.warning("there are {} connections, and no more are taken (API_MAX_CONNECTIONS)", most)

@@ -29,7 +29,8 @@ class StrictConnection(h11.Connection):
             if type(event) is h11.Request:
                 self._check(event)
         except h11.RemoteProtocolError as error:
-            self.refusal = HTTPStatus(error.error_status_hint)
+            if error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+                self.refusal = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
             raise
         return event
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field
 
-from agent_service.domain.callback import CallbackRules
+from agent_service.domain.callback import CallbackRules, PortRange
 from agent_service.settings.sections import Section
 from agent_service.settings.value_types import (
     SECOND,
@@ -54,7 +54,7 @@ class CallbackSettings(Section):
         ),
     ] = False
     allowed_ports: Annotated[
-        tuple[range, ...],
+        tuple[PortRange, ...],
         BeforeValidator(parse_ports),
         Variable(
             name="CALLBACK_ALLOWED_PORTS",

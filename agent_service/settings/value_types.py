@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from agent_service.domain.callback import is_host_name
+from agent_service.domain.callback import PortRange, is_host_name
 from agent_service.domain.webhook_signature import read_secrets
 
 SECOND = timedelta(seconds=1)
@@ -98,19 +98,17 @@ def parse_networks(value: str | Sequence[str]) -> tuple[IPv4Network | IPv6Networ
     return tuple(ip_network(item) for item in _list_items(value))
 
 
-def parse_ports(value: str | Sequence[range]) -> tuple[range, ...]:
+def parse_ports(value: str | Sequence[PortRange]) -> tuple[PortRange, ...]:
     """Ports and ranges of ports (9000-9010, both ends included), separated by commas."""
-    if not isinstance(value, str):
-        return tuple(value)
     return tuple(_ports(item) for item in _list_items(value))
 
 
-def _ports(text: str) -> range:
+def _ports(text: str) -> PortRange:
     if not _PORTS.fullmatch(text):
         raise ValueError
     first, _, last = text.partition("-")
-    ports = range(int(first), int(last or first) + 1)
-    if not ports or ports[0] < 1 or ports[-1] > _LARGEST_PORT:
+    ports = PortRange(int(first), int(last or first))
+    if not 0 < ports.first <= ports.last <= _LARGEST_PORT:
         raise ValueError
     return ports
 

@@ -127,7 +127,9 @@ HEADERS = (
     ),
     Target(
         name="list query",
-        inputs=telling_text("status=", "&", "limit=", "metadata.a=", "created_after=", "2026-01-01T00:00:00Z"),
+        inputs=telling_text(
+            "status=", "&", "limit=", "metadata.a=", "created_after=", "2026-01-01T00:00:00Z"
+        ),
         check=check_list_query,
         large=(
             lambda size: "created_after=2026-01-01T00:00:00." + "1" * size,

@@ -8,7 +8,9 @@ import pytest
 from agent_service.local import lingering
 from agent_service.local.connection_limits import ConnectionLimits
 from agent_service.local.servers import serve
+from agent_service.telemetry.spaced import Spaced
 from tests.integration.test_http_framing import LAST, LIMIT, answers_to, served, tell
+from tests.integration.test_lingering import refuse
 from tests.support.log_lines import log_lines
 
 FIRST = b"GET /first HTTP/1.1\r\nHost: api\r\n"
@@ -33,10 +35,40 @@ async def test_a_head_that_comes_in_one_piece_has_a_limit_too(size: int, status:
     assert answers.startswith(b"HTTP/1.1 %d " % status)
 
 
-@pytest.mark.parametrize("begun", [b"", b"G", FIRST], ids=["nothing", "a byte", "half of it"])
+@pytest.mark.parametrize("begun", [b"G", FIRST], ids=["a byte", "half of it"])
 async def test_a_head_that_does_not_come_in_time_is_given_up(begun: bytes) -> None:
     async with serve(tell, limits=SHORT) as server:
         assert (await answers_to(server, begun)).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_connection_on_which_nothing_comes_is_closed_without_an_answer() -> None:
+    async with serve(tell, limits=SHORT) as server:
+        assert await answers_to(server, b"") == b""
+
+
+async def test_who_sends_the_rest_of_a_body_after_its_answer_does_not_wait_for_ever_either() -> None:
+    async with serve(refuse, limits=SHORT) as server:
+        reader, writer = await asyncio.open_connection(server.host, server.port)
+        writer.write(b"POST /keep HTTP/1.1\r\nHost: api\r\nContent-Length: 5\r\n\r\nhe")
+        async with asyncio.timeout(LIMIT):
+            await reader.readuntil(b"refused")
+            writer.write(b"llo")
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_what_is_wrong_after_the_answer_has_no_other_and_is_no_fault_of_the_server() -> None:
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+    async with serve(refuse) as server:
+        reader, writer = await asyncio.open_connection(server.host, server.port)
+        writer.write(b"POST /keep HTTP/1.1\r\nHost: api\r\nTransfer-Encoding: chunked\r\n\r\n")
+        async with asyncio.timeout(LIMIT):
+            await reader.readuntil(b"refused")
+            writer.write(b"no size\r\n")
+            assert await reader.read() == b""
+        writer.close()
+    assert faults == []
 
 
 async def test_a_head_that_comes_byte_by_byte_is_given_up_as_well() -> None:
@@ -62,16 +94,16 @@ async def test_the_head_after_an_answer_has_its_own_time_and_a_body_has_none_of_
         await asyncio.sleep(0.4)
         writer.write(b"llo")
         async with asyncio.timeout(LIMIT):
-            assert (await reader.readuntil(b"]")).startswith(b"HTTP/1.1 200 ")
+            assert (await reader.readuntil(b"]]")).startswith(b"HTTP/1.1 200 ")
             writer.write(b"GET /next")
-            assert (await reader.read()).endswith(b"\r\n\r\n")
+            assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
         writer.close()
 
 
 async def test_more_connections_than_are_allowed_are_refused_and_the_log_says_so_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lingering, "_warned_at", float("-inf"))
+    monkeypatch.setattr(lingering, "_too_many", Spaced(timedelta(minutes=1)))
     async with serve(tell, limits=ConnectionLimits(connections=2)) as server:
         held = [await asyncio.open_connection(server.host, server.port) for _ in range(2)]
         with log_lines() as lines:
@@ -81,6 +113,16 @@ async def test_more_connections_than_are_allowed_are_refused_and_the_log_says_so
         for _, writer in held:
             writer.close()
             await writer.wait_closed()
-        async with asyncio.timeout(LIMIT):
-            while not served(await answers_to(server, LAST)):
-                await asyncio.sleep(0.01)
+        while not served(await answers_to(server, LAST)):
+            pass
+
+
+async def test_connections_far_above_their_limit_are_closed_without_an_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lingering, "MOST_TOLD", 1)
+    async with serve(tell, limits=ConnectionLimits(connections=1)) as server:
+        held = [await asyncio.open_connection(server.host, server.port) for _ in range(2)]
+        assert await answers_to(server, b"") == b""
+        for _, writer in held:
+            writer.close()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from agent_service.domain.callback import CallbackRules, callback_id
+from agent_service.domain.callback import CallbackRules, PortRange, callback_id
 from agent_service.request_service import RequestService
 from agent_service.settings import load_settings
 from agent_service.store import Store
@@ -15,7 +15,7 @@ from tests.support.worker_tools import AT_ONCE, Raw
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 #: Receivers of tests have any free port.
-ANY_PORT = (range(1, 65_536),)
+ANY_PORT = (PortRange(1, 65_535),)
 RULES = CallbackRules(allowed_hosts=("*.example.org",), allow_http=True, allowed_ports=ANY_PORT)
 #: An address that is never called in these tests.
 CALLBACK: Mapping[str, Any] = {"url": "https://hooks.example.org/ended"}

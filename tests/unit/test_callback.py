@@ -11,6 +11,7 @@ from agent_service.domain.callback import (
     NO_CALLBACKS,
     CallbackRules,
     EndedRequest,
+    PortRange,
     callback_context,
     callback_id,
     delivery_number,
@@ -113,9 +114,11 @@ def test_plain_http_needs_to_be_allowed() -> None:
     assert rules.problem(URL) is None
 
 
-@pytest.mark.parametrize(("port", "allowed"), [(8443, True), (9000, True), (9010, True), (9011, False), (80, False)])
+@pytest.mark.parametrize(
+    ("port", "allowed"), [(8443, True), (9000, True), (9010, True), (9011, False), (80, False)]
+)
 def test_other_ports_than_those_of_http_need_to_be_allowed(port: int, allowed: bool) -> None:
-    rules = replace(RULES, allowed_ports=(range(8443, 8444), range(9000, 9011)))
+    rules = replace(RULES, allowed_ports=(PortRange(8443, 8443), PortRange(9000, 9010)))
     assert (rules.problem(f"https://hooks.example.org:{port}/") is None) == allowed
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_service.domain.callback import CallbackRules
+from agent_service.domain.callback import CallbackRules, PortRange
 from agent_service.domain.errors import ConfigurationError
 from agent_service.settings import Settings, describe, load_settings
 
@@ -32,7 +32,7 @@ def test_hosts_and_networks_are_lists() -> None:
     assert callback.rules == CallbackRules(
         allowed_hosts=("hooks.example.org", "*.example.com"),
         allow_http=True,
-        allowed_ports=(range(8443, 8444), range(9000, 9011)),
+        allowed_ports=(PortRange(8443, 8443), PortRange(9000, 9010)),
     )
     assert callback.allowed_networks == (
         ip_network("10.1.0.0/16"),
