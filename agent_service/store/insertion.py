@@ -80,7 +80,8 @@ async def insert_ahead(
     if len(documents) > 1 and (size > _MOST_BYTES or len(documents) > _MOST_DOCUMENTS):
         return False
     try:
-        await write_once(database, {"insert": collection.name, "documents": documents}, w=1)
+        command = {"insert": collection.name, "documents": documents, "ordered": True}
+        await write_once(database, command, w=1)
     except ServerSelectionTimeoutError:
         raise
     except (AutoReconnect, OperationFailure):

@@ -45,11 +45,16 @@ class PlannedMarks(Marks[PlannedRequest]):
     async def _mark_confirmed(self, items: Sequence[PlannedRequest]) -> list[PlannedRequest]:
         """Mark those of which a majority has all contexts, and return the others."""
         there = await self._there([each for item in items for each in item.unsure])
-        confirmed = [item.id for item in items if there.issuperset(item.unsure)]
+        confirmed, others = list[str](), list[PlannedRequest]()
+        for item in items:
+            if there.issuperset(item.unsure):
+                confirmed.append(item.id)
+            else:
+                others.append(item)
         # Also where there are none: it is acknowledged when a majority has all that came before it.
         for start in range(0, max(len(confirmed), 1), _MOST):
             await self._requests.mark_planned(confirmed[start : start + _MOST])
-        return [item for item in items if not there.issuperset(item.unsure)]
+        return others
 
     async def _there(self, context_ids: Sequence[str]) -> frozenset[str]:
         there = frozenset[str]()

@@ -11,6 +11,7 @@ from agent_service.domain.quota import Quota
 from agent_service.domain.request import Caller, Step, Submission
 from agent_service.request_intake import RequestIntake
 from agent_service.store import Store
+from tests.support.submissions import confirmed
 
 HOUR = timedelta(hours=1)
 CALLER = Caller(organization_id="acme")
@@ -48,8 +49,7 @@ async def test_what_is_taken_is_stored_with_its_contexts(store: Store, apart: bo
     intake = intake_of(store)
     accepted = await intake.take(intake.make(submission(), CALLER, None), apart=apart)
     if not apart:
-        # They follow in the background, and a store that is closed waits for them.
-        await store.calls.finish()
+        await confirmed(store, accepted.request)
     (context,) = await store.contexts.of_request(accepted.request.id)
     assert (context.caller.organization_id, context.max_attempts) == ("acme", 3)
 
