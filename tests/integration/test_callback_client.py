@@ -208,7 +208,7 @@ async def encrypted(context: ssl.SSLContext) -> AsyncIterator[tuple[int, Sequenc
 async def test_an_encrypted_receiver_is_asked_for_by_name_although_its_address_is_fixed() -> None:
     authority, trusting = trustme.CA(), ssl.create_default_context()
     authority.configure_trust(trusting)
-    rules = CallbackRules(allowed_hosts=RULES.allowed_hosts)
+    rules = CallbackRules(allowed_hosts=RULES.allowed_hosts, allowed_ports=ANY_PORT)
     async with (
         encrypted(tls_of(authority, "hooks.example.org")) as (port, asked),
         a_client(rules=rules, tls=trusting) as client,
