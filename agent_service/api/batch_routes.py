@@ -11,6 +11,7 @@ from loguru import logger
 from starlette.responses import Response
 from starlette.types import Scope
 
+from agent_service.api.batch_problems import bounded
 from agent_service.api.bounded_calls import BoundedCalls
 from agent_service.api.caller import Submitter
 from agent_service.api.error_handlers import problem_of
@@ -19,7 +20,7 @@ from agent_service.api.json_request import BodyLimit, decode_json, read_body
 from agent_service.api.openapi_document import answers
 from agent_service.api.openapi_examples import PROBLEM_EXAMPLES
 from agent_service.api.openapi_parameters import batch_extra
-from agent_service.api.problems import problem_body, refuse, retry_after_seconds
+from agent_service.api.problems import Problem, problem_body, refuse, retry_after_seconds
 from agent_service.api.submission_schema import LARGEST_BATCH
 from agent_service.domain.errors import (
     AgentServiceError,
@@ -148,20 +149,29 @@ def _answer(results: Sequence[Result], scope: Scope) -> Response:
     if accepted and all(result.replayed for result in accepted):
         headers["Idempotency-Replayed"] = "true"
     return Response(
-        json.dumps({"results": [_result(result, scope) for result in results]}, separators=(",", ":")),
+        json.dumps({"results": _shown(results, scope)}, separators=(",", ":")),
         status_code=HTTPStatus.ACCEPTED if accepted else HTTPStatus.OK,
         headers=headers,
         media_type="application/json",
     )
 
 
-def _result(result: Result, scope: Scope) -> dict[str, object]:
-    if isinstance(result, Accepted):
-        return {"id": result.request.id}
-    problem = problem_of(result)
+def _shown(results: Sequence[Result], scope: Scope) -> list[dict[str, object]]:
+    refused = [_problem(result) for result in results if not isinstance(result, Accepted)]
+    problems = iter(bounded(refused))
+    return [
+        {"id": result.request.id}
+        if isinstance(result, Accepted)
+        else {"problem": problem_body(next(problems), scope)}
+        for result in results
+    ]
+
+
+def _problem(error: AgentServiceError) -> Problem:
+    problem = problem_of(error)
     if problem is None:
-        raise result
-    return {"problem": problem_body(problem, scope)}
+        raise error
+    return problem
 
 
 def _severity(error: StoreError) -> int:

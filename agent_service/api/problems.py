@@ -26,13 +26,18 @@ class Problem:
     code: str
     detail: str
     errors: tuple[FieldProblem, ...] = ()
+    errors_left_out: int = 0
     retry_after: timedelta | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemBody:
-    """A problem as it is sent; `errors` only where fields can be named."""
+    """
+    A problem as it is sent; `errors` only where fields can be named.
+
+    `errors_left_out` says how many more there are where an answer holds no more of them.
+    """
 
     type: str
     title: str
@@ -43,6 +48,7 @@ class ProblemBody:
     #: The X-Request-Id of the call, to be found in the log.
     request_id: str
     errors: tuple[FieldProblem, ...] = ()
+    errors_left_out: int = 0
 
 
 class HttpProblem(Exception):
@@ -90,10 +96,12 @@ def problem_body(problem: Problem, scope: Scope) -> dict[str, object]:
             code=problem.code,
             request_id=str(scope.get(SCOPE_KEY, "")),
             errors=tuple(_shortened(error) for error in problem.errors),
+            errors_left_out=problem.errors_left_out,
         )
     )
-    if not problem.errors:
-        del body["errors"]
+    for name in ("errors", "errors_left_out"):
+        if not body[name]:
+            del body[name]
     return body
 
 

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -8,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from agent_service.api.batch_problems import MOST_ERROR_BYTES
 from agent_service.domain.errors import NotDurableYet, StoreUnavailable, WriteOutcomeUnknown
 from agent_service.domain.request import Request
 from agent_service.request_writer import RequestWriter
@@ -66,6 +68,25 @@ async def test_what_is_wrong_is_refused_by_itself_as_the_single_route_would(api:
         ]
         of_this_call = {"instance": BATCH, "request_id": problem["request_id"]}
         assert problem == single | of_this_call
+
+
+async def test_what_is_wrong_with_many_submissions_is_told_in_a_bounded_answer(
+    api: httpx2.AsyncClient,
+) -> None:
+    submission = {"service": "analysis", "input": {"\u00e9" * 150: [math.nan] * 60}}
+    wrong, body = (
+        json.dumps(each, ensure_ascii=False, separators=(",", ":"))
+        for each in (submission, {"requests": [submission] * 100})
+    )
+    alone = await api.post("/v1/requests", content=wrong.encode(), headers=JSON)
+    errors = assert_problem(alone, 422, "invalid_submission")["errors"]
+    answer = await api.post(BATCH, content=body.encode(), headers=JSON)
+    assert len(alone.content) * 100 > 4 * MOST_ERROR_BYTES
+    assert len(answer.content) < 1.1 * MOST_ERROR_BYTES
+    for result in answer.json()["results"]:
+        told = result["problem"]["errors"]
+        assert told == errors[: len(told)]
+        assert result["problem"]["errors_left_out"] == len(errors) - len(told) > 0
 
 
 async def test_a_name_that_an_object_has_twice_concerns_its_submission_only(api: httpx2.AsyncClient) -> None:
