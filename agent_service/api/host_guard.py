@@ -7,12 +7,12 @@ origin with an API on loopback; the Host header still tells what name the browse
 
 from collections.abc import Collection
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agent_service.api.headers import headers_of
 from agent_service.api.problems import Problem, problem_response
+from agent_service.domain.hosts import host_of_header, host_of_origin
 
 _MISDIRECTED = Problem(
     status=HTTPStatus.MISDIRECTED_REQUEST,
@@ -40,16 +40,9 @@ class HostGuard:
             return
         headers = headers_of(scope)
         origin = headers.get("origin")
-        if _host_of(f"//{headers.get('host', '')}") not in self._hosts:
+        if host_of_header(headers.get("host", "")) not in self._hosts:
             await problem_response(_MISDIRECTED, scope)(scope, receive, send)
-        elif origin is not None and _host_of(origin) not in self._hosts:
+        elif origin is not None and host_of_origin(origin) not in self._hosts:
             await problem_response(_FOREIGN, scope)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
-
-
-def _host_of(address: str) -> str | None:
-    try:
-        return urlsplit(address).hostname
-    except ValueError:
-        return None

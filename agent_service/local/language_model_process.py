@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 import xllamacpp
 
+#: Who calls must have the key that this names; unset: anybody may.
+KEY_VARIABLE = "LANGUAGE_MODEL_API_KEY"
 #: The line that says where it listens; the parent waits for it.
 READY_LINE = "language model ready on "
 #: The memory for prompts that were seen before, in MiB.
@@ -61,6 +63,8 @@ def _parameters(options: argparse.Namespace) -> xllamacpp.CommonParams:
     parameters.ui = False
     parameters.cors_origins = ""
     parameters.endpoint_slots = False
+    # Without a key any page could ask that has its own name resolve to 127.0.0.1 (DNS rebinding).
+    parameters.api_keys = [key] if (key := os.environ.pop(KEY_VARIABLE, "")) else []
     parameters.verbosity = 2
     return parameters
 

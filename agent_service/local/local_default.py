@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pydantic import SecretStr
 from starlette.types import ASGIApp
 
 from agent_service.domain.errors import LocalPartUnavailable
+from agent_service.local.loopback_guard import LoopbackGuard
 from agent_service.local.servers import serve
 from agent_service.settings import Settings, SmtpSettings
 
@@ -68,14 +70,21 @@ class LocalDefault:
         self.settings = self.settings.model_copy(update={"mongodb": changed})
 
     async def start_generation(self, stack: AsyncExitStack) -> None:
-        """Start the language model; the worker speaks to it as to any OpenAI-compatible server."""
+        """
+        Start the language model; the worker speaks to it as to any OpenAI-compatible server.
+
+        Whoever has no key is refused, a page in a browser and other users of this machine alike.
+        """
+        api_key = SecretStr(secrets.token_hex())
         start_language_model = _load("start_language_model", instead="GENERATION_BASE_URL")
         model = await start_language_model(
-            log=self.settings.data_folder / "language_model.log", threads=_model_threads()
+            log=self.settings.data_folder / "language_model.log", threads=_model_threads(), api_key=api_key
         )
         stack.push_async_callback(model.stop)
         self._programs.append(_Program(name="the language model", is_running=lambda: model.is_running))
-        self._set("generation", {"base_url": model.base_url, "protocol": "openai", "model": model.model})
+        self._set(
+            "generation", {"base_url": model.base_url, "protocol": "openai", "model": model.model}, api_key
+        )
 
     async def start_analysis(self, stack: AsyncExitStack) -> None:
         """Serve the analysis service."""
@@ -92,13 +101,13 @@ class LocalDefault:
         await self._serve(stack, "communication", app)
 
     async def _serve(self, stack: AsyncExitStack, service: str, app: ASGIApp) -> None:
-        server = await stack.enter_async_context(serve(app))
+        server = await stack.enter_async_context(serve(LoopbackGuard(app)))
         self._set(service, {"base_url": server.base_url, "protocol": "execute"})
 
-    def _set(self, service: str, values: Mapping[str, str]) -> None:
-        """Point a service at its local part, which needs no key."""
+    def _set(self, service: str, values: Mapping[str, str], api_key: SecretStr | None = None) -> None:
+        """Point a service at its local part, which has this key or needs none."""
         services = dict(self.settings.services)
-        services[service] = services[service].model_copy(update={**values, "api_key": None})
+        services[service] = services[service].model_copy(update={**values, "api_key": api_key})
         self.settings = self.settings.model_copy(update={"services": MappingProxyType(services)})
 
 

@@ -9,6 +9,7 @@ import httpx2
 import jsonschema
 import pytest
 from openapi_spec_validator import validate
+from pydantic import SecretStr
 
 from agent_service.domain.errors import LocalPartUnavailable
 from agent_service.local import language_model
@@ -72,6 +73,20 @@ async def test_the_model_answers_as_its_contract_says(model: LanguageModel) -> N
     assert whole["usage"]["completion_tokens"] == 5
     assert refused.status_code == 400
     check(refused.json(), "Error")
+
+
+async def test_with_a_key_it_answers_nobody_else(tmp_path: Path) -> None:
+    running = await start_language_model(
+        log=tmp_path / "model.log", threads=2, api_key=SecretStr("key-of-it")
+    )
+    url, body = f"{running.base_url}/chat/completions", question("Count to ten.", max_tokens=2)
+    async with httpx2.AsyncClient(timeout=60) as client:
+        nobody = await client.post(url, json=body)
+        other = await client.post(url, json=body, headers={"Authorization": "Bearer key"})
+        known = await client.post(url, json=body, headers={"Authorization": "Bearer key-of-it"})
+    await running.stop()
+    assert [nobody.status_code, other.status_code, known.status_code] == [401, 401, 200]
+    assert "key-of-it" not in (tmp_path / "model.log").read_text()
 
 
 async def test_a_taken_port_is_reported_and_not_waited_for(tmp_path: Path) -> None:

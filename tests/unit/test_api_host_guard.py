@@ -8,7 +8,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from agent_service.api.host_guard import HostGuard
-from agent_service.api.listening import LOOPBACK_HOSTS
+from agent_service.domain.hosts import LOOPBACK_HOSTS
 
 
 async def hello(_: Request) -> Response:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from agent_service.api.listening import (
-    LOOPBACK_HOSTS,
     address_of,
     admitted_hosts,
     check_listening,
@@ -15,6 +14,7 @@ from agent_service.api.listening import (
     say_who_is_served,
 )
 from agent_service.domain.errors import ConfigurationError
+from agent_service.domain.hosts import LOOPBACK_HOSTS
 from agent_service.settings import ApiSettings
 from tests.support.log_lines import log_lines
 

@@ -59,6 +59,24 @@ async def test_what_has_an_address_stays_and_what_has_none_is_served(tmp_path: P
         assert output["words"] == 2
 
 
+@pytest.mark.parametrize("missing", ["ANALYSIS_BASE_URL", "COMMUNICATION_BASE_URL"])
+async def test_a_local_part_answers_no_page_of_a_foreign_site(tmp_path: Path, missing: str) -> None:
+    async with start_local_default(settings_without(missing, tmp_path)) as local:
+        url = local.settings.services[missing.split("_")[0].lower()].base_url
+        assert url is not None
+        async with httpx2.AsyncClient(trust_env=False, base_url=url) as client:
+            foreign = [
+                await client.post("/execute", json={}, headers=headers)
+                for headers in ({"Host": "evil.example.com"}, {"Origin": "http://evil.example.com"})
+            ]
+            own = await client.get("/healthz", headers={"Origin": "http://localhost:3000"})
+    assert [(each.status_code, each.json()["code"]) for each in foreign] == [
+        (421, "foreign_host"),
+        (403, "foreign_origin"),
+    ]
+    assert own.status_code == 200
+
+
 async def test_the_first_message_finds_its_outbox_in_the_data_folder(tmp_path: Path) -> None:
     settings = settings_without("COMMUNICATION_BASE_URL", tmp_path)
     async with start_local_default(settings) as local:
