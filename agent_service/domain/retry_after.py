@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 
 #: A longer wait is cut to this, so that arithmetic with it cannot overflow.
 LONGEST = timedelta(days=365)
-#: No date is longer, with room for comments; what reads dates takes the square of their length.
+#: No date is longer, with room for comments.
 _LONGEST_DATE = 100
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")

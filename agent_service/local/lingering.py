@@ -119,8 +119,10 @@ class LingeringProtocol(H11Protocol):
 
     def _head_is_late(self) -> None:
         self._head_alarm = None
+        if self.transport.is_closing() or self.conn.their_state is not h11.IDLE:
+            return
         begun, _ = self.conn.trailing_data
-        if begun and self.conn.their_state is h11.IDLE:
+        if begun:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
         else:
             # An answer to nothing would be taken for that to a request that is just being sent.

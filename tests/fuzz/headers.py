@@ -76,6 +76,7 @@ HEADERS = (
         check=check_preferences,
         large=(
             lambda size: b'"' * size,
+            lambda size: b'\\"' * (size // 2),
             lambda size: b'"' + b"\\" * size,
             lambda size: b'a="' + b"b" * size,
             lambda size: b'a,"' * (size // 3),
