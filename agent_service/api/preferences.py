@@ -12,7 +12,7 @@ LONGEST_WAIT = timedelta(minutes=1)
 
 #: One preference of a list; a comma in a quoted string separates nothing. A string without an end goes on to
 #: the end of the header: were it no match, each quotation mark would be looked at with all that follows it.
-_PREFERENCE = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*(?:"|\\?\Z))+', re.DOTALL)
+_PREFERENCE = re.compile(r'(?:[^,"]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))++', re.DOTALL)
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _SECONDS = re.compile(r'\s*=\s*(?:"([0-9]{1,18})"|([0-9]{1,18}))\s*(?:;.*)?', re.DOTALL)
 

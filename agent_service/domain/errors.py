@@ -53,7 +53,11 @@ class InvalidSubmission(AgentServiceError):
 
     def __init__(self, problems: Sequence[FieldProblem]) -> None:
         self.problems = tuple(problems)
-        super().__init__("; ".join(f"{p.pointer or '(root)'}: {p.detail}" for p in self.problems))
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        # Made when it is asked for: the problems of a batch may be large, and its answer needs no copy.
+        return "; ".join(f"{p.pointer or '(root)'}: {p.detail}" for p in self.problems)
 
 
 class TemplateError(AgentServiceError):

@@ -95,7 +95,7 @@ async def start_language_model(
     arguments += ["--port", str(port or 0), "--threads", str(threads or os.cpu_count() or 1)]
     arguments += ["--slots", str(SLOTS), "--context", str(CONTEXT_TOKENS), "--answer", str(ANSWER_TOKENS)]
     # Arguments can be read by every user of this machine.
-    environment = {} if api_key is None else {KEY_VARIABLE: api_key.get_secret_value()}
+    environment = {KEY_VARIABLE: "" if api_key is None else api_key.get_secret_value()}
     try:
         child, found = await start_child(
             arguments,

@@ -33,16 +33,29 @@ class LingeringProtocol(H11Protocol):
     after that; a client that is reset throws away the answer if it has not read it yet. So the answer is
     followed by the end of our side alone, and what still comes is thrown away, until the client has closed
     too, or for `LINGER_WITHIN`, or for `LINGER_BYTES`. The rest of a body after which the connection can be
-    used again has the same limits. What is no request in time is closed, and so is one connection too many.
+    used again has the same limits. What is no request in time is closed, and so is one connection too many,
+    and one whose client does not take what it is sent.
     """
 
     conn: StrictConnection
 
-    def __init__(self, *arguments: Any, limits: ConnectionLimits = USUAL_LIMITS, **options: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        limits: ConnectionLimits = USUAL_LIMITS,
+        turned_away: "set[LingeringProtocol] | None" = None,
+        **options: Any,
+    ) -> None:
         super().__init__(*arguments, **options)
         self._limits = limits
-        #: Runs while a head is awaited.
+        #: Connections of this server that are closing because there were too many.
+        self._turned_away = set() if turned_away is None else turned_away
+        #: Runs while a head is awaited, of which something may have come.
         self._head_alarm: asyncio.TimerHandle | None = None
+        self._head_begun = False
+        #: Runs while what was sent is not taken.
+        self._take_alarm: asyncio.TimerHandle | None = None
+        self._refused = False
 
     def connection_made(  # type: ignore[override]  # uvicorn calls it with nothing else
         self, transport: asyncio.Transport
@@ -54,7 +67,7 @@ class LingeringProtocol(H11Protocol):
         self._alarm: asyncio.TimerHandle | None = None
         self.conn = StrictConnection(self._limits)
         super().connection_made(_Gathering(transport, self))
-        if len(self.connections) > self._limits.connections:
+        if len(self.connections) - len(self._turned_away) > self._limits.connections:
             self._turn_away()
         else:
             self._await_head()
@@ -63,19 +76,35 @@ class LingeringProtocol(H11Protocol):
         """Nothing comes any more."""
         self._stop_counting()
         self._head_came()
+        self._was_taken()
+        self._turned_away.discard(self)
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client takes less than it is sent; one that goes on like that is given up."""
+        super().pause_writing()
+        self._await_taking()
+
+    def resume_writing(self) -> None:
+        """The client took most of it."""
+        self._was_taken()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Hand on what belongs to a request, and throw away what comes after the end."""
         if self._left is not None:
             self._left -= len(data)
             if self._left < 0:
-                self._socket.close()
+                self.close_at_once()
                 return
         if self.transport.is_closing():
             return
         super().data_received(data)
         if self.conn.their_state is h11.IDLE:
+            begun = bool(self.conn.trailing_data[0])
+            if begun and not self._head_begun:
+                self._head_came()
+            self._head_begun = begun
             self._await_head()
         else:
             self._head_came()
@@ -92,27 +121,34 @@ class LingeringProtocol(H11Protocol):
         """Refuse what is no request."""
         self._refuse(self.conn.refusal)
 
-    def _refuse(self, status: HTTPStatus) -> None:
+    def _refuse(self, status: HTTPStatus, *headers: tuple[bytes, bytes]) -> None:
         """Answer without a body, as the answer to a HEAD can have none, and close."""
+        self._refused = True
         # What is wrong may be the rest of a request that has its answer already.
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            headers = [(b"content-length", b"0"), (b"connection", b"close")]
-            self.transport.write(self.conn.send(h11.Response(status_code=status, headers=headers)) or b"")
+            answer = h11.Response(
+                status_code=status, headers=[(b"content-length", b"0"), (b"connection", b"close"), *headers]
+            )
+            self.transport.write(self.conn.send(answer) or b"")
             self.transport.write(self.conn.send(h11.EndOfMessage()) or b"")
         self.transport.close()
 
     def _turn_away(self) -> None:
         """Close a connection that is one too many."""
-        most = self._limits.connections
-        if _too_many.is_due():
-            logger.warning("there are {} connections, and no more are taken (API_MAX_CONNECTIONS)", most)
-        if len(self.connections) > most + MOST_TOLD:
+        self._turned_away.add(self)
+        if _too_many.is_due(self.server):
+            logger.warning(
+                "{} has {} connections and takes no more; API_MAX_CONNECTIONS says how many the API may have",
+                ":".join(map(str, self.server or ["the server"])),
+                self._limits.connections,
+            )
+        if len(self._turned_away) > MOST_TOLD:
             self._socket.close()
         else:
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, (b"retry-after", b"1"))
 
     def _await_head(self) -> None:
-        """Close unless a head is complete in time, counted from its first byte or the opening."""
+        """Close unless a head is complete in time."""
         if self._head_alarm is None and not self.transport.is_closing():
             within = self._limits.head_timeout.total_seconds()
             self._head_alarm = self.loop.call_later(within, self._head_is_late)
@@ -132,13 +168,30 @@ class LingeringProtocol(H11Protocol):
         if self._head_alarm is not None:
             self._head_alarm.cancel()
             self._head_alarm = None
+        self._head_begun = False
+
+    def _await_taking(self) -> None:
+        """Break the connection off unless what was sent is taken in time."""
+        if self._take_alarm is None:
+            within = self._limits.take_timeout.total_seconds()
+            self._take_alarm = self.loop.call_later(within, self._socket.abort)
+
+    def _was_taken(self) -> None:
+        if self._take_alarm is not None:
+            self._take_alarm.cancel()
+            self._take_alarm = None
+
+    def close_at_once(self) -> None:
+        """Close, reading no more, when the client has taken what was sent, or has had the time for it."""
+        self._socket.close()
+        self._await_taking()
 
     def close_in_stages(self) -> None:
         """Close, at once where nothing more is coming, or where this was said before."""
         # In IDLE a head is awaited, which may be on its way.
-        unread = self.conn.their_state in (h11.IDLE, h11.SEND_BODY, h11.ERROR)
+        unread = self._refused or self.conn.their_state in (h11.IDLE, h11.SEND_BODY, h11.ERROR)
         if self._socket.is_closing() or not unread or not self._socket.can_write_eof():
-            self._socket.close()
+            self.close_at_once()
             return
         self._socket.write_eof()
         self._start_counting()
@@ -147,7 +200,7 @@ class LingeringProtocol(H11Protocol):
     def _start_counting(self) -> None:
         self._stop_counting()
         self._left = LINGER_BYTES
-        self._alarm = self.loop.call_later(LINGER_WITHIN.total_seconds(), self._socket.close)
+        self._alarm = self.loop.call_later(LINGER_WITHIN.total_seconds(), self.close_at_once)
 
     def _stop_counting(self) -> None:
         self._left = None
@@ -175,7 +228,7 @@ class _Gathering(asyncio.Transport):
     def close(self) -> None:
         self._flush()
         if self._closed:
-            self._transport.close()
+            self._lingering.close_at_once()
             return
         self._closed = True
         self._lingering.close_in_stages()

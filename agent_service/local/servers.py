@@ -93,10 +93,11 @@ async def serve(
 
 def _protocol(limits: ConnectionLimits) -> type[asyncio.Protocol]:
     """The class of protocols with these limits: uvicorn makes them itself, and asks for a class."""
+    turned_away = set[LingeringProtocol]()
 
     class Limited(LingeringProtocol):
         def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, limits=limits, **options)
+            super().__init__(*arguments, limits=limits, turned_away=turned_away, **options)
 
     return Limited
 

@@ -17,7 +17,7 @@ from agent_service.domain.line import Candidate, Line
 from agent_service.domain.request import context_id
 from agent_service.store.documents import context_document, context_of, json_of
 from agent_service.store.driver import Database, Document, Session, durable
-from agent_service.store.insertion import insert_ahead, insert_all
+from agent_service.store.insertion import fit_together, insert_ahead, insert_all
 from agent_service.store.notifier import Notifier
 from agent_service.store.operations import is_duplicate, reading, writing
 from agent_service.store.planned_document import PlannedContext, planned_document
@@ -74,7 +74,8 @@ class ContextCollection:
             self._notifier.after_transaction(partial(self._say, _news_of(documents), always=True))
             return False
         with self._notifier.after(lambda: self._say(_news_of(documents))):
-            if ahead and await self._insert_ahead(documents, until, size):
+            ahead = ahead and fit_together(documents, size=size) and time.monotonic() <= until
+            if ahead and await self._insert_ahead(documents):
                 return False
             await self._insert(documents, until, size, sent=ahead)
             return True
@@ -87,11 +88,11 @@ class ContextCollection:
         known = [context_document(context) for context in contexts if context.id in existing]
         self._say(_news_of(known))
 
-    async def _insert_ahead(self, documents: Sequence[Document], until: float, size: float) -> bool:
-        if not documents or time.monotonic() > until:
+    async def _insert_ahead(self, documents: Sequence[Document]) -> bool:
+        if not documents:
             return False
         with writing():
-            return await insert_ahead(self._database, self._current, documents, size=size)
+            return await insert_ahead(self._database, self._current, documents)
 
     async def _insert(self, documents: Sequence[Document], until: float, size: float, *, sent: bool) -> None:
         while documents:

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 import bson
 from bson.raw_bson import RawBSONDocument
+from loguru import logger
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
@@ -68,30 +69,34 @@ async def insert_all(
 
 
 async def insert_ahead(
-    database: Database, collection: Collection, documents: Sequence[Document | Encoded], *, size: float
+    database: Database, collection: Collection, documents: Sequence[Document | Encoded]
 ) -> bool:
     """
     Insert documents, in their order, by one command that the primary alone acknowledges.
 
-    The next primary may have none of them, or the first of them: that has to be looked at. Where one command
-    may not be enough nothing is sent, because between two there may be an election. False: `insert_all` is to
+    The next primary may have none of them, or the first of them: that has to be looked at. They have to fit
+    in one command (`fit_together`), because between two there may be an election. False: `insert_all` is to
     do it, and to tell why it cannot be done; they may have been sent. Raises `ServerSelectionTimeoutError`.
     """
-    if len(documents) > 1 and (size > _MOST_BYTES or len(documents) > _MOST_DOCUMENTS):
-        return False
     try:
         command = {"insert": collection.name, "documents": documents, "ordered": True}
         await write_once(database, command, w=1)
     except ServerSelectionTimeoutError:
         raise
-    except (AutoReconnect, OperationFailure):
+    except (AutoReconnect, OperationFailure) as error:
+        logger.debug("documents of {} are inserted again: {}", collection.name, error)
         return False
     return True
 
 
+def fit_together(documents: Sequence[Document | Encoded], *, size: float) -> bool:
+    """Whether one command is enough for these, which have so many bytes together at most."""
+    return len(documents) == 1 or (size <= _MOST_BYTES and len(documents) <= _MOST_DOCUMENTS)
+
+
 def _pieces(documents: Sequence[Document | Encoded], size: float) -> Iterator[Sequence[Document | Encoded]]:
     """The documents in the same order, as many as go together; what one piece is sent as is not kept."""
-    if len(documents) == 1 or (size <= _MOST_BYTES and len(documents) <= _MOST_DOCUMENTS):
+    if fit_together(documents, size=size):
         yield documents
         return
     piece, together = list[Document | Encoded](), 0

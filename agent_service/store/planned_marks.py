@@ -1,16 +1,20 @@
 """PlannedMarks: says in the background that requests are planned, of many at once (protocol, rule 7)."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from loguru import logger
+
 from agent_service.concurrency import Supervisor
+from agent_service.domain.errors import StoreUnavailable, WriteOutcomeUnknown
 from agent_service.store.contexts import ContextCollection
 from agent_service.store.marks import Marks
 from agent_service.store.requests import RequestCollection
 from agent_service.telemetry import fail_point
 
-#: Requests in one command, and contexts that are looked for in one.
-_MOST = 10_000
+#: Requests in one command, and contexts that are looked for in one: nobody has a turn while they are read.
+_MOST = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +40,18 @@ class PlannedMarks(Marks[PlannedRequest]):
         self._contexts = contexts
 
     async def _mark(self, items: Sequence[PlannedRequest]) -> None:
-        unconfirmed = await self._mark_confirmed(items)
+        unconfirmed = items
+        # The driver repeats none of this, and it can be repeated.
+        with suppress(StoreUnavailable, WriteOutcomeUnknown):
+            unconfirmed = await self._mark_confirmed(items)
         if unconfirmed:
             # A majority that has the marks, or has heard that there are none, has what was inserted before.
-            await self._mark_confirmed(unconfirmed)
+            lost = await self._mark_confirmed(unconfirmed)
+            if lost:
+                logger.warning("a primary lost contexts of {} requests, which the rescuer inserts", len(lost))
         fail_point.reach("request.planned")
 
-    async def _mark_confirmed(self, items: Sequence[PlannedRequest]) -> list[PlannedRequest]:
+    async def _mark_confirmed(self, items: Sequence[PlannedRequest]) -> Sequence[PlannedRequest]:
         """Mark those of which a majority has all contexts, and return the others."""
         there = await self._there([each for item in items for each in item.unsure])
         confirmed, others = list[str](), list[PlannedRequest]()

@@ -6,10 +6,11 @@ from datetime import timedelta
 import pytest
 
 from agent_service.context_manager import ContextManager, plan_by
-from agent_service.domain.request import Request, RequestStatus
+from agent_service.domain.request import Request, RequestStatus, context_id
 from agent_service.request_service import RequestService
 from agent_service.store import Store
 from agent_service.store.notifier import Topic
+from agent_service.store.planned_marks import PlannedRequest
 from tests.faults.support.replica_set import ReplicaSet
 from tests.support.contexts import a_request, a_step
 from tests.support.hand_worker import work_off
@@ -75,6 +76,11 @@ async def test_what_a_primary_lost_with_its_office_is_planned_again(
         await replica_set.fail_point("stopReplProducer", "off", on=secondaries)
         await replica_set.wait_for_primary(other_than=primary)
         await replica_set.heal()
+        await store.planned_marks.flush()
+        ids = [context_id(request.id, step) for step in request.step_names]
+        assert not await store.contexts.existing(ids)
+        # What was said to be planned at the old primary, and what is at the new one.
+        store.planned_marks.add([PlannedRequest(request.id, ids)])
         await store.planned_marks.flush()
         assert not await is_planned(store, request)
         replanner = a_replanner(store)

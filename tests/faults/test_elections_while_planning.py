@@ -56,6 +56,7 @@ async def test_an_election_between_two_writes_of_a_submission_loses_nothing(
             return await insert(contexts, **options)
 
         async def mark_late(request_ids: Sequence[str]) -> None:
+            monkeypatch.setattr(store.requests, "mark_planned", mark_planned)
             await elect(replica_set)
             await mark_planned(request_ids)
 

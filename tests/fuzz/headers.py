@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import h11
 from hypothesis import strategies as st
 from starlette.datastructures import Headers, QueryParams
 
@@ -13,12 +14,16 @@ from agent_service.api.preferences import LONGEST_WAIT, read_wait
 from agent_service.api.problems import HttpProblem
 from agent_service.base_services.asked_wait import asked_wait
 from agent_service.domain.retry_after import LONGEST
+from agent_service.local.connection_limits import ConnectionLimits
+from agent_service.local.strict_connection import StrictConnection
 from agent_service.local.text_units import split_sentences, split_words
 from tests.fuzz.target import Target, telling_bytes, telling_text
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _TAG = entity_tag(b"")
 _OFFERED = ("application/json", "text/event-stream")
+#: The end of a head after which chunks come.
+_CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 def check_preferences(value: bytes) -> None:
@@ -59,6 +64,17 @@ def check_list_query(query: str) -> None:
         read_list_query(QueryParams(query))
     except HttpProblem as refused:
         assert refused.problem.errors
+
+
+def check_head(value: bytes) -> None:
+    """A head, and chunks after it, are understood or refused."""
+    connection = StrictConnection(ConnectionLimits(head_bytes=2**30, headers=2**30))
+    connection.receive_data(b"POST / HTTP/1.1\r\nHost: api\r\n" + value)
+    try:
+        while connection.next_event() not in (h11.NEED_DATA, h11.PAUSED):
+            continue
+    except h11.RemoteProtocolError as refused:
+        assert 400 <= refused.error_status_hint < 600
 
 
 def check_text(text: str) -> None:
@@ -138,6 +154,20 @@ HEADERS = (
             lambda size: "metadata.a=" + "1" * size,
             lambda size: "status=x&" * (size // 9),
             lambda size: "&".join(f"a{n}=" for n in range(size // 8)),
+        ),
+    ),
+    Target(
+        name="head",
+        inputs=telling_bytes("a: b", "\r\n", _CHUNKED.decode(), "0\r\n", "5;a=b \r\n", "\x0b", " ", most=12),
+        check=check_head,
+        large=(
+            lambda size: b"X:" + b" " * size + b"\x0b\r\n\r\n",
+            lambda size: b"X:" + b"a " * (size // 2) + b"\x0b\r\n\r\n",
+            lambda size: b"X: a\r\n" + b" b\r\n" * (size // 4) + b"\r\n",
+            lambda size: b"x: y\r\n" * (size // 6) + b"\r\n",
+            lambda size: _CHUNKED + b"0\r\nX:" + b" " * size + b"\x0b\r\n\r\n",
+            lambda size: _CHUNKED + b"5;" + b" " * size + b"\n\r\n",
+            lambda size: _CHUNKED + b"5" + b" " * size + b"\n\r\n",
         ),
     ),
     Target(

@@ -9,7 +9,7 @@ import pytest
 from pymongo.errors import ServerSelectionTimeoutError
 
 from agent_service.domain.context import ContextStatus
-from agent_service.domain.errors import UnstorableValue, WriteOutcomeUnknown
+from agent_service.domain.errors import StoreUnavailable, UnstorableValue, WriteOutcomeUnknown
 from agent_service.store import Store
 from agent_service.store import contexts as contexts_module
 from agent_service.store.insertion import insert_all
@@ -171,7 +171,7 @@ async def test_what_cannot_be_inserted_ahead_is_inserted_as_usual(
 
 
 async def test_nothing_is_inserted_ahead_when_it_is_too_late(store: Store, raw: Any) -> None:
-    with pytest.raises(WriteOutcomeUnknown, match="too late"):
+    with pytest.raises(StoreUnavailable, match="too late"):
         await store.contexts.insert([a_context()], until=time.monotonic() - 1, ahead=True)
     assert await raw.contexts.count_documents({}) == 0
     assert await store.contexts.insert([], ahead=True)

@@ -244,5 +244,6 @@ async def test_what_is_planned_is_marked_of_many_at_once_within_a_second(
     async with asyncio.timeout(DEADLINE_SECONDS):
         await asyncio.wait(set(marks._writing))
     updates = [command for command in recorder.named("update") if command["update"] == "requests"]
-    assert 1 <= len(updates) <= 2
+    # Each batch may take a second look, where a majority is late.
+    assert 1 <= len(updates) <= 4
     assert await raw.requests.count_documents({"planned": True}) == 90

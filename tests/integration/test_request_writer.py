@@ -13,7 +13,7 @@ from agent_service.domain.errors import IdempotencyConflict, StoreUnavailable, W
 from agent_service.domain.request import Caller, Request
 from agent_service.request_service import RequestService
 from agent_service.request_writer import Accepted, RequestWriter
-from agent_service.store import Store
+from agent_service.store import Store, marks
 from tests.support.contexts import a_request, a_step, encoded
 from tests.support.explained_commands import CommandRecorder
 from tests.support.submissions import confirmed, planned
@@ -53,8 +53,9 @@ async def assert_planned(store: Store, *requests: Request) -> None:
 
 
 async def test_a_lone_request_is_answered_after_one_command_and_planned_in_three_more(
-    recorded_store: Store, store: Store, recorder: CommandRecorder
+    recorded_store: Store, store: Store, recorder: CommandRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(marks, "_WITHIN", timedelta(minutes=1))
     writer, request = RequestWriter(recorded_store, ContextManager(recorded_store)), a_request()
     assert replays(await together(writer, request)) == [(request.id, False)]
     assert [command["insert"] for command in recorder.named("insert")][:1] == ["requests"]
@@ -65,8 +66,9 @@ async def test_a_lone_request_is_answered_after_one_command_and_planned_in_three
 
 
 async def test_requests_that_arrive_together_are_written_in_four_commands(
-    recorded_store: Store, store: Store, recorder: CommandRecorder
+    recorded_store: Store, store: Store, recorder: CommandRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(marks, "_WITHIN", timedelta(minutes=1))
     writer = RequestWriter(recorded_store, ContextManager(recorded_store))
     requests = [a_request(a_step("one"), a_step("two", "one")) for _ in range(40)]
     assert replays(await together(writer, *requests)) == [(request.id, False) for request in requests]
