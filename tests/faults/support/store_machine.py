@@ -47,7 +47,9 @@ class StoreMachine(AttemptsMachine):
     def work(self, which: int, how: str, settles: bool) -> None:
         """A worker does what is to be done, without trouble, though it may leave the settling to others."""
         self.claim(which, 1, False, False)
-        self.end([0], how, False)
+        # What is to stop is not claimed.
+        if self.now_held():
+            self.end([0], how, False)
         if settles and self.model.unsettled():
             self.settle([0], None)
 
