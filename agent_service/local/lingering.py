@@ -55,7 +55,6 @@ class LingeringProtocol(H11Protocol):
         self._head_begun = False
         #: Runs while what was sent is not taken.
         self._take_alarm: asyncio.TimerHandle | None = None
-        self._refused = False
 
     def connection_made(  # type: ignore[override]  # uvicorn calls it with nothing else
         self, transport: asyncio.Transport
@@ -123,7 +122,6 @@ class LingeringProtocol(H11Protocol):
 
     def _refuse(self, status: HTTPStatus, *headers: tuple[bytes, bytes]) -> None:
         """Answer without a body, as the answer to a HEAD can have none, and close."""
-        self._refused = True
         # What is wrong may be the rest of a request that has its answer already.
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             answer = h11.Response(
@@ -188,8 +186,8 @@ class LingeringProtocol(H11Protocol):
 
     def close_in_stages(self) -> None:
         """Close, at once where nothing more is coming, or where this was said before."""
-        # In IDLE a head is awaited, which may be on its way.
-        unread = self._refused or self.conn.their_state in (h11.IDLE, h11.SEND_BODY, h11.ERROR)
+        # In IDLE a head is awaited, which may be on its way; where one was refused the others stand.
+        unread = self.conn.their_state in (h11.IDLE, h11.SEND_BODY, h11.ERROR)
         if self._socket.is_closing() or not unread or not self._socket.can_write_eof():
             self.close_at_once()
             return
